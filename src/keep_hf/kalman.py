@@ -1,0 +1,149 @@
+"""The Kalman filter in the latent space of faces: state, gain and update (KEEP paper, section 3.2).
+
+    observe   z_obs[t]  = E_lq(x[t])
+    predict   z_pred[t] = E_hq(warp(y[t-1], flow(x[t] -> x[t-1])))
+    update    z[t]      = (1 - K[t]) z_obs[t] + K[t] z_pred[t]
+
+K is learned and weighs the PREDICTION (the textbook's gain weighs the observation).  It is computed from the
+observations of a whole window of frames: its temporal attention looks into the past and into the future.
+
+Legend: b clips, t frames, c channels, h w the code grid, n = h w tokens.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from diffusers.models.attention import AttentionMixin, FeedForward
+from torch import nn
+
+from .attention import Attention
+
+
+@dataclass
+class KalmanState:
+    """All that the next frame needs of the frames before it, for a batch of clips.
+
+    Attributes:
+        frame (`torch.Tensor` of shape `(b, 3, h, w)`): The last degraded crop, RGB in [-1, 1]; the flow starts there.
+        output (`torch.Tensor` of shape `(b, 3, h, w)`): The face made of it, not clamped; the prediction moves it.
+        features (`dict[str, torch.Tensor]`): The decoder's features of it at the cross-frame sizes.
+    """
+
+    frame: torch.Tensor
+    output: torch.Tensor
+    features: dict[str, torch.Tensor]
+
+
+def update(observed: torch.Tensor, predicted: torch.Tensor, gain: torch.Tensor) -> torch.Tensor:
+    """Blend observation and prediction `(b, c, h, w)` by the gain `(b, 1, h, w)` in (0, 1)."""
+    return (1 - gain) * observed + gain * predicted
+
+
+class UncertaintyBlock(nn.Module):
+    """Attention within neighbouring frames, a feedforward, then attention along time at every position."""
+
+    def __init__(self, channels: int, num_heads: int, head_dim: int) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(channels)
+        self.spatial_attention = Attention(channels, num_heads, head_dim, bias=False)
+        self.norm2 = nn.LayerNorm(channels)
+        self.feedforward = FeedForward(channels, activation_fn="geglu")
+        self.norm3 = nn.LayerNorm(channels)
+        self.temporal_attention = Attention(channels, num_heads, head_dim, bias=False)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        # Queries: the frame itself.  Keys and values: the first frame of the window and the previous one.
+        query = self.norm1(tokens)  # (b, t, n, c)
+        previous = torch.cat([query[:, :1], query[:, :-1]], dim=1)
+        context = torch.cat([query[:, :1].expand_as(query), previous], dim=2)
+        query, context = query.flatten(0, 1), context.flatten(0, 1)
+        tokens = tokens + self.spatial_attention(query, context, context).view_as(tokens)
+
+        tokens = tokens + self.feedforward(self.norm2(tokens))
+
+        over_time = self.norm3(tokens).transpose(1, 2)  # (b, n, t, c)
+        b, n = over_time.shape[:2]
+        over_time = over_time.flatten(0, 1)
+        over_time = self.temporal_attention(over_time, over_time, over_time)
+        return tokens + over_time.unflatten(0, (b, n)).transpose(1, 2)
+
+
+class GainBlock(nn.Module):
+    """GroupNorm, swish, convolution, twice, plus the input."""
+
+    def __init__(self, channels: int, num_groups: int) -> None:
+        super().__init__()
+        self.norm1 = nn.GroupNorm(num_groups, channels, eps=1e-6)
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.norm2 = nn.GroupNorm(num_groups, channels, eps=1e-6)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = self.conv1(F.silu(self.norm1(x)))
+        return x + self.conv2(F.silu(self.norm2(h)))
+
+
+class KalmanGainNetwork(ModelMixin, AttentionMixin, ConfigMixin):
+    """Observations of a window -> one gain for every token of every frame.
+
+    Args:
+        latent_channels (`int`, *optional*, defaults to 256): Width of a latent.
+        num_heads (`int`, *optional*, defaults to 8): Heads of the attentions.
+        head_dim (`int`, *optional*, defaults to 48): Width of a head.
+        num_uncertainty_layers (`int`, *optional*, defaults to 3): Attention blocks.
+        num_gain_layers (`int`, *optional*, defaults to 3): Convolutional blocks.
+        norm_num_groups (`int`, *optional*, defaults to 32): Groups of the group norms.
+    """
+
+    _supports_gradient_checkpointing = True
+    _no_split_modules = ("UncertaintyBlock", "GainBlock")
+    _repeated_blocks = ("UncertaintyBlock", "GainBlock")
+
+    @register_to_config
+    def __init__(
+        self,
+        latent_channels: int = 256,
+        num_heads: int = 8,
+        head_dim: int = 48,
+        num_uncertainty_layers: int = 3,
+        num_gain_layers: int = 3,
+        norm_num_groups: int = 32,
+    ) -> None:
+        super().__init__()
+        self.gradient_checkpointing = False
+        self.uncertainty_layers = nn.ModuleList(
+            UncertaintyBlock(latent_channels, num_heads, head_dim) for _ in range(num_uncertainty_layers)
+        )
+        self.gain_layers = nn.ModuleList(GainBlock(latent_channels, norm_num_groups) for _ in range(num_gain_layers))
+        self.to_gain = nn.Conv2d(latent_channels, 1, 1)
+
+    def forward(self, observed: torch.Tensor) -> torch.Tensor:
+        """Compute the gains of a window.
+
+        Args:
+            observed (`torch.Tensor` of shape `(b, t, c, h, w)`): Latents of the observations.
+
+        Returns:
+            The gains `(b, t, 1, h, w)` in (0, 1).  That of a clip's first frame has no meaning: nothing predicts it.
+        """
+        if observed.ndim != 5 or observed.shape[2] != self.config.latent_channels:
+            raise ValueError(
+                f"The observations must be (b, t, {self.config.latent_channels}, h, w); not {tuple(observed.shape)}."
+            )
+        b, t, _, h, w = observed.shape
+        tokens = observed.flatten(3).transpose(2, 3)  # (b, t, n, c)
+        for layer in self.uncertainty_layers:
+            if torch.is_grad_enabled() and self.gradient_checkpointing:
+                tokens = self._gradient_checkpointing_func(layer, tokens)
+            else:
+                tokens = layer(tokens)
+        x = tokens.transpose(2, 3).reshape(b * t, -1, h, w)
+        for layer in self.gain_layers:
+            if torch.is_grad_enabled() and self.gradient_checkpointing:
+                x = self._gradient_checkpointing_func(layer, x)
+            else:
+                x = layer(x)
+        return self.to_gain(x).sigmoid().unflatten(0, (b, t))
