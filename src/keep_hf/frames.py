@@ -1,0 +1,99 @@
+"""The forms in which clips come in and go out; inside the pipeline they are lists of uint8 RGB frames (h, w, 3)."""
+
+import os
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+
+OUTPUT_TYPES = ("pil", "np", "pt")
+
+
+def read_frames(video: Any) -> list[np.ndarray]:
+    """Turn a clip in any of the accepted forms into frames.
+
+    Args:
+        video: A list or iterator of `PIL.Image` or uint8 arrays `(h, w, 3)`; a uint8 array `(t, h, w, c)`; a float
+            array `(t, h, w, c)` or a float tensor `(t, c, h, w)`, both in [0, 1].  One channel is grey; of four the
+            last, alpha, is left out.
+
+    Returns:
+        `list[np.ndarray]`: uint8 RGB frames `(h, w, 3)`, all of one size.
+
+    Raises:
+        ValueError: If it is none of these, empty, out of range, not finite, or the sizes differ.
+    """
+    if isinstance(video, str | os.PathLike):
+        raise ValueError("A path is read by VideoReader, not here.")
+    if isinstance(video, torch.Tensor):
+        if video.ndim != 4 or not video.is_floating_point():
+            raise ValueError(
+                f"A video tensor must be float (t, c, h, w) in [0, 1]; it is {video.dtype} {tuple(video.shape)}. "
+                "Pass uint8 frames as a numpy array (t, h, w, c)."
+            )
+        video = video.detach().float().cpu().permute(0, 2, 3, 1).numpy()
+    if isinstance(video, np.ndarray):
+        if video.ndim != 4:
+            raise ValueError(f"A video array must be (t, h, w, c); this one is {video.shape}.")
+    elif isinstance(video, Image.Image) or not isinstance(video, Iterable):
+        raise ValueError(f"A video is a path, a list of frames, an array or a tensor, not {type(video).__name__}.")
+    frames = [_to_uint8_rgb(frame, i) for i, frame in enumerate(video)]
+    if not frames:
+        raise ValueError("The video has no frame.")
+    sizes = {frame.shape for frame in frames}
+    if len(sizes) > 1:
+        raise ValueError(f"All frames of a video must have one size; there are {sorted(size[:2] for size in sizes)}.")
+    return frames
+
+
+def _to_uint8_rgb(frame: Any, index: int) -> np.ndarray:
+    if isinstance(frame, Image.Image):
+        return np.array(frame.convert("RGB"))
+    if not isinstance(frame, np.ndarray) or frame.ndim != 3 or frame.shape[2] not in (1, 3, 4) or not frame.size:
+        what = frame.shape if isinstance(frame, np.ndarray) else type(frame).__name__
+        raise ValueError(f"Frame {index} must be a PIL image or an array (h, w, 1, 3 or 4); it is {what}.")
+    if frame.shape[2] == 1:
+        frame = frame.repeat(3, axis=2)
+    frame = frame[:, :, :3]
+    if frame.dtype == np.uint8:
+        return np.ascontiguousarray(frame)
+    if not np.issubdtype(frame.dtype, np.floating):
+        raise ValueError(f"Frame {index} is {frame.dtype}; frames are uint8, or floats in [0, 1].")
+    if not np.isfinite(frame).all():
+        raise ValueError(f"Frame {index} has values that are not finite (NaN or infinity).")
+    if frame.min() < -1e-3 or frame.max() > 1 + 1e-3:
+        raise ValueError(
+            f"Frame {index} has floats from {frame.min():.3g} to {frame.max():.3g}; they must lie in [0, 1]. "
+            "Pass values of 0 to 255 as uint8."
+        )
+    return np.rint(frame.clip(0, 1) * 255).astype(np.uint8)
+
+
+def write_frames(
+    frames: Iterator[np.ndarray], output_type: str
+) -> list[list[Image.Image]] | np.ndarray | torch.Tensor:
+    """Turn restored frames into diffusers' convention of videos, a batch of one.
+
+    Returns:
+        "pil": one list of `PIL.Image` in a list; "np": float array `(1, t, h, w, 3)` in [0, 1]; "pt": float tensor
+        `(1, t, 3, h, w)` in [0, 1].
+    """
+    if output_type == "pil":
+        return [[Image.fromarray(frame) for frame in frames]]
+    video = np.stack(list(frames)).astype(np.float32)[None] / 255
+    return video if output_type == "np" else torch.from_numpy(video).permute(0, 1, 4, 2, 3).contiguous()
+
+
+def to_tensor(crops: list[np.ndarray], device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+    """uint8 crops `(h, w, 3)` -> one clip `(1, t, 3, h, w)` in [-1, 1]."""
+    clip = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).contiguous()
+    return (clip.float() / 255 - 0.5).div(0.5).to(device, dtype)[None]
+
+
+def to_crops(faces: torch.Tensor) -> list[np.ndarray]:
+    """Faces `(t, 3, h, w)` around [-1, 1] -> uint8 crops `(h, w, 3)`, clamped and rounded."""
+    pixels = (faces.float().clamp(-1, 1) * 0.5 + 0.5).mul(255).round()
+    return list(pixels.to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy())
