@@ -1,0 +1,92 @@
+"""Stage 2: LQ encoder, code transformer and gain network learn to name the codes of the clear face (section 3.2).
+
+    accelerate launch training/train_codes.py --vq runs/vq/vq --data faces/ --output runs/codes1 --clip-length 1
+    accelerate launch training/train_codes.py --vq runs/codes1/vq --kalman runs/codes1/kalman --flow runs/flow/flow \
+        --data faces/ --output runs/codes --clip-length 4
+
+The first command teaches single frames, which is cheap; the second runs the recursion and so teaches the gain.  HQ
+encoder, codebook, decoder and flow stay as they are.  Loss of the paper: mean square error of the observed latents
+against the vectors of the true codes, and half the cross-entropy of the codes.
+"""
+
+import argparse
+
+import torch
+import torch.nn.functional as F
+from data import FaceClips
+from loop import add_arguments, train
+from recipes import KALMAN_RECIPES
+from torch import nn
+
+from keep_hf import GMFlow, KalmanGainNetwork, KalmanRecursion, KeepVQModel
+
+
+class CodesStage(nn.Module):
+    def __init__(self, recursion: KalmanRecursion, single_frames: bool) -> None:
+        super().__init__()
+        self.recursion = recursion
+        self.single_frames = single_frames  # nothing to predict from, so the gain learns nothing
+        recursion.requires_grad_(False)
+        recursion.vq.lq_encoder.requires_grad_(True)
+        recursion.vq.code_transformer.requires_grad_(True)
+        recursion.kalman.requires_grad_(not single_frames)
+
+    def forward(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        sharp, degraded = batch["sharp"], batch["degraded"]
+        vq = self.recursion.vq
+        with torch.no_grad():
+            true_latents = vq.encode_hq(sharp.flatten(0, 1))
+            true_codes = vq.nearest_codes(true_latents)
+            true_vectors = vq.lookup(true_codes, true_latents)
+        gains = {}
+        if self.single_frames:
+            observed, _ = vq.encode_lq(degraded.flatten(0, 1))
+            logits = vq.predict_codes(observed).float()
+        else:
+            # With fidelity 0 the codes alone make the face that the next prediction starts from.
+            output = self.recursion(degraded, fidelity=0.0)
+            observed, logits = output.observed.flatten(0, 1), output.logits.flatten(0, 1).float()
+            gains = {"gain mean": output.gains[:, 1:].mean(), "gain std": output.gains[:, 1:].std()}
+        observation = F.mse_loss(observed.float(), true_vectors)
+        cross_entropy = F.cross_entropy(logits.transpose(1, 2), true_codes, label_smoothing=0.02)
+        return {
+            "loss": observation + 0.5 * cross_entropy,
+            "observation": observation,
+            "cross entropy": cross_entropy,
+            "codes right": (logits.argmax(-1) == true_codes).float().mean(),
+            **gains,
+        }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--vq", required=True, help="face model of stage 1, or of an earlier run of this stage")
+    parser.add_argument("--kalman", help="gain network to go on with; a new one is made without it")
+    parser.add_argument("--recipe", choices=sorted(KALMAN_RECIPES), default="tiny", help="size of a new gain network")
+    parser.add_argument("--flow", required=True, help="trained flow network")
+    parser.add_argument("--clip-length", type=int, default=4)
+    add_arguments(parser, learning_rate=4e-4)
+    args = parser.parse_args()
+    if args.clip_length < 1:
+        parser.error(f"--clip-length must be 1 or more, got {args.clip_length}")
+
+    torch.manual_seed(args.seed)
+    vq = KeepVQModel.from_pretrained(args.vq)
+    if args.kalman:
+        kalman = KalmanGainNetwork.from_pretrained(args.kalman)
+    else:
+        kalman = KalmanGainNetwork(**KALMAN_RECIPES[args.recipe])
+        # The published start: what is known of degraded faces begins as what is known of clear ones.
+        vq.lq_encoder.load_state_dict(vq.hq_encoder.state_dict())
+    flow = GMFlow.from_pretrained(args.flow)
+    dataset = FaceClips(args.data, vq.config.sample_size, args.clip_length, degraded=True, seed=args.seed)
+
+    def save() -> None:
+        vq.save_pretrained(args.output / "vq")
+        kalman.save_pretrained(args.output / "kalman")
+
+    train(args, CodesStage(KalmanRecursion(vq, kalman, flow), args.clip_length == 1), dataset, save)
+
+
+if __name__ == "__main__":
+    main()
