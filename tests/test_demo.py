@@ -1,0 +1,101 @@
+"""`make demo`, on a few frames."""
+
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import skimage.data
+from media import packets
+from PIL import Image
+
+from keep_hf.align import crop_face, estimate_alignment
+from keep_hf.video import VideoReader
+
+
+DEMO = Path(__file__).resolve().parents[1] / "examples" / "demo.py"
+NUM_FRAMES = 6
+SIZE = 384
+
+
+def run(*arguments) -> str:
+    done = subprocess.run([sys.executable, DEMO, *map(str, arguments)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory) -> tuple[Path, str]:
+    folder = tmp_path_factory.mktemp("demo")
+    return folder, run("--output", folder, "--frames", NUM_FRAMES)
+
+
+def test_all_videos_have_all_frames_and_the_sound(demo):
+    folder, _ = demo
+    sizes = {"sharp": (SIZE, SIZE), "input": (SIZE // 2, SIZE // 2), "output": (SIZE, SIZE)}
+    for name, size in (sizes | {"before_after": (2 * SIZE, SIZE)}).items():
+        path = folder / f"{name}.mp4"
+        with VideoReader(path) as reader:
+            assert (reader.width, reader.height) == size
+            assert reader.frame_rate == 25
+            assert sum(1 for _ in reader) == NUM_FRAMES
+        assert packets(path, "audio") == packets(folder / "sharp.mp4", "audio")
+
+
+def test_the_strip_has_a_row_for_input_restored_and_truth(demo):
+    folder, _ = demo
+    with Image.open(folder / "strip.jpg") as strip:
+        assert strip.size == (5 * SIZE, 3 * SIZE)
+        last = np.asarray(strip)[-SIZE:, -SIZE:].astype(float)
+    with VideoReader(folder / "sharp.mp4") as reader:
+        *_, frame = reader
+    assert np.abs(last - frame.image).mean() < 6
+
+
+def test_the_face_is_clearer_afterwards(demo):
+    _, printed = demo
+    assert "1 face(s) followed" in printed
+    psnr_before, psnr_after, ssim_before, ssim_after = map(
+        float, re.search(r"^face +([\d.]+) -> +([\d.]+) +([\d.]+) -> +([\d.]+)$", printed, re.M).groups()
+    )
+    assert psnr_after > psnr_before
+    assert ssim_after > ssim_before
+
+
+def test_the_measured_face_is_the_face():
+    demo = runpy.run_path(str(DEMO))
+    portrait, landmarks, size = skimage.data.astronaut(), demo["LANDMARKS"], demo["FACE_SIZE"]
+    matrix = demo["camera"](17)
+    frame = cv2.warpAffine(portrait, matrix, (SIZE, SIZE), flags=cv2.INTER_CUBIC)
+    moved = cv2.transform(landmarks[None], matrix)[0]
+    expected = crop_face(portrait, estimate_alignment(landmarks, size), size)
+    found = crop_face(frame, estimate_alignment(moved, size), size)
+    assert np.abs(found.astype(float) - expected).mean() < 2
+    # As large in the frame as in the crop, and whole.
+    scale = np.hypot(*estimate_alignment(moved, size)[:, 0])
+    assert scale == pytest.approx(1, abs=0.1)
+    assert moved.min() > 0 and moved.max() < SIZE
+
+
+def test_a_video_of_the_user(demo, tmp_path):
+    folder, _ = demo
+    printed = run("--output", tmp_path, "--video", folder / "input.mp4")
+    assert (tmp_path / "input.mp4").read_bytes() == (folder / "input.mp4").read_bytes()
+    for name, width in (("output", SIZE // 2), ("before_after", SIZE)):
+        with VideoReader(tmp_path / f"{name}.mp4") as reader:
+            assert (reader.width, reader.height) == (width, SIZE // 2)
+            assert sum(1 for _ in reader) == NUM_FRAMES
+    with Image.open(tmp_path / "strip.jpg") as strip:
+        assert strip.size == (5 * SIZE // 2, SIZE)
+    assert "PSNR" not in printed
+
+
+def test_a_missing_video_is_named(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        runpy.run_path(str(DEMO))["main"](["--video", "nobody.mp4"])
+    assert stopped.value.code == 2
+    assert "there is no file nobody.mp4" in capsys.readouterr().err

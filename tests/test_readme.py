@@ -1,0 +1,134 @@
+"""What the documents show is true: their code runs, their commands and options exist, their links lead somewhere."""
+
+import re
+import runpy
+import shlex
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from keep_hf import cli
+
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENTS = ["README.md", "model_card.md"]
+BLOCK = re.compile(r"^(?:<!-- not run: (?P<why>[^>]+) -->\n)?```(?P<language>\w*)\n(?P<code>.*?)^```$", re.M | re.S)
+
+
+class Block(NamedTuple):
+    place: str
+    language: str
+    code: str
+    why_not: str | None
+
+
+def blocks(document: str) -> list[Block]:
+    text = (ROOT / document).read_text()
+    return [
+        Block(
+            f"{document}:{text.count(chr(10), 0, found.start()) + 1}", found["language"], found["code"], found["why"]
+        )
+        for found in BLOCK.finditer(text)
+    ]
+
+
+def commands(code: str) -> list[list[str]]:
+    """The commands of a shell block, as lists of words."""
+    lines = code.replace("\\\n", " ").splitlines()
+    return [words for line in lines if (words := shlex.split(line, comments=True))]
+
+
+ALL_BLOCKS = [block for document in DOCUMENTS for block in blocks(document)]
+
+
+def runnable(language: str) -> list:
+    return [pytest.param(b.code, id=b.place) for b in ALL_BLOCKS if b.language == language and not b.why_not]
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory) -> Path:
+    """A few frames of a face, with sound."""
+    path = tmp_path_factory.mktemp("clip") / "in.mp4"
+    runpy.run_path(str(ROOT / "examples" / "demo.py"))["write_moving_portrait"](path, 5)
+    return path
+
+
+@pytest.fixture
+def folder(clip, tmp_path, monkeypatch) -> Path:
+    """The folder in which a reader would type: `in.mp4` and `clips/one.mp4`."""
+    shutil.copyfile(clip, tmp_path / "in.mp4")
+    (tmp_path / "clips").mkdir()
+    shutil.copyfile(clip, tmp_path / "clips" / "one.mp4")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("code", runnable("python"))
+def test_python_blocks_run(folder, code):
+    exec(compile(code, "block", "exec"), {"__name__": "__main__"})
+    if "out.mp4" in code:
+        assert (folder / "out.mp4").is_file()
+
+
+@pytest.mark.parametrize("code", runnable("bash"))
+def test_commands_run(folder, code):
+    for words in commands(code):
+        assert words[0] == "keep-hf", "only keep-hf is run here: give other commands a block without a language"
+        before = set(folder.rglob("*"))
+        assert cli.main(words[1:]) == 0
+        assert set(folder.rglob("*")) > before, f"{shlex.join(words)} wrote nothing"
+
+
+def test_few_blocks_are_not_run():
+    assert sum(block.why_not is not None for block in ALL_BLOCKS) <= 2
+    for block in ALL_BLOCKS:
+        if not block.language:
+            assert not re.search(r"keep-hf |keep_hf import", block.code), f"{block.place} has code, but no language"
+
+
+@pytest.mark.parametrize("block", [pytest.param(b, id=b.place) for b in ALL_BLOCKS if b.why_not])
+def test_blocks_that_are_not_run_could_be_read(block):
+    if block.language == "python":
+        compile(block.code, block.place, "exec")
+    else:
+        for words in commands(block.code):
+            cli.build_parser().parse_args(words[1:])
+
+
+def test_the_table_of_options_is_complete(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["restore", "--help"])
+    existing = set(re.findall(r"--[a-z][a-z-]+", capsys.readouterr().out)) - {"--help"}
+    table = [line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("|")]
+    assert set(re.findall(r"`(--[a-z-]+)`", "\n".join(table))) == existing
+
+
+TRAINING_COMMANDS = [
+    pytest.param(words, id=block.place)
+    for block in blocks("training/README.md")
+    if block.language == "bash"
+    for words in commands(block.code)
+]
+
+
+@pytest.mark.parametrize("words", TRAINING_COMMANDS)
+def test_training_commands_name_what_exists(words):
+    script = next(word for word in words if word.endswith(".py"))
+    source = (ROOT / script).read_text()
+    if "add_arguments(parser" in source:
+        source += (ROOT / "training" / "loop.py").read_text()
+    for word in words:
+        if word.startswith("--"):
+            assert f'"{word}"' in source, f"{script} has no option {word}"
+
+
+PAGES = [*DOCUMENTS, "CONTRIBUTING.md", "CHANGELOG.md", "training/README.md", "docs/architecture.md"]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_to_files(page):
+    targets = re.findall(r"\]\(([^)#]+)[^)]*\)", (ROOT / page).read_text())
+    missing = [t for t in targets if "://" not in t and not (ROOT / page).parent.joinpath(t).exists()]
+    assert not missing
