@@ -175,6 +175,10 @@ def test_yunet_is_saved_and_loaded_by_its_newest_name(tmp_path):
 def test_yunet_says_what_is_missing(tmp_path):
     with pytest.raises(ValueError, match="no YuNet file"):
         YuNet(tmp_path / "nothing.onnx")
+    (tmp_path / "damaged.onnx").write_bytes(b"no model")
+    with pytest.raises(ValueError, match="damaged, or no YuNet"):
+        YuNet(tmp_path / "damaged.onnx")
+    (tmp_path / "damaged.onnx").unlink()
     with pytest.raises(ValueError, match="no YuNet in full precision"):
         YuNet.from_pretrained(tmp_path)
 

@@ -135,6 +135,6 @@ def test_gradients_reach_what_the_stages_train(tiny):
     tiny.zero_grad(set_to_none=True)
 
 
-def test_flow_and_gain_go_together(tiny_components):
+def test_flow_and_gain_go_together(components):
     with pytest.raises(ValueError, match="go together"):
-        KalmanRecursion(tiny_components["vq"], tiny_components["kalman"], None)
+        KalmanRecursion(components["vq"], components["kalman"], None)

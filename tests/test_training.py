@@ -41,6 +41,8 @@ def run(script: str, *arguments, check: bool = True) -> subprocess.CompletedProc
     return done
 
 
+# Four portraits are an epoch: the checkpoint lies in the middle of the second one.
+VQ_STEPS = ("--steps", 7, "--save-every", 6)
 COMMON = ("--batch-size", 1, "--workers", 0, "--log-every", 1, "--warmup", 1)
 
 
@@ -49,7 +51,7 @@ def stages(faces, tmp_path_factory) -> Path:
     """All three stages, a few steps each."""
     runs = tmp_path_factory.mktemp("runs")
     GMFlow(backbone_channels=(8, 8, 16), feature_channels=16, num_layers=1).save_pretrained(runs / "flow")
-    run("train_vq", "--data", faces, "--output", runs / "vq", "--steps", 4, "--save-every", 2, *COMMON)
+    run("train_vq", "--data", faces, "--output", runs / "vq", *VQ_STEPS, *COMMON)
     run(
         "train_codes",
         *("--vq", runs / "vq/vq", "--flow", runs / "flow", "--data", faces, "--output", runs / "codes"),
@@ -90,7 +92,7 @@ def test_a_resumed_run_is_bitwise_the_uninterrupted_one(stages, faces, tmp_path)
     checkpoints = stages / "vq/checkpoints"
     assert {path.name for path in checkpoints.iterdir()} == {"checkpoint_0", "checkpoint_1"}
     shutil.copytree(checkpoints / "checkpoint_0", tmp_path / "checkpoints/checkpoint_0")
-    run("train_vq", "--data", faces, "--output", tmp_path, "--steps", 4, "--save-every", 2, *COMMON, "--resume")
+    run("train_vq", "--data", faces, "--output", tmp_path, *VQ_STEPS, *COMMON, "--resume")
     whole = load_file(stages / "vq/vq/diffusion_pytorch_model.safetensors")
     resumed = load_file(tmp_path / "vq/diffusion_pytorch_model.safetensors")
     assert all(torch.equal(whole[key], resumed[key]) for key in whole)

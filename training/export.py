@@ -1,6 +1,6 @@
 """A trained pipeline -> the folder that is shipped: half precision, no traces of the machine it was made on.
 
-    python training/export.py runs/keep/pipeline src/keep_hf/checkpoints/keep-tiny
+python training/export.py runs/keep/pipeline src/keep_hf/checkpoints/keep-tiny
 """
 
 import argparse

@@ -158,8 +158,7 @@ def list_jobs(source: Path, target: Path) -> list[tuple[Path, Path]]:
 def run_convert(args: argparse.Namespace) -> None:
     components = convert_checkpoint(load_checkpoint(args.checkpoint))
     if "vq" in components:
-        pipe = KeepPipeline.from_single_file(args.checkpoint)
-        pipe.save_pretrained(args.output)
+        KeepPipeline(**components).save_pretrained(args.output)
     else:
         components["flow"].save_pretrained(args.output)
     print(f"{args.output}: {', '.join(sorted(components))}")

@@ -104,7 +104,7 @@ def load_checkpoint(path: str | os.PathLike) -> StateDict:
             checkpoint: Any = load_file(path)
         else:
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, SafetensorError) as error:
+    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, KeyError, SafetensorError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"{path} is damaged, or not a checkpoint of plain tensors: {reason}") from error
     for wrapping in ("params_ema", "params", "model"):

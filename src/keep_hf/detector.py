@@ -123,7 +123,7 @@ class YuNet:
             Score from which a face counts.
 
     Raises:
-        ValueError: If the file does not exist.
+        ValueError: If the file does not exist or cannot be loaded.
     """
 
     # YuNet loses faces of more than about 500 px or breaks them in two; up to 480 its landmarks were the steadiest.
@@ -133,7 +133,10 @@ class YuNet:
         self.model_file = Path(model_file)
         if not self.model_file.is_file():
             raise ValueError(f"there is no YuNet file {str(model_file)!r}: pass a face_detection_yunet_*.onnx.")
-        self.network = cv2.FaceDetectorYN.create(str(model_file), "", (320, 320), threshold, 0.3, 5000)
+        try:
+            self.network = cv2.FaceDetectorYN.create(str(model_file), "", (320, 320), threshold, 0.3, 5000)
+        except cv2.error as error:
+            raise ValueError(f"{model_file} is damaged, or no YuNet: OpenCV cannot load it.") from error
 
     @classmethod
     def from_pretrained(cls, name: str | Path = "opencv/face_detection_yunet", **kwargs: Any) -> "YuNet":

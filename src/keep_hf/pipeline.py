@@ -80,7 +80,7 @@ class KeepPipeline(DiffusionPipeline):
         detector ([`FaceDetector`] or [`YuNet`], *optional*): Finds faces; without one, YuNet is loaded from the Hub
             the first time that faces must be found.
         gain_window (`int`, *optional*, defaults to 20): Frames that the gain network sees at once.
-        fidelity (`float`, *optional*, defaults to 1.0): What calls use when they do not say.
+        fidelity (`float`, *optional*): What calls use when they do not say; 1.0 by default, 0.5 without `kalman`.
     """
 
     model_cpu_offload_seq = "detector->flow->kalman->vq"
@@ -93,11 +93,14 @@ class KeepPipeline(DiffusionPipeline):
         flow: GMFlow | None = None,
         detector: FaceDetector | YuNet | None = None,
         gain_window: int = 20,
-        fidelity: float = 1.0,
+        fidelity: float | None = None,
     ) -> None:
         super().__init__()
         if (kalman is None) != (flow is None):
             raise ValueError("The gain network and the flow network go together: give both or none.")
+        if fidelity is None:
+            # KEEP's features of the crop are always fully on; 0.5 is CodeFormer's own default.
+            fidelity = 0.5 if kalman is None else 1.0
         self.register_modules(vq=vq, kalman=kalman, flow=flow, detector=detector)
         self.register_to_config(gain_window=gain_window, fidelity=fidelity)
         self._yunet: YuNet | None = None
@@ -137,11 +140,9 @@ class KeepPipeline(DiffusionPipeline):
         components = convert_checkpoint(load_checkpoint(checkpoint), **config)
         if "vq" not in components:
             raise ValueError(f"{checkpoint} holds GMFlow alone; a pipeline needs a checkpoint of KEEP or CodeFormer.")
-        # CodeFormer's own default; with KEEP the crop's features are always on.
-        fidelity = 1.0 if "kalman" in components else 0.5
         for component in components.values():
             torch.nn.Module.to(component, dtype)  # ModelMixin.to warns of modules to keep in float32; there are none
-        return cls(**components, detector=detector, fidelity=fidelity)
+        return cls(**components, detector=detector)
 
     @torch.no_grad()
     def __call__(

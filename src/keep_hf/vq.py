@@ -12,6 +12,7 @@ whose LAST layers alone start at zero, for with every layer at zero no gradient 
 Legend: b images, c channels, h w pixels, n tokens of the code grid in row-major order.
 """
 
+from collections.abc import Container
 from typing import NamedTuple
 
 import torch
@@ -115,7 +116,7 @@ class Level(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Image (b, 3, h, w) -> latents (b, latent_channels, grid, grid) and the features of every size.
+    """Image (b, 3, h, w) -> latents (b, latent_channels, grid, grid) and the features at the sizes asked for.
 
     The features of a size are taken after its last residual block, before the attention that may follow.
     """
@@ -144,7 +145,7 @@ class Encoder(nn.Module):
         self.norm_out = nn.GroupNorm(num_groups, widths[-1], eps=1e-6)
         self.conv_out = nn.Conv2d(widths[-1], latent_channels, 3, padding=1)
 
-    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, Features]:
+    def forward(self, images: torch.Tensor, feature_sizes: Container[str]) -> tuple[torch.Tensor, Features]:
         x = self.conv_in(F.pixel_unshuffle(images, self.patch_size))
         features: Features = {}
         for i, level in enumerate(self.levels):
@@ -153,7 +154,8 @@ class Encoder(nn.Module):
                     x = self._gradient_checkpointing_func(resnet, x)
                 else:
                     x = resnet(x)
-                features[str(x.shape[-1])] = x  # the last block of the size stays
+                if str(x.shape[-1]) in feature_sizes:
+                    features[str(x.shape[-1])] = x  # the last block of the size stays
                 x = attention(x)
             if i < len(self.downsamples):
                 x = self.downsamples[i](x)
@@ -408,8 +410,8 @@ class KeepVQModel(ModelMixin, AttentionMixin, ConfigMixin):
             encoder learns from the latents alone (stage 2).
         """
         self._check_images(images)
-        latents, features = self.lq_encoder(images)
-        return latents, {size: features[size].detach() for size in self.feature_fusion}
+        latents, features = self.lq_encoder(images, self.feature_fusion.keys())
+        return latents, {size: feature.detach() for size, feature in features.items()}
 
     @apply_forward_hook
     def encode_hq(self, images: torch.Tensor) -> torch.Tensor:
@@ -417,7 +419,7 @@ class KeepVQModel(ModelMixin, AttentionMixin, ConfigMixin):
         if self.hq_encoder is None:
             raise ValueError("This is a single-frame model (has_hq_encoder=False): it predicts nothing.")
         self._check_images(images)
-        return self.hq_encoder(images)[0]
+        return self.hq_encoder(images, ())[0]
 
     @apply_forward_hook
     def predict_codes(self, latents: torch.Tensor) -> torch.Tensor:

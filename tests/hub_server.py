@@ -1,0 +1,86 @@
+"""A Hub on this machine: what huggingface_hub asks when it reads a repository, answered from a folder."""
+
+import contextlib
+import hashlib
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@contextlib.contextmanager
+def serve(folder: Path, repo_id: str) -> Iterator[tuple[str, list[str]]]:
+    """Serve a folder as a model repository.
+
+    Args:
+        folder (`Path`): The files of the repository.
+        repo_id (`str`): Its name on this Hub.
+
+    Yields:
+        `tuple[str, list[str]]`: the address, for `HF_ENDPOINT`, and the files that were downloaded so far.
+    """
+    downloaded: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            path = self.path.split("?")[0].strip("/")
+            if path.startswith(f"{repo_id}/resolve/"):
+                self.send_file(path)
+            elif path.startswith(f"api/models/{repo_id}/tree/"):
+                self.send_json([{"type": "file", "path": name, "size": size, "oid": COMMIT} for name, size in files()])
+            elif path in (f"api/models/{repo_id}", f"api/models/{repo_id}/revision/main") or path.endswith(COMMIT):
+                siblings = [{"rfilename": name} for name, _ in files()]
+                self.send_json({"id": repo_id, "modelId": repo_id, "sha": COMMIT, "siblings": siblings})
+            else:
+                self.answer(404, b"", {"X-Error-Code": "RepoNotFound"})
+
+        do_HEAD = do_GET  # noqa: N815
+
+        def send_file(self, path: str) -> None:
+            name = path.split("/resolve/")[1].split("/", 1)[1]
+            if not (folder / name).is_file():
+                self.answer(404, b"", {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": COMMIT})
+                return
+            content = (folder / name).read_bytes()
+            if self.command == "GET":
+                downloaded.append(name)
+            tag = hashlib.sha1(content).hexdigest()
+            self.answer(200, content, {"X-Repo-Commit": COMMIT, "ETag": f'"{tag}"'})
+
+        def send_json(self, value: object) -> None:
+            self.answer(200, json.dumps(value).encode(), {"Content-Type": "application/json"})
+
+        def answer(self, status: int, content: bytes, headers: dict[str, str]) -> None:
+            self.send_response(status)
+            for header, value in headers.items():
+                self.send_header(header, value)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(content)
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    def files() -> list[tuple[str, int]]:
+        return [
+            (path.relative_to(folder).as_posix(), path.stat().st_size)
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
+        ]
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", downloaded
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

@@ -1,0 +1,268 @@
+"""The command line: what it writes, what it says, and with which exit code it ends."""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from accelerate import PartialState
+from conftest import SIZE, make_clip, make_components
+from media import packets, write_clip
+
+from keep_hf import FaceDetector, KeepPipeline
+from keep_hf.cli import list_jobs, main
+from keep_hf.video import VideoReader
+
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+YUNET = SHARED / "weights" / "yunet_n_dynamic.onnx"
+REAL_CLIP = SHARED / "media" / "lq" / "keep_real_1.mp4"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> str:
+    """A folder with a tiny pipeline, whose detector finds nobody."""
+    folder = tmp_path_factory.mktemp("model")
+    torch.manual_seed(0)
+    detector = FaceDetector(block_out_channels=(4, 4, 8, 8, 8), neck_channels=8, look_channels=(4, 4, 8, 8))
+    KeepPipeline(**make_components(), detector=detector, gain_window=4).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def crops_file(tmp_path) -> Path:
+    return write_clip(tmp_path / "in.mp4", images=list(make_clip(6, SIZE, SIZE)), audio_codec="aac")
+
+
+@pytest.fixture(autouse=True)
+def fresh_state():
+    PartialState._reset_state()
+    yield
+    PartialState._reset_state()
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def pictures(path: Path) -> np.ndarray:
+    with VideoReader(path) as reader:
+        return np.stack([frame.image for frame in reader])
+
+
+def fails(arguments: list, capsys) -> str:
+    """The one line with which a command fails."""
+    capsys.readouterr()
+    assert main([str(argument) for argument in arguments]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("keep-hf: "), lines
+    return lines[0]
+
+
+# restore
+
+
+def test_restore_writes_the_video_and_the_report(model, crops_file, tmp_path):
+    target, report = tmp_path / "new" / "out.mp4", tmp_path / "report.json"
+    arguments = ["restore", crops_file, target, "--model", model, "--aligned", "--report", report]
+    assert main([str(argument) for argument in arguments]) == 0
+    content = json.loads(report.read_text())
+    assert content["frames"] == 6 and content["size"] == [SIZE, SIZE] and content["target"] == str(target)
+    assert packets(target, "audio") == packets(crops_file, "audio")
+    assert files(tmp_path) == ["in.mp4", "new/out.mp4", "report.json"]
+    # The options arrive.
+    pipe = KeepPipeline.from_pretrained(model)
+    pipe.restore_video(crops_file, tmp_path / "expected.mp4", aligned=True)
+    assert target.read_bytes() == (tmp_path / "expected.mp4").read_bytes()
+    for option in (["--fidelity", "0"], ["--strength", "0.5"], ["--gain-mode", "official"], ["--dtype", "bf16"]):
+        assert main([*map(str, arguments[:6]), *option]) == 0
+        assert target.read_bytes() != (tmp_path / "expected.mp4").read_bytes(), option
+
+
+def test_the_command_runs_as_a_program(crops_file, tmp_path):
+    """With the checkpoint of the package, as the first lines of the README do."""
+    command = [sys.executable, "-m", "keep_hf.cli", "restore", "in.mp4", "out.mp4", "--aligned"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.strip() == ""
+    assert len(pictures(tmp_path / "out.mp4")) == 6
+
+
+def test_nobody_found_is_said(model, crops_file, tmp_path, capsys):
+    assert main(["restore", str(crops_file), str(tmp_path / "out.mp4"), "--model", model]) == 0
+    assert "no face found" in capsys.readouterr().err
+    assert np.abs(pictures(tmp_path / "out.mp4").astype(int) - pictures(crops_file)).mean() < 6
+
+
+@pytest.mark.skipif(
+    not (YUNET.is_file() and REAL_CLIP.is_file()), reason="the clips and YuNet of ../shared are missing"
+)
+def test_a_real_face_is_found_and_restored(model, tmp_path):
+    with VideoReader(REAL_CLIP) as reader:
+        images = [frame.image for frame, _ in zip(reader, range(6), strict=False)]
+    source = write_clip(tmp_path / "in.mp4", images=images)
+    arguments = ["restore", source, tmp_path / "out.mp4", "--model", model, "--detector", YUNET]
+    assert main([*map(str, arguments), "--report", str(tmp_path / "report.json")]) == 0
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["tracks"] and report["tracks"][0]["face_size"] > 20
+    before, after = pictures(source).astype(int), pictures(tmp_path / "out.mp4").astype(int)
+    changed = np.abs(after - before).max(axis=-1) > 40
+    assert 0.001 < changed.mean() < 0.9
+
+
+def test_a_folder_keeps_its_layout(model, tmp_path, capsys):
+    source, target, report = tmp_path / "in", tmp_path / "out", tmp_path / "report.json"
+    (source / "deep").mkdir(parents=True)
+    images = list(make_clip(2, SIZE, SIZE))
+    write_clip(source / "a.mp4", images=images)
+    write_clip(source / "deep" / "b.MKV", images=images)
+    write_clip(source / "old.avi", images=images)
+    (source / "bad.mp4").write_text("no video")
+    (source / "notes.txt").write_text("no video either")
+    arguments = ["restore", source, target, "--model", model, "--aligned", "--report", report]
+    assert main([str(argument) for argument in arguments]) == 1
+    assert files(target) == ["a.mp4", "deep/b.MKV", "old.mp4"]
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2 and "bad.mp4" in lines[0] and lines[1] == "keep-hf: 1 of 4 videos failed."
+    assert [Path(done["source"]).name for done in json.loads(report.read_text())] == ["a.mp4", "b.MKV", "old.avi"]
+
+
+def test_folders_that_cannot_be_restored(tmp_path):
+    source = tmp_path / "in"
+    source.mkdir()
+    with pytest.raises(ValueError, match="no video"):
+        list_jobs(source, tmp_path / "out")
+    (source / "a.mp4").touch()
+    (source / "a.avi").touch()
+    with pytest.raises(ValueError, match=r"Several videos .*a\.mp4"):
+        list_jobs(source, tmp_path / "out")
+    (source / "a.avi").unlink()
+    with pytest.raises(ValueError, match="must be one too"):
+        list_jobs(source, source / "a.mp4")
+    for inside in (source, source / "out"):
+        with pytest.raises(ValueError, match="name another folder"):
+            list_jobs(source, inside)
+    assert list_jobs(source, tmp_path / "out") == [(source / "a.mp4", tmp_path / "out" / "a.mp4")]
+
+
+def test_what_cannot_be_restored_is_said_in_one_line(model, crops_file, tmp_path, capsys):
+    target = tmp_path / "out.mp4"
+    text = tmp_path / "notes.mp4"
+    text.write_text("no video")
+    restore = ["restore", crops_file, target, "--model", model]
+    assert "missing.mp4 does not exist" in fails(["restore", tmp_path / "missing.mp4", target], capsys)
+    assert "notes.mp4 is not a video" in fails(["restore", text, target, *restore[3:]], capsys)
+    assert "out.gif" in fails(["restore", crops_file, tmp_path / "out.gif", *restore[3:]], capsys)
+    assert "source itself" in fails(["restore", crops_file, crops_file, *restore[3:]], capsys)
+    assert "strength" in fails([*restore, "--strength", "2"], capsys)
+    assert "fidelity" in fails([*restore, "--fidelity", "-1"], capsys)
+    assert "upscale" in fails([*restore, "--upscale", "9"], capsys)
+    assert "min_face_size" in fails([*restore, "--min-face-size", "nan"], capsys)
+    assert "report" in fails([*restore, "--report", tmp_path / "missing" / "report.json"], capsys)
+    assert "notes.mp4 is damaged" in fails([*restore[:3], "--model", text], capsys)
+    assert "nowhere" in fails([*restore[:3], "--model", tmp_path / "nowhere"], capsys)
+    assert files(tmp_path) == ["in.mp4", "notes.mp4"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["restore"],
+        ["restore", "in.mp4"],
+        ["repair", "in.mp4", "out.mp4"],
+        ["restore", "in.mp4", "out.mp4", "--faces", "some"],
+        ["restore", "in.mp4", "out.mp4", "--strength", "much"],
+        ["restore", "in.mp4", "out.mp4", "--upscale", "1.5"],
+        ["restore", "in.mp4", "out.mp4", "--dtype", "int8"],
+        ["restore", "in.mp4", "out.mp4", "--device", "toaster"],
+        ["restore", "in.mp4", "out.mp4", "--device", "cuda:99"],
+        ["restore", "in.mp4", "out.mp4", "--device", "cpu:x"],
+        ["degrade", "in.mp4", "out.mp4", "--level", "awful"],
+    ],
+)
+def test_wrong_usage(arguments, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2
+    assert "usage: keep-hf" in capsys.readouterr().err
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["--version"])
+    assert stopped.value.code == 0 and capsys.readouterr().out.startswith("keep_hf ")
+
+
+def test_an_interrupted_command_leaves_nothing(model, crops_file, tmp_path, capsys, monkeypatch):
+    restore_crops, unfinished = KeepPipeline.restore_crops, []
+
+    def interrupted(self, crops, state, fidelity):
+        if state is not None:
+            unfinished.extend(tmp_path.glob("*.part.mp4"))
+            raise KeyboardInterrupt
+        return restore_crops(self, crops, state, fidelity)
+
+    monkeypatch.setattr(KeepPipeline, "restore_crops", interrupted)
+    line = fails(["restore", crops_file, tmp_path / "out.mp4", "--model", model, "--aligned"], capsys)
+    assert "interrupted" in line
+    assert unfinished and files(tmp_path) == ["in.mp4"]
+
+
+def test_a_full_disk_leaves_no_half_file(model, crops_file, tmp_path, capsys):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        line = fails(["restore", crops_file, tmp_path / "out.mp4", "--model", model, "--aligned"], capsys)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "out.mp4 cannot be written" in line
+    assert files(tmp_path) == ["in.mp4"]
+
+
+def test_two_processes_share_a_folder(model, tmp_path):
+    source, target = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    for name in ("a", "b", "c"):
+        write_clip(source / f"{name}.mp4", images=list(make_clip(2, SIZE, SIZE)))
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = ["-m", "keep_hf.cli", "restore", str(source), str(target), "--model", model, "--aligned"]
+    done = subprocess.run(
+        [*launcher, *command, "--device", "cpu", "--report", str(tmp_path / "report.json")],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert files(target) == ["a.mp4", "b.mp4", "c.mp4"]
+    shares = [json.loads((tmp_path / f"report-{i}.json").read_text()) for i in range(2)]
+    assert [[Path(done["source"]).stem for done in share] for share in shares] == [["a", "c"], ["b"]]
+
+
+# degrade and convert
+
+
+def test_degrade(tmp_path, capsys):
+    source = write_clip(tmp_path / "in.mp4", num_frames=4, width=160, height=128)
+    for seed in ("1", "1", "2"):
+        assert main(["degrade", str(source), str(tmp_path / f"{seed}.mp4"), "--level", "heavy", "--seed", seed]) == 0
+    assert len(pictures(tmp_path / "1.mp4")) == 4
+    assert (tmp_path / "1.mp4").read_bytes() != (tmp_path / "2.mp4").read_bytes()
+    assert "missing.mp4 does not exist" in fails(["degrade", tmp_path / "missing.mp4", tmp_path / "3.mp4"], capsys)
+    assert "seed" in fails(["degrade", source, tmp_path / "3.mp4", "--seed", "-1"], capsys)
+    assert files(tmp_path) == ["1.mp4", "2.mp4", "in.mp4"]
+
+
+def test_convert_says_what_does_not_fit(tmp_path, capsys):
+    checkpoint = tmp_path / "other.pth"
+    torch.save({"weight": torch.zeros(2)}, checkpoint)
+    assert "no checkpoint of KEEP" in fails(["convert", checkpoint, tmp_path / "out"], capsys)
+    assert "no checkpoint file" in fails(["convert", tmp_path / "missing.pth", tmp_path / "out"], capsys)
+    assert files(tmp_path) == ["other.pth"]

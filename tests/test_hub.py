@@ -1,0 +1,259 @@
+"""Saving, loading, the Hub, and published checkpoint files."""
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import SIZE, make_clip
+from hub_server import serve
+from safetensors.torch import save_file
+
+from keep_hf import FaceDetector, KeepPipeline, YuNet
+
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+YUNET = SHARED / "weights" / "yunet_n_dynamic.onnx"
+TINY_STATE_DICT = SHARED / "reference" / "golden" / "tiny_state_dict_fp16exact.safetensors"
+
+needs_yunet = pytest.mark.skipif(not YUNET.is_file(), reason="the YuNet file of ../shared is not there")
+
+
+@pytest.fixture(scope="module")
+def crops() -> np.ndarray:
+    return make_clip(4, SIZE, SIZE)
+
+
+@pytest.fixture
+def detector() -> FaceDetector:
+    torch.manual_seed(0)
+    return FaceDetector(block_out_channels=(4, 4, 8, 8, 8), neck_channels=8, look_channels=(4, 4, 8, 8)).eval()
+
+
+def restore(pipe, video) -> np.ndarray:
+    pipe.set_progress_bar_config(disable=True)
+    return pipe(video, aligned=True, output_type="np").frames
+
+
+def index_of(folder: Path) -> dict:
+    return json.loads((folder / "model_index.json").read_text())
+
+
+# Folders
+
+
+def test_a_saved_pipeline_comes_back_to_the_bit(components, detector, crops, tmp_path):
+    pipe = KeepPipeline(**components, detector=detector, gain_window=7, fidelity=0.25)
+    pipe.save_pretrained(tmp_path)
+    index = index_of(tmp_path)
+    assert {key: value for key, value in index.items() if key != "_diffusers_version"} == {
+        "_class_name": "KeepPipeline",
+        "detector": ["keep_hf", "FaceDetector"],
+        "fidelity": 0.25,
+        "flow": ["keep_hf", "GMFlow"],
+        "gain_window": 7,
+        "kalman": ["keep_hf", "KalmanGainNetwork"],
+        "vq": ["keep_hf", "KeepVQModel"],
+    }
+    loaded = KeepPipeline.from_pretrained(tmp_path)
+    for name in ("detector", "flow", "kalman", "vq"):
+        before, after = getattr(pipe, name), getattr(loaded, name)
+        assert type(before) is type(after) and not after.training
+        expected = before.state_dict()
+        assert after.state_dict().keys() == expected.keys()
+        assert all(torch.equal(tensor, expected[key]) for key, tensor in after.state_dict().items())
+    assert (loaded.config.gain_window, loaded.config.fidelity) == (7, 0.25)
+    np.testing.assert_array_equal(restore(loaded, crops), restore(pipe, crops))
+    assert KeepPipeline.from_pretrained(tmp_path, gain_window=3).config.gain_window == 3
+
+
+def test_the_detector_may_be_left_out(components, detector, tmp_path):
+    KeepPipeline(**components).save_pretrained(tmp_path)
+    assert index_of(tmp_path)["detector"] == [None, None]
+    assert KeepPipeline.from_pretrained(tmp_path).detector is None
+    assert KeepPipeline.from_pretrained(tmp_path, detector=detector).detector is detector
+
+
+def test_a_single_frame_model_is_saved_without_the_filter(components, crops, tmp_path):
+    pipe = KeepPipeline(components["vq"])
+    pipe.save_pretrained(tmp_path)
+    assert index_of(tmp_path)["kalman"] == index_of(tmp_path)["flow"] == [None, None]
+    np.testing.assert_array_equal(restore(KeepPipeline.from_pretrained(tmp_path), crops), restore(pipe, crops))
+
+
+def test_half_precision_runs(components, crops, tmp_path):
+    pipe = KeepPipeline(**components)
+    pipe.save_pretrained(tmp_path)
+    half = KeepPipeline.from_pretrained(tmp_path, dtype=torch.bfloat16)
+    assert {half.vq.dtype, half.kalman.dtype, half.flow.dtype} == {torch.bfloat16}
+    faces = torch.from_numpy(crops).permute(0, 3, 1, 2) / 127.5 - 1
+    latents, half_latents = pipe.vq.encode_lq(faces)[0], half.vq.encode_lq(faces.bfloat16())[0]
+    assert half_latents.dtype == torch.bfloat16
+    torch.testing.assert_close(half_latents.float(), latents, atol=0.05, rtol=0.05)
+    restored = restore(half, crops)
+    assert restored.shape == (1, len(crops), SIZE, SIZE, 3) and np.isfinite(restored).all() and restored.std() > 0.1
+
+
+@needs_yunet
+def test_yunet_is_saved_and_loaded(components, tmp_path):
+    KeepPipeline(**components, detector=YuNet(YUNET)).save_pretrained(tmp_path)
+    assert index_of(tmp_path)["detector"] == ["keep_hf", "YuNet"]
+    loaded = KeepPipeline.from_pretrained(tmp_path)
+    assert isinstance(loaded.detector, YuNet)
+    assert loaded.detector.model_file.read_bytes() == YUNET.read_bytes()
+
+
+# The checkpoint in the package
+
+
+def test_the_built_in_checkpoint_restores_a_clip():
+    pipe = KeepPipeline.from_pretrained("keep-tiny")
+    pipe.set_progress_bar_config(disable=True)
+    size = pipe.vq.config.sample_size
+    output = pipe(make_clip(2, size, size), aligned=True, output_type="np")
+    assert output.frames.shape == (1, 2, size, size, 3) and np.isfinite(output.frames).all()
+
+
+def test_the_built_in_checkpoint_names_no_path_of_the_machine_that_made_it():
+    import keep_hf.pipeline
+
+    folder = keep_hf.pipeline.BUILT_IN["keep-tiny"]
+    for path in folder.rglob("*.json"):
+        name = json.loads(path.read_text()).get("_name_or_path", "")
+        assert not Path(name).is_absolute(), f"{path.relative_to(folder)} holds {name}"
+
+
+def test_a_folder_goes_before_a_built_in_name(components, tmp_path, monkeypatch):
+    KeepPipeline(**components).save_pretrained(tmp_path / "keep-tiny")
+    monkeypatch.chdir(tmp_path)
+    assert KeepPipeline.from_pretrained("keep-tiny").vq.config.sample_size == SIZE
+
+
+# The Hub
+
+CLIENT = """
+import json, sys
+import numpy as np, torch
+torch.set_num_threads(1)
+from keep_hf import KeepPipeline
+from pathlib import Path
+crops, result, options = np.load(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
+pipe = KeepPipeline.from_pretrained("someone/keep", **options)
+np.save(result, pipe(crops, aligned=True, output_type="np").frames)
+result.with_suffix(".txt").write_text(type(pipe.detector).__name__)
+"""
+
+
+def run_client(folder: Path, crops: np.ndarray, options: dict, **environment: str) -> tuple[np.ndarray, str]:
+    """What the pipeline of the Hub makes of crops, and its detector; huggingface_hub reads its settings on import."""
+    np.save(folder / "crops.npy", crops)
+    result = folder / "result.npy"
+    result.unlink(missing_ok=True)
+    subprocess.run(
+        [sys.executable, "-c", CLIENT, str(folder / "crops.npy"), str(result), json.dumps(options)],
+        check=True,
+        env={**os.environ, "HF_HOME": str(folder / "home"), "HF_HUB_DISABLE_XET": "1", **environment},
+    )
+    return np.load(result), result.with_suffix(".txt").read_text()
+
+
+def test_the_hub_gives_one_variant_and_the_cache_gives_it_again(components, detector, crops, tmp_path):
+    repository = tmp_path / "repository"
+    pipe = KeepPipeline(**components, detector=detector)
+    pipe.save_pretrained(repository)
+    pipe.save_pretrained(repository, variant="fp16")
+    (repository / "README.md").write_text("a page about the model")
+    with serve(repository, "someone/keep") as (endpoint, downloaded):
+        online, found = run_client(tmp_path, crops, {"variant": "fp16"}, HF_ENDPOINT=endpoint)
+    names = ("detector", "flow", "kalman", "vq")
+    weights = sorted(name for name in downloaded if name.endswith(".safetensors"))
+    assert weights == [f"{name}/diffusion_pytorch_model.fp16.safetensors" for name in names]
+    assert {f"{name}/config.json" for name in names} | {"model_index.json"} <= set(downloaded)
+    assert "README.md" not in downloaded
+    np.testing.assert_array_equal(online, restore(pipe, crops))
+    assert found == "FaceDetector"
+
+    # The server is gone.
+    offline, found = run_client(tmp_path, crops, {"variant": "fp16"}, HF_ENDPOINT=endpoint, HF_HUB_OFFLINE="1")
+    np.testing.assert_array_equal(offline, online)
+    assert found == "FaceDetector"
+
+
+# Published checkpoint files
+
+
+class Hostile:
+    """Unpickled, it writes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (str(self.path), "w"))
+
+
+def test_a_hostile_file_runs_nothing(tmp_path):
+    proof = tmp_path / "proof"
+    checkpoint = tmp_path / "hostile.pth"
+    torch.save({"params_ema": Hostile(proof)}, checkpoint)
+    with pytest.raises(ValueError, match=r"hostile\.pth is damaged, or not a checkpoint"):
+        KeepPipeline.from_single_file(checkpoint)
+    assert not proof.exists()
+    # The proof that the file is hostile
+    torch.load(checkpoint, weights_only=False)
+    assert proof.exists()
+
+
+def damaged_zip(path: Path) -> None:
+    torch.save({"weight": torch.zeros(4000)}, path)
+    path.write_bytes(path.read_bytes()[:9000])
+
+
+def flipped_zip(path: Path) -> None:
+    torch.save({"weight": torch.zeros(4000)}, path)
+    content = bytearray(path.read_bytes())
+    content[60:100] = b"?" * 40
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "message"),
+    [
+        ("cut.pth", damaged_zip, "damaged"),
+        ("flipped.pth", flipped_zip, "damaged"),
+        ("text.pth", lambda path: path.write_text("no checkpoint at all"), "damaged"),
+        ("empty.pth", lambda path: path.write_bytes(b""), "damaged"),
+        ("old.pth", lambda path: path.write_bytes(pickle.dumps({"a": 1})), "damaged|no state dict|is no"),
+        ("list.pth", lambda path: torch.save([torch.zeros(2)], path), "list.pth"),
+        ("cut.safetensors", lambda path: path.write_bytes(b"\x40\x00\x00\x00\x00\x00\x00\x00{"), "damaged"),
+        ("other.pth", lambda path: torch.save({"weight": torch.zeros(2)}, path), "no checkpoint of KEEP"),
+        ("other.safetensors", lambda path: save_file({"weight": torch.zeros(2)}, path), "no checkpoint of KEEP"),
+    ],
+)
+def test_a_file_that_is_no_checkpoint_of_ours(tmp_path, name, write, message):
+    write(tmp_path / name)
+    with pytest.raises(ValueError, match=message):
+        KeepPipeline.from_single_file(tmp_path / name)
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    with pytest.raises(ValueError, match=r"no checkpoint file .*missing\.pth"):
+        KeepPipeline.from_single_file(tmp_path / "missing.pth")
+
+
+@pytest.mark.skipif(not TINY_STATE_DICT.is_file(), reason="the small state dict of ../shared is not there")
+def test_a_published_state_dict_becomes_a_pipeline(tmp_path):
+    pipe = KeepPipeline.from_single_file(TINY_STATE_DICT, transformer_num_heads=4)
+    size = pipe.vq.config.sample_size
+    crops = make_clip(2, size, size)
+    expected = restore(pipe, crops)
+    assert expected.shape == (1, 2, size, size, 3)
+    pipe.save_pretrained(tmp_path)
+    np.testing.assert_array_equal(restore(KeepPipeline.from_pretrained(tmp_path), crops), expected)
+    half = KeepPipeline.from_single_file(TINY_STATE_DICT, transformer_num_heads=4, dtype=torch.bfloat16)
+    assert {half.vq.dtype, half.kalman.dtype, half.flow.dtype} == {torch.bfloat16}
