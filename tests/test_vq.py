@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from keep_hf import KeepVQModel
-from keep_hf.vq import CrossFrameAttention, FeatureFusion
+from keep_hf.autoencoder import CrossFrameAttention, FeatureFusion
 
 
 def make(**changes) -> KeepVQModel:

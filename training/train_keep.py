@@ -39,7 +39,7 @@ class FusionStage(nn.Module):
         made, wanted = output.frames.flatten(0, 1).float(), sharp.flatten(0, 1)
         picture = image_loss(made, wanted)
         losses = {"picture": picture, "loss": picture}
-        if sharp.shape[1] > 1:
+        if self.temporal_weight and sharp.shape[1] > 1:
             temporal = self.temporal_loss(sharp, [features[self.temporal_size] for features in output.features])
             losses |= {"temporal": temporal, "loss": picture + self.temporal_weight * temporal}
         return losses | {"psnr": psnr(made, wanted), "psnr of the input": psnr(degraded.flatten(0, 1), wanted)}
@@ -67,7 +67,7 @@ def main() -> None:
     parser.add_argument("--flow", required=True, help="trained flow network")
     parser.add_argument("--detector", help="trained face detector to put into the pipeline")
     parser.add_argument("--clip-length", type=int, default=3)
-    parser.add_argument("--temporal-weight", type=float, default=0.1)
+    parser.add_argument("--temporal-weight", type=float, default=0.1, help="0 spares a flow for every pair")
     add_arguments(parser, learning_rate=4e-4)
     args = parser.parse_args()
     if args.clip_length < 1:

@@ -13,13 +13,12 @@ Legend: b clips, t frames, c channels, h w the code grid, n = h w tokens.
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.attention import AttentionMixin, FeedForward
 from torch import nn
 
-from .attention import Attention
+from .layers import Attention, ResidualBlock
 
 
 @dataclass
@@ -71,21 +70,6 @@ class UncertaintyBlock(nn.Module):
         return tokens + over_time.unflatten(0, (b, n)).transpose(1, 2)
 
 
-class GainBlock(nn.Module):
-    """GroupNorm, swish, convolution, twice, plus the input."""
-
-    def __init__(self, channels: int, num_groups: int) -> None:
-        super().__init__()
-        self.norm1 = nn.GroupNorm(num_groups, channels, eps=1e-6)
-        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
-        self.norm2 = nn.GroupNorm(num_groups, channels, eps=1e-6)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        h = self.conv1(F.silu(self.norm1(x)))
-        return x + self.conv2(F.silu(self.norm2(h)))
-
-
 class KalmanGainNetwork(ModelMixin, AttentionMixin, ConfigMixin):
     """Observations of a window -> one gain for every token of every frame.
 
@@ -99,8 +83,8 @@ class KalmanGainNetwork(ModelMixin, AttentionMixin, ConfigMixin):
     """
 
     _supports_gradient_checkpointing = True
-    _no_split_modules = ("UncertaintyBlock", "GainBlock")
-    _repeated_blocks = ("UncertaintyBlock", "GainBlock")
+    _no_split_modules = ("UncertaintyBlock", "ResidualBlock")
+    _repeated_blocks = ("UncertaintyBlock", "ResidualBlock")
 
     @register_to_config
     def __init__(
@@ -117,7 +101,9 @@ class KalmanGainNetwork(ModelMixin, AttentionMixin, ConfigMixin):
         self.uncertainty_layers = nn.ModuleList(
             UncertaintyBlock(latent_channels, num_heads, head_dim) for _ in range(num_uncertainty_layers)
         )
-        self.gain_layers = nn.ModuleList(GainBlock(latent_channels, norm_num_groups) for _ in range(num_gain_layers))
+        self.gain_layers = nn.ModuleList(
+            ResidualBlock(latent_channels, latent_channels, norm_num_groups) for _ in range(num_gain_layers)
+        )
         self.to_gain = nn.Conv2d(latent_channels, 1, 1)
 
     def forward(self, observed: torch.Tensor) -> torch.Tensor:

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from .autoencoder import Features
 from .flow import GMFlow, warp
 from .kalman import KalmanGainNetwork, KalmanState, update
-from .vq import Features, KeepVQModel
+from .vq import KeepVQModel
 
 
 @dataclass

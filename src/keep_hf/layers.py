@@ -1,0 +1,109 @@
+"""The layers that the face model and the gain network are made of.
+
+Attention takes tokens (b, tokens, channels) and is computed by whichever backend diffusers is set to:
+`model.set_attention_backend(...)` reaches the processor below.  The others take feature maps (b, channels, h, w).
+"""
+
+import torch
+import torch.nn.functional as F
+from diffusers.models.attention import AttentionModuleMixin
+from diffusers.models.attention_dispatch import dispatch_attention_fn
+from torch import nn
+
+
+class AttentionProcessor:
+    """Scaled dot-product attention through diffusers' dispatcher."""
+
+    _attention_backend = None
+    _parallel_config = None
+
+    def __call__(
+        self, attention: "Attention", query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
+    ) -> torch.Tensor:
+        query = attention.to_q(query).unflatten(-1, (attention.num_heads, -1))
+        key = attention.to_k(key).unflatten(-1, (attention.num_heads, -1))
+        value = attention.to_v(value).unflatten(-1, (attention.num_heads, -1))
+        mixed = dispatch_attention_fn(
+            query, key, value, backend=self._attention_backend, parallel_config=self._parallel_config
+        )
+        return attention.to_out(mixed.flatten(-2))
+
+
+class Attention(nn.Module, AttentionModuleMixin):
+    """Attention with separate inputs for query, key and value; scores are scaled by head_dim^-0.5.
+
+    Args:
+        channels (`int`): Width of the tokens.
+        num_heads (`int`): Number of heads.
+        head_dim (`int`): Width of one head.
+        bias (`bool`): Whether the three input projections have a bias; the output projection always has.
+    """
+
+    _default_processor_cls = AttentionProcessor
+    _available_processors = (AttentionProcessor,)
+    _supports_qkv_fusion = False
+
+    def __init__(self, channels: int, num_heads: int, head_dim: int, bias: bool) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.to_q = nn.Linear(channels, num_heads * head_dim, bias=bias)
+        self.to_k = nn.Linear(channels, num_heads * head_dim, bias=bias)
+        self.to_v = nn.Linear(channels, num_heads * head_dim, bias=bias)
+        self.to_out = nn.Linear(num_heads * head_dim, channels)
+        self.set_processor(AttentionProcessor())
+
+    def forward(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        return self.processor(self, query, key, value)
+
+
+class ResidualBlock(nn.Module):
+    """GroupNorm, swish, convolution, twice, plus the (projected) input."""
+
+    def __init__(self, in_channels: int, out_channels: int, num_groups: int) -> None:
+        super().__init__()
+        self.norm1 = nn.GroupNorm(num_groups, in_channels, eps=1e-6)
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.norm2 = nn.GroupNorm(num_groups, out_channels, eps=1e-6)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        self.shortcut = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else nn.Identity()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = self.conv1(F.silu(self.norm1(x)))
+        h = self.conv2(F.silu(self.norm2(h)))
+        return self.shortcut(x) + h
+
+
+class SpatialAttentionBlock(nn.Module):
+    """One-head attention over all positions of a feature map, plus the input."""
+
+    def __init__(self, channels: int, num_groups: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(num_groups, channels, eps=1e-6)
+        self.attention = Attention(channels, num_heads=1, head_dim=channels, bias=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        tokens = self.norm(x).flatten(2).transpose(1, 2)
+        tokens = self.attention(tokens, tokens, tokens)
+        return x + tokens.transpose(1, 2).unflatten(2, x.shape[2:])
+
+
+class Downsample(nn.Module):
+    """Half the size; padded on the right and at the bottom only."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, stride=2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.conv(F.pad(x, (0, 1, 0, 1)))
+
+
+class Upsample(nn.Module):
+    """Twice the size: nearest neighbour, then a convolution."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.conv(F.interpolate(x, scale_factor=2, mode="nearest"))
