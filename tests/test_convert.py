@@ -84,7 +84,8 @@ def test_codeformer_is_a_single_frame_model(official, tmp_path):
     frames = load("tiny_fp32")["frames_u8"].numpy()
     both = pipe(frames[:2], aligned=True, output_type="pt").frames
     second = pipe(frames[1:2], aligned=True, output_type="pt").frames
-    assert torch.equal(both[:, 1:], second)  # every frame stands alone
+    # Every frame stands alone; a batch of two may round a pixel to the next of 255 levels.
+    assert torch.allclose(both[:, 1:], second, atol=1.5 / 255)
 
 
 def test_gmflow_alone(official, tmp_path):

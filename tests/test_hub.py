@@ -175,12 +175,13 @@ def test_the_hub_gives_one_variant_and_the_cache_gives_it_again(components, dete
     assert weights == [f"{name}/diffusion_pytorch_model.fp16.safetensors" for name in names]
     assert {f"{name}/config.json" for name in names} | {"model_index.json"} <= set(downloaded)
     assert "README.md" not in downloaded
-    np.testing.assert_array_equal(online, restore(pipe, crops))
+    # Another process may round a pixel to the next of 255 levels.
+    np.testing.assert_allclose(online, restore(pipe, crops), atol=1.5 / 255)
     assert found == "FaceDetector"
 
     # The server is gone.
     offline, found = run_client(tmp_path, crops, {"variant": "fp16"}, HF_ENDPOINT=endpoint, HF_HUB_OFFLINE="1")
-    np.testing.assert_array_equal(offline, online)
+    np.testing.assert_allclose(offline, online, atol=1.5 / 255)
     assert found == "FaceDetector"
 
 

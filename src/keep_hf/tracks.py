@@ -16,8 +16,6 @@ from .detector import Faces
 # Largest distance between the place foreseen and the place found, in sides of the face; it grows while a face is lost.
 GATE = 0.5
 GATE_GROWTH = 0.05
-# A track that is too short is kept nevertheless if a detection in it has at least this score.
-SURE_SCORE = 0.85
 
 
 @dataclass
@@ -83,7 +81,7 @@ def link_faces(
         max_gap (`int`, defaults to 12):
             Frames for which a face may be lost and still continue its track; half a second at 25 frames per second.
         min_length (`int`, defaults to 3):
-            Tracks seen in fewer frames are dropped, unless a detection in them is sure or the scene is shorter.
+            Tracks seen in fewer frames are dropped as errors of the detector, unless the scene is shorter.
         min_face_size (`float`, defaults to 0):
             Tracks with a smaller face are dropped: the median over the track of the longer side of the box, in pixels.
         cuts (`Sequence[int]`, defaults to `()`):
@@ -101,7 +99,7 @@ def link_faces(
     scene_starts = sorted({0, *cuts})
     for start, end in zip(scene_starts, [*scene_starts[1:], len(detections)], strict=True):
         for seen in _link_scene(detections, range(start, end), max_gap):
-            long_enough = len(seen.frames) >= min(min_length, end - start) or max(seen.scores) >= SURE_SCORE
+            long_enough = len(seen.frames) >= min(min_length, end - start)
             corners = np.array(seen.boxes)
             size = np.median((corners[:, 2:] - corners[:, :2]).max(axis=1))
             if long_enough and size >= min_face_size:
