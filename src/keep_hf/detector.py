@@ -350,7 +350,7 @@ class FaceDetector(ModelMixin, ConfigMixin):
         padded = np.full((len(pictures), height, width, 3), 128, np.uint8)
         for room, picture in zip(padded, pictures, strict=True):
             room[: picture.shape[0], : picture.shape[1]] = picture
-        all_logits, all_boxes = self(self._to_tensor(padded))  # type: ignore[operator]
+        all_logits, all_boxes = self(self._to_tensor(padded))
         results = []
         for scores, boxes in zip(all_logits.sigmoid().cpu().numpy(), all_boxes.cpu().numpy(), strict=True):
             boxes, scores = boxes[scores > self.config["threshold"]], scores[scores > self.config["threshold"]]
