@@ -2,10 +2,12 @@
 
 import pytest
 import torch
+from conftest import make_clip
 from golden import clip, describe, filled, full_state_dict, load, needs_golden, tiny_state_dict
 
-from keep_hf import KalmanRecursion
+from keep_hf import KalmanRecursion, KeepPipeline
 from keep_hf.convert import convert_checkpoint
+from keep_hf.frames import to_tensor
 
 
 def build(state_dict, **config) -> KalmanRecursion:
@@ -93,6 +95,17 @@ def test_two_clips_in_a_batch_equal_the_clips_alone(dtype, tolerance):
     for i, alone in enumerate((recursion(first), recursion(second))):
         assert torch.equal(together.logits[i].argmax(-1), alone.logits[0].argmax(-1))
         assert distance(together.frames[i], alone.frames[0]) <= tolerance
+
+
+@torch.no_grad()
+def test_two_clips_through_keep_tiny_equal_the_clips_alone():
+    pipe = KeepPipeline.from_pretrained("keep-tiny")
+    recursion = KalmanRecursion(pipe.vq, pipe.kalman, pipe.flow)
+    first = to_tensor(list(make_clip(4, 256, 256)), torch.device("cpu"), torch.float32)
+    second = first.flip(1, 4).contiguous()
+    together = recursion(torch.cat([first, second]))
+    for i, alone in enumerate((recursion(first), recursion(second))):
+        assert distance(together.frames[i], alone.frames[0]) <= 1e-5
 
 
 @needs_golden
