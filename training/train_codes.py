@@ -1,4 +1,4 @@
-"""Stage 2: LQ encoder, code transformer and gain network learn to name the codes of the clear face (section 3.2).
+"""Stage 2: LQ encoder, code transformer and gain network learn to name the codes of the clear face.
 
     accelerate launch training/train_codes.py --vq runs/vq/vq --data faces/ --output runs/codes1 --clip-length 1
     accelerate launch training/train_codes.py --vq runs/codes1/vq --kalman runs/codes1/kalman --flow runs/flow/flow \

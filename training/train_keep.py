@@ -1,4 +1,4 @@
-"""Stage 3: the fusion blocks learn what the crop and the previous frame add to the codes (section 3.3).
+"""Stage 3: the fusion blocks learn what the crop and the previous frame add to the codes.
 
     accelerate launch training/train_keep.py --vq runs/codes/vq --kalman runs/codes/kalman --flow runs/flow/flow \
         --detector runs/detector --data faces/ --output runs/keep

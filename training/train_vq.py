@@ -1,4 +1,4 @@
-"""Stage 1: the autoencoder of clear faces, that is HQ encoder, codebook and decoder (KEEP paper, section 3.1).
+"""Stage 1: the autoencoder of clear faces, that is HQ encoder, codebook and decoder (KEEP, arXiv 2408.05205).
 
     accelerate launch training/train_vq.py --recipe tiny --data faces/ --output runs/vq --steps 20000
 

@@ -1,4 +1,4 @@
-"""Encoder and decoder of faces, and the two blocks by which features guide the decoder (KEEP paper, section 3.3).
+"""Encoder and decoder of faces, and the two blocks by which features guide the decoder (KEEP, arXiv 2408.05205).
 
 Legend: b images, c channels, h w pixels.  A "size" is the side of a square feature map.
 """

@@ -1,4 +1,4 @@
-"""The Kalman filter in the latent space of faces: state, gain and update (KEEP paper, section 3.2).
+"""The Kalman filter in the latent space of faces: state, gain and update (KEEP, arXiv 2408.05205).
 
     observe   z_obs[t]  = E_lq(x[t])
     predict   z_pred[t] = E_hq(warp(y[t-1], flow(x[t] -> x[t-1])))

@@ -109,7 +109,7 @@ class KalmanRecursion(nn.Module):
 
         outputs, logits, latents, predicted, features = [], [], [], [], []
         for i in range(t):
-            # eq. 4 and 6 of the paper: predict, then z = (1 - K) z_obs + K z_pred
+            # predict: z_pred = E_hq(warp(y[t-1])); update: z = (1 - K) z_obs + K z_pred
             z, z_predicted = observed[:, i], None
             if state is not None and gains is not None and flows is not None:
                 flow = flows[:, i - t]  # there are t flows or t - 1: count from the end

@@ -1,4 +1,4 @@
-"""The face model: two encoders, a code transformer, a codebook and a decoder (KEEP paper, sections 3.1 and 3.3).
+"""The face model: two encoders, a code transformer, a codebook and a decoder (KEEP, arXiv 2408.05205).
 
     LQ crop ──> lq_encoder ──> latents ──> code_transformer ──> codes ──> codebook ──> decoder ──> face
                     └── features of the crop ── feature_fusion (SFT, weight = fidelity) ──┘  ^
