@@ -22,8 +22,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from keep_hf import KeepPipeline, YuNet
 from keep_hf.align import crop_face, estimate_alignment
 from keep_hf.degrade import LEVELS, degrade_frames
-from keep_hf.pipeline import SMOOTHING_SECONDS
-from keep_hf.tracks import largest, link_faces, smooth_landmarks
+from keep_hf.follow import FaceFollower
 from keep_hf.video import VideoReader
 
 
@@ -36,16 +35,14 @@ def cut_faces(path: Path, num_frames: int, detector: Any) -> np.ndarray:
     """Aligned crops (t, 512, 512, 3) of the largest face in the first frames; fewer where it is not seen in all."""
     with VideoReader(path) as reader:
         frames = [frame.image for frame in islice(reader, num_frames)]
-        sigma = SMOOTHING_SECONDS * float(reader.frame_rate)
-    tracks = link_faces([detector.detect([frame])[0] for frame in frames])
+    tracks = FaceFollower(detector, float(reader.frame_rate), faces="largest").tracks(frames)
     if not tracks:
         raise ValueError(f"{path}: no face in the first {len(frames)} frames.")
-    track = max(largest(tracks), key=len)
-    landmarks = smooth_landmarks(track.landmarks, sigma)
+    track = max(tracks, key=len)
     return np.stack(
         [
             crop_face(frames[index], estimate_alignment(points, FACE_SIZE), FACE_SIZE)
-            for index, points in zip(track.frames, landmarks, strict=True)
+            for index, points in zip(track.frames, track.landmarks, strict=True)
         ]
     )
 

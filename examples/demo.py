@@ -25,7 +25,8 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from keep_hf import KeepPipeline
 from keep_hf.align import crop_face, estimate_alignment
 from keep_hf.degrade import LEVELS, degrade_video
-from keep_hf.video import VideoReader, VideoWriter
+from keep_hf.video import VideoReader
+from keep_hf.writer import VideoWriter
 
 
 FRAME_RATE = 25

@@ -1,10 +1,28 @@
-"""Small encoded videos for the tests, made on the spot."""
+"""Small encoded videos for the tests, made on the spot, and what is in them."""
 
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
+from av.stream import Disposition
+from av.subtitles.subtitle import SubtitleSet
+
+from keep_hf.video import VideoReader
+from keep_hf.writer import VideoWriter
+
+
+ASS_HEADER = b"""[Script Info]
+ScriptType: v4.00+
+
+[V4+ Styles]
+Format: Name, Fontname, Fontsize, PrimaryColour, SecondaryColour, OutlineColour, BackColour, Bold, Italic, Underline, \
+StrikeOut, ScaleX, ScaleY, Spacing, Angle, BorderStyle, Outline, Shadow, Alignment, MarginL, MarginR, MarginV, Encoding
+Style: Default,Arial,16,&Hffffff,&Hffffff,&H0,&H0,0,0,0,0,100,100,0,0,1,1,0,2,10,10,10,0
+
+[Events]
+Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text
+"""
 
 
 def gradient(index: int, width: int, height: int) -> np.ndarray:
@@ -24,16 +42,20 @@ def write_clip(
     codec: str = "libx264",
     pixel_format: str = "yuv420p",
     audio_codec: str | None = None,
+    languages: tuple[str | None, ...] = (None,),
+    subtitle_codec: str | None = None,
     pts: list[int] | None = None,
     time_base: Fraction | None = None,
     rotation: int | None = None,
+    sample_aspect: Fraction | None = None,
     images: list[np.ndarray] | None = None,
     colour: tuple[int, int] | None = None,
     metadata: dict[str, str] | None = None,
     container_format: str | None = None,
 ) -> Path:
-    """Encode moving gradients (or the given RGB images), with a sine tone if an audio codec is named.
+    """Encode moving gradients (or the given RGB images), with sine tones and lines of text if codecs are named.
 
+    There is one tone per language, the second a third of a second late, and a line per half second.
     `colour` is (matrix, range) in FFmpeg's numbers: 1 BT.709, 5 BT.601, 9 BT.2020; 1 limited, 2 full.
     """
     images = images or [gradient(index, width, height) for index in range(num_frames)]
@@ -51,23 +73,43 @@ def write_clip(
             stream.set_display_rotation(rotation)
         if colour is not None:
             stream.codec_context.colorspace, stream.codec_context.color_range = colour
-        sound = container.add_stream(audio_codec, rate=48000) if audio_codec else None
+        if sample_aspect is not None:
+            stream.codec_context.sample_aspect_ratio = sample_aspect
+        sounds = [container.add_stream(audio_codec, rate=48000) for _ in languages] if audio_codec else []
+        for sound, language in zip(sounds, languages, strict=False):
+            if language:
+                sound.metadata["language"] = language
+                sound.disposition = Disposition.default if language == languages[-1] else Disposition(0)
+        text = container.add_stream(subtitle_codec) if subtitle_codec else None
+        if text:
+            text.metadata["language"] = "dan"
+            text.codec_context.subtitle_header = ASS_HEADER
+            text.codec_context.time_base = Fraction(1, 1000)
         matrix, colour_range = colour or (None, None)
         for index, image in enumerate(images):
-            picture = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(
-                format=pixel_format, dst_colorspace=matrix, dst_color_range=colour_range
-            )
+            picture = av.VideoFrame.from_ndarray(image, format="rgb24")
+            if matrix is not None:
+                picture.colorspace = matrix  # PyAV 17 would forget BT.2020 otherwise
+            picture = picture.reformat(format=pixel_format, dst_colorspace=matrix, dst_color_range=colour_range)
             picture.pts = pts[index] if pts else index
             picture.time_base = time_base or 1 / Fraction(frame_rate)
             container.mux(stream.encode(picture))
         container.mux(stream.encode(None))
-        if sound:
-            time = np.arange(round(48000 * len(images) / frame_rate)) / 48000
-            tone = (0.3 * np.sin(2 * np.pi * 440 * time)).astype(np.float32)
+        seconds = float(len(images) / frame_rate)
+        for number, sound in enumerate(sounds):
+            time = np.arange(round(48000 * seconds)) / 48000
+            tone = (0.3 * np.sin(2 * np.pi * 440 * (number + 1) * time)).astype(np.float32)
             samples = av.AudioFrame.from_ndarray(np.stack([tone, tone]), format="fltp", layout="stereo")
-            samples.sample_rate, samples.pts = 48000, 0
+            samples.sample_rate, samples.time_base = 48000, Fraction(1, 48000)
+            samples.pts = 16000 * number
             converted = av.AudioResampler(format=sound.codec_context.format, layout="stereo").resample(samples)
             container.mux([packet for frame in [*converted, None] for packet in sound.encode(frame)])
+        for number in range(int(2 * seconds) if text else 0):
+            line = SubtitleSet.create(f"0,0,Default,,0,0,0,,Line {number}".encode(), 0, 300, pts=500_000 * number)
+            packet = text.codec_context.encode_subtitle(line)
+            packet.pts = packet.dts = 500 * number
+            packet.duration, packet.time_base, packet.stream = 300, Fraction(1, 1000), text
+            container.mux(packet)
     return path
 
 
@@ -76,3 +118,29 @@ def packets(path: Path, kind: str) -> list[tuple[Fraction, bytes]]:
     with av.open(str(path)) as container:
         stream = next(stream for stream in container.streams if stream.type == kind)
         return [(packet.pts * packet.time_base, bytes(packet)) for packet in container.demux(stream) if packet.size]
+
+
+def copy_clip(source: Path, target: Path, **options) -> list[np.ndarray]:
+    """Read and write all frames, as a restoration that changes nothing would; give what was read."""
+    images = []
+    with (
+        VideoReader(source) as reader,
+        VideoWriter(target, reader, width=reader.width, height=reader.height, **options) as writer,
+    ):
+        for frame in reader:
+            images.append(frame.image)
+            writer.write(frame.image, frame.pts, frame.duration)
+    return images
+
+
+def times(path: Path) -> list[Fraction]:
+    return [frame.pts * frame.time_base for frame in VideoReader(path)]
+
+
+def end(path: Path) -> Fraction:
+    *_, last = VideoReader(path)
+    return (last.pts + last.duration) * last.time_base
+
+
+def difference(a: np.ndarray, b: np.ndarray) -> int:
+    return int(np.abs(a.astype(int) - b.astype(int)).max())

@@ -13,9 +13,11 @@ import torch
 from accelerate import PartialState
 from conftest import SIZE, make_clip, make_components
 from media import packets, write_clip
+from PIL import Image
 
 from keep_hf import FaceDetector, KeepPipeline
 from keep_hf.cli import list_jobs, main
+from keep_hf.recursion import KalmanRecursion
 from keep_hf.video import VideoReader
 
 
@@ -178,6 +180,7 @@ def test_what_cannot_be_restored_is_said_in_one_line(model, crops_file, tmp_path
         ["restore", "in.mp4"],
         ["repair", "in.mp4", "out.mp4"],
         ["restore", "in.mp4", "out.mp4", "--faces", "some"],
+        ["restore", "in.mp4", "out.mp4", "--faces", "0,-1"],
         ["restore", "in.mp4", "out.mp4", "--strength", "much"],
         ["restore", "in.mp4", "out.mp4", "--upscale", "1.5"],
         ["restore", "in.mp4", "out.mp4", "--dtype", "int8"],
@@ -200,19 +203,71 @@ def test_version(capsys):
     assert stopped.value.code == 0 and capsys.readouterr().out.startswith("keep_hf ")
 
 
-def test_an_interrupted_command_leaves_nothing(model, crops_file, tmp_path, capsys, monkeypatch):
-    restore_crops, unfinished = KeepPipeline.restore_crops, []
+def test_an_interrupted_command_goes_on(model, tmp_path, capsys, monkeypatch):
+    source = write_clip(tmp_path / "in.mp4", images=list(make_clip(300, SIZE, SIZE)))
+    command = ["restore", source, tmp_path / "out.mp4", "--model", model, "--aligned"]
+    step, calls = KalmanRecursion.step, []
 
-    def interrupted(self, crops, state, fidelity):
-        if state is not None:
-            unfinished.extend(tmp_path.glob("*.part.mp4"))
+    def interrupted(self, *args, **options):
+        calls.append(None)
+        if len(calls) == 280:
             raise KeyboardInterrupt
-        return restore_crops(self, crops, state, fidelity)
+        return step(self, *args, **options)
 
-    monkeypatch.setattr(KeepPipeline, "restore_crops", interrupted)
-    line = fails(["restore", crops_file, tmp_path / "out.mp4", "--model", model, "--aligned"], capsys)
-    assert "interrupted" in line
-    assert unfinished and files(tmp_path) == ["in.mp4"]
+    monkeypatch.setattr(KalmanRecursion, "step", interrupted)
+    line = fails(command, capsys)
+    assert "interrupted" in line and "--resume goes on from there" in line
+    assert (tmp_path / "out.mp4.part").is_dir() and not (tmp_path / "out.mp4").exists()
+    assert main([*map(str, command), "--resume"]) == 0
+    assert len(calls) < 280 + 60 and len(pictures(tmp_path / "out.mp4")) == 300
+    assert files(tmp_path) == ["in.mp4", "out.mp4"]
+
+
+def test_resuming_a_folder_leaves_alone_what_is_done(model, tmp_path):
+    source, target = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    for name in ("a", "b"):
+        write_clip(source / f"{name}.mp4", images=list(make_clip(2, SIZE, SIZE)))
+    command = ["restore", str(source), str(target), "--model", model, "--aligned", "--resume"]
+    assert main(command) == 0
+    (target / "a.mp4").write_bytes(b"done")
+    (target / "b.mp4").unlink()
+    assert main(command) == 0
+    assert (target / "a.mp4").read_bytes() == b"done" and len(pictures(target / "b.mp4")) == 2
+
+
+def test_a_folder_of_pictures_is_a_video(model, tmp_path):
+    source = tmp_path / "in"
+    source.mkdir()
+    for i, image in enumerate(make_clip(4, SIZE, SIZE)):
+        Image.fromarray(image).save(source / f"{i}.png")
+    for target in ("out.mp4", "out"):
+        assert main(["restore", str(source), str(tmp_path / target), "--model", model, "--aligned"]) == 0
+    assert len(pictures(tmp_path / "out.mp4")) == 4
+    assert files(tmp_path / "out") == ["0.png", "1.png", "2.png", "3.png"]
+
+
+@pytest.mark.skipif(
+    not (YUNET.is_file() and REAL_CLIP.is_file()), reason="the clips and YuNet of ../shared are missing"
+)
+def test_people_are_listed_drawn_and_chosen(model, tmp_path, capsys):
+    with VideoReader(REAL_CLIP) as reader:
+        images = [frame.image for frame, _ in zip(reader.read(), range(8), strict=False)]
+    # The same person twice, side by side
+    source = write_clip(tmp_path / "in.mp4", images=[np.concatenate([image, image], axis=1) for image in images])
+    options = ["--model", model, "--detector", str(YUNET)]
+    assert main(["faces", str(source), *options, "--sheet", str(tmp_path / "people.png")]) == 0
+    assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == ["0", "1"]
+    assert Image.open(tmp_path / "people.png").size == (320, 160)
+    both, one = tmp_path / "both.mp4", tmp_path / "one.mp4"
+    assert main(["restore", str(source), str(both), *options]) == 0
+    assert (
+        main(["restore", str(source), str(one), *options, "--faces", "1", "--report", str(tmp_path / "r.json")]) == 0
+    )
+    assert [track["id"] for track in json.loads((tmp_path / "r.json").read_text())["tracks"]] == [1]
+    difference = np.abs(pictures(both).astype(int) - pictures(one)).max(axis=(0, 1, 3))
+    half = len(difference) // 2
+    assert sorted([difference[: half - 40].max() > 40, difference[half + 40 :].max() > 40]) == [False, True]
 
 
 def test_a_full_disk_leaves_no_half_file(model, crops_file, tmp_path, capsys):

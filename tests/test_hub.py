@@ -57,7 +57,9 @@ def test_a_saved_pipeline_comes_back_to_the_bit(components, detector, crops, tmp
         "fidelity": 0.25,
         "flow": ["keep_hf", "GMFlow"],
         "gain_window": 7,
+        "identity": [None, None],
         "kalman": ["keep_hf", "KalmanGainNetwork"],
+        "parser": [None, None],
         "vq": ["keep_hf", "KeepVQModel"],
     }
     loaded = KeepPipeline.from_pretrained(tmp_path)

@@ -1,17 +1,17 @@
 """The whole road, from frames and files in to frames and files out."""
 
 import gc
-from fractions import Fraction
+import re
 
 import numpy as np
 import pytest
 import torch
-from conftest import SIZE, make_clip, make_faces
-from media import packets, write_clip
+from conftest import SIZE, KnownFaces, make_clip, make_components, make_faces
+from media import write_clip
 from PIL import Image
 
-from keep_hf import KalmanState
-from keep_hf.video import VideoReader, VideoWriter
+from keep_hf import KalmanState, KeepPipeline
+from keep_hf.video import VideoReader
 
 
 ONE = make_faces((40, 24, SIZE))
@@ -204,6 +204,68 @@ def test_small_faces_stay_as_they_are(make_pipe, frames):
     assert changed(frames, restore(make_pipe(*clip), frames, min_face_size=48))[:, :48, :48].any()
 
 
+def test_what_is_in_front_of_a_face_stays(make_pipe, frames, monkeypatch):
+    """The parser tells: the right half of the crop is no face, in the first frames; then all of it is."""
+    seen = []
+
+    def mask(parser, crops):
+        seen.append(parser)
+        half = np.ones((SIZE, SIZE), np.float32)
+        if len(seen) <= 3:
+            half[:, SIZE // 2 :] = 0
+        return [half] * len(crops)
+
+    monkeypatch.setattr("keep_hf.restore.face_mask", mask)
+    parser = make_components()["vq"]  # any model will do: it is not asked
+    difference = changed(frames, restore(make_pipe(*[ONE] * len(frames), parser=parser), frames))
+    assert seen == [parser] * len(frames)
+    assert difference[:3, :, 40 : 40 + SIZE // 2 - 2].any() and not difference[:3, :, 40 + SIZE // 2 + 2 :].any()
+    assert difference[3:, :, 40 + SIZE // 2 + 2 :].any(axis=(1, 2)).all(), "steadied, but not frozen"
+
+
+def test_a_segformer_is_a_component(components, frames, tmp_path):
+    transformers = pytest.importorskip("transformers")
+    from test_parsing import LABELS
+
+    labels = dict(enumerate(LABELS))
+    config = transformers.SegformerConfig(depths=[1] * 4, hidden_sizes=[4, 4, 8, 8], num_attention_heads=[1] * 4)
+    config.update({"decoder_hidden_size": 8, "id2label": labels, "label2id": {v: k for k, v in labels.items()}})
+    torch.manual_seed(0)
+    parser = transformers.SegformerForSemanticSegmentation(config).eval()
+    KeepPipeline(**components, parser=parser).save_pretrained(tmp_path)
+    pipe = KeepPipeline.from_pretrained(tmp_path)
+    assert type(pipe.parser) is type(parser)
+    pipe.register_modules(detector=KnownFaces([ONE] * len(frames)))
+    pipe.set_progress_bar_config(disable=True)
+    assert changed(frames, restore(pipe, frames)).any()
+
+
+def test_the_background_can_be_enlarged_by_anything(make_pipe, frames):
+    def brighter(frame):
+        return np.clip(frame.repeat(2, axis=0).repeat(2, axis=1) + 9.0, 0, 255).astype(np.uint8)
+
+    pipe = make_pipe(*[NOBODY] * len(frames))
+    np.testing.assert_array_equal(restore(pipe, frames, upscale=2, background=brighter), [brighter(f) for f in frames])
+    # What it lacks or exceeds is made up.
+    for factor in (1, 3):
+        result = restore(pipe, frames, upscale=factor, background=brighter)
+        assert result.shape[1:3] == (112 * factor, 168 * factor)
+        assert 5 < (result[:, ::factor, ::factor].astype(float) - frames).mean() < 13
+
+
+def test_people_are_found_without_being_restored(make_pipe, frames, tmp_path):
+    clip = [TWO] * len(frames)
+    tracks = make_pipe(*clip).follow(frames)
+    restored = make_pipe(*clip)(frames).tracks
+    assert [track.track_id for track in tracks] == [0, 1]
+    for found, used in zip(tracks, restored, strict=True):
+        np.testing.assert_array_equal(found.landmarks, used.landmarks)
+    path = write_clip(tmp_path / "in.mp4", images=list(frames))
+    assert len(make_pipe(*clip).follow(path)) == 2
+    (one,) = make_pipe(*clip)(frames, faces=(1,)).tracks
+    assert one.track_id == 1
+
+
 # The state
 
 
@@ -211,9 +273,8 @@ def test_official_windows_stand_alone_and_the_stream_goes_on(make_pipe, crops):
     pipe = make_pipe()
     official = restore(pipe, crops, aligned=True, gain_mode="official")
     stream = restore(pipe, crops, aligned=True)
-    pieces = [restore(pipe, piece, aligned=True) for piece in (crops[:20], crops[20:])]
+    pieces = [restore(pipe, piece, aligned=True, gain_mode="official") for piece in (crops[:20], crops[20:])]
     np.testing.assert_array_equal(official, np.concatenate(pieces))
-    np.testing.assert_array_equal(stream[:20], official[:20])
     assert changed(stream[20:], official[20:]).any(axis=(1, 2)).all()
 
 
@@ -221,9 +282,8 @@ def test_the_gain_modes_of_faces_in_frames(make_pipe):
     video = make_clip(6, 168, 112)
     official = restore(make_pipe(*[ONE] * 6, gain_window=4), video, gain_mode="official")
     stream = restore(make_pipe(*[ONE] * 6, gain_window=4), video)
-    pieces = [restore(make_pipe(*[ONE] * len(piece)), piece) for piece in (video[:4], video[4:])]
+    pieces = [restore(make_pipe(*[ONE] * len(piece)), piece, gain_mode="official") for piece in (video[:4], video[4:])]
     np.testing.assert_array_equal(official, np.concatenate(pieces))
-    np.testing.assert_array_equal(stream[:4], official[:4])
     assert changed(stream[4:], official[4:]).any(axis=(1, 2)).all()
 
 
@@ -240,13 +300,16 @@ def test_two_people_have_a_state_each(make_pipe):
     both = restore(make_pipe(*[left] * 3, *[TWO] * 7, gain_window=4), video)
     left_alone = restore(make_pipe(*[left] * 10, gain_window=4), video)
     right_alone = restore(make_pipe(*[NOBODY] * 3, *[right] * 7, gain_window=4), video)
-    np.testing.assert_array_equal(both[:, :, :84], left_alone[:, :, :84])
-    np.testing.assert_array_equal(both[:, :, 84:], right_alone[:, :, 84:])
+    # Two in a batch are rounded otherwise than one.
+    assert np.abs(both[:, :, :84].astype(int) - left_alone[:, :, :84]).max() <= 1
+    assert np.abs(both[:, :, 84:].astype(int) - right_alone[:, :, 84:]).max() <= 1
     assert changed(video, left_alone).any() and changed(video, right_alone).any()
 
 
 def test_a_moving_face_that_comes_later_is_followed(make_pipe):
     video = make_clip(10, 168, 112)
+    for i in range(7):
+        video[3 + i, 24 : 24 + SIZE, 20 + 6 * i : 20 + 6 * i + SIZE] = make_clip(1, SIZE, SIZE, seed=1)[0]
     walk = [make_faces((20 + 6 * i, 24, SIZE)) for i in range(7)]
     # At one frame per second there is no smoothing to speak of.
     restored = restore(make_pipe(*[NOBODY] * 3, *walk, gain_window=3), video, frame_rate=1)
@@ -260,15 +323,12 @@ def test_people_who_left_take_no_memory(make_pipe):
     # One after the other, each in another place
     places = [make_faces((8, 16, SIZE)), make_faces((96, 40, SIZE))]
     clip = [places[i // 4 % 2] for i in range(24)]
-    video = make_clip(24, 168, 112)
-    pipe = make_pipe(*clip, gain_window=4)
-    options = pipe.check_options("all", 0, 1.0, 1.0, 1, "stream")
-    scan = pipe.scan(video, 1.0, options)
-    assert len(scan.tracks) == 6
-    with torch.no_grad():
-        for i, _ in enumerate(pipe.restore_frames(video, scan, options)):
-            if i % 4 == 3:
-                assert sum(type(thing) is KalmanState for thing in gc.get_objects()) <= 2
+    stream = make_pipe(*clip, gain_window=4).stream(frame_rate=1)
+    seen = set()
+    for done in stream.restore(make_clip(24, 168, 112)):
+        seen.update(face.visit for face in done.followed.faces)
+        assert sum(type(thing) is KalmanState for thing in gc.get_objects()) <= 2
+    assert len(seen) == 6
 
 
 # Components
@@ -308,99 +368,11 @@ def test_the_progress_bar_can_be_silent(make_pipe, crops, capsys):
 
 
 def test_a_single_frame_model_needs_no_gain_network(components, crops):
-    from keep_hf import KeepPipeline
-
     pipe = KeepPipeline(components["vq"])
     pipe.set_progress_bar_config(disable=True)
     assert restore(pipe, crops[:2], aligned=True).shape == (2, SIZE, SIZE, 3)
     with pytest.raises(ValueError, match="go together"):
         KeepPipeline(components["vq"], kalman=components["kalman"])
-
-
-# Files
-
-
-def make_source(path, num_frames=9, **options):
-    images = list(make_clip(num_frames, 168, 112))
-    return write_clip(path, images=images, audio_codec="aac", **options)
-
-
-def test_a_restored_file_keeps_everything_else(make_pipe, tmp_path):
-    rate = Fraction(30000, 1001)
-    time_base = Fraction(1, 30000)
-    # A variable rate: one frame stays twice as long
-    pts = [1001 * (i + (i > 4)) for i in range(9)]
-    source = make_source(tmp_path / "in.mp4", frame_rate=rate, pts=pts, time_base=time_base)
-    target = tmp_path / "out.mp4"
-    pipe = make_pipe(*[ONE] * 9, gain_window=4)
-    report = pipe.restore_video(source, target)
-
-    with VideoReader(source) as before, VideoReader(target) as after:
-        assert after.frame_rate == before.frame_rate
-        assert (after.width, after.height) == (168, 112)
-        given, written = list(before), list(after)
-    assert len(written) == 9
-    assert [frame.pts * frame.time_base for frame in written] == [frame.pts * frame.time_base for frame in given]
-    assert packets(target, "audio") == packets(source, "audio")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.mp4", "out.mp4"]
-
-    # The pictures are those of a call with the same frames, through the same codec.
-    again = tmp_path / "again.mp4"
-    decoded = np.stack([frame.image for frame in given])
-    expected = restore(pipe, decoded, frame_rate=float(rate))
-    assert changed(decoded, expected).any()
-    with VideoReader(source) as reader, VideoWriter(again, reader, width=168, height=112) as writer:
-        for frame, image in zip(reader, expected, strict=True):
-            writer.write(image, frame.pts, frame.duration)
-    assert again.read_bytes() == target.read_bytes()
-
-    assert report["frames"] == 9 and report["size"] == [168, 112]
-    assert report["source"] == str(source) and report["target"] == str(target)
-    assert report["tracks"] == [{"id": 0, "first_frame": 0, "last_frame": 8, "face_size": SIZE}]
-
-
-def test_a_file_can_grow(make_pipe, tmp_path):
-    source = make_source(tmp_path / "in.mp4", 3)
-    make_pipe(*[ONE] * 3).restore_video(source, tmp_path / "out.mkv", upscale=2)
-    with VideoReader(tmp_path / "out.mkv") as reader:
-        assert (reader.width, reader.height) == (336, 224)
-
-
-def test_a_file_of_aligned_crops(make_pipe, tmp_path):
-    source = write_clip(tmp_path / "in.mp4", images=list(make_clip(5, 32, 32)), audio_codec="aac")
-    report = make_pipe().restore_video(source, tmp_path / "out.mp4", aligned=True)
-    assert report["size"] == [SIZE, SIZE] and report["tracks"] == [] and report["frames"] == 5
-    with VideoReader(tmp_path / "out.mp4") as reader:
-        assert (reader.width, reader.height) == (SIZE, SIZE)
-        assert len(list(reader)) == 5
-
-
-@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
-def test_nothing_is_left_of_a_restoration_that_broke_off(make_pipe, tmp_path, monkeypatch, error):
-    source = make_source(tmp_path / "in.mp4")
-    pipe = make_pipe(*[ONE] * 9, gain_window=4)
-    restore_crops, calls = pipe.restore_crops, []
-
-    def break_in_the_third_window(*args):
-        calls.append(list(tmp_path.glob("*.part*")))
-        if len(calls) == 3:
-            raise error("now")
-        return restore_crops(*args)
-
-    monkeypatch.setattr(pipe, "restore_crops", break_in_the_third_window)
-    with pytest.raises(error):
-        pipe.restore_video(source, tmp_path / "out.mp4")
-    assert calls[-1], "nothing had been written yet; the test shows nothing"
-    assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
-
-
-@pytest.mark.parametrize("target", ["missing/out.mp4", "out.gif", "in.mp4"])
-def test_a_target_that_cannot_be_written_is_known_before_any_work(make_pipe, tmp_path, target):
-    source = make_source(tmp_path / "in.mp4", 3)
-    pipe = make_pipe(*[ONE] * 3)
-    with pytest.raises(ValueError, match=target):
-        pipe.restore_video(source, tmp_path / target)
-    assert pipe.detector.num_seen == 0
 
 
 # What cannot be meant
@@ -410,6 +382,7 @@ def test_a_target_that_cannot_be_written_is_known_before_any_work(make_pipe, tmp
     ("option", "value"),
     [
         ("faces", "some"),
+        ("faces", (0, -1)),
         ("min_face_size", -1),
         ("min_face_size", float("nan")),
         ("fidelity", 1.5),
@@ -425,6 +398,6 @@ def test_a_target_that_cannot_be_written_is_known_before_any_work(make_pipe, tmp
 )
 def test_options_that_cannot_be_meant(make_pipe, frames, option, value):
     pipe = make_pipe(*[ONE] * len(frames))
-    with pytest.raises(ValueError, match=f"{option} .*{value}"):
+    with pytest.raises(ValueError, match=rf"{option}\b.*{re.escape(str(value))}"):
         pipe(frames, **{option: value})
     assert pipe.detector.num_seen == 0

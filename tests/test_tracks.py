@@ -1,14 +1,22 @@
-"""Linking of faces, gaps and smoothing."""
+"""Linking of faces, gaps, absences, fades and smoothing, on drawn people: everybody has a pattern of their own."""
 
+import cv2
 import numpy as np
 import pytest
 
 from keep_hf.align import TEMPLATE
 from keep_hf.detector import Faces
-from keep_hf.tracks import FaceTrack, largest, link_faces, smooth_landmarks
+from keep_hf.tracks import FaceTrack, FaceTracker, PlacedFace, link_tracks, look, smooth_landmarks
 
 
-def faces(*places, side=100.0, score=0.9):
+WIDTH, HEIGHT = 800, 400
+RATE = 25.0
+
+# Of each person a pattern, coarse enough to be seen in a small look
+PATTERNS = [np.random.default_rng(seed).integers(0, 256, (6, 6, 3), dtype=np.uint8) for seed in range(6)]
+
+
+def faces(*places, side=100.0, score=0.9) -> Faces:
     """Faces of one frame with their middles at the given places."""
     shape = (TEMPLATE - TEMPLATE.mean(axis=0)) / 250 * side
     middles = np.array(places, np.float32).reshape(-1, 2)
@@ -19,83 +27,259 @@ def faces(*places, side=100.0, score=0.9):
     )
 
 
-NOBODY = faces()
+def picture(people: dict[int, tuple[float, float]], *sides: float) -> np.ndarray:
+    """A frame with people in it, the last in front; what is seen of a person reaches a little beyond the face."""
+    image = np.full((HEIGHT, WIDTH, 3), 90, np.uint8)
+    for (person, (x, y)), side in zip(people.items(), sides or [100.0] * len(people), strict=True):
+        size = round(1.8 * side)
+        left, top = round(x - size / 2), round(y - size / 2)
+        pattern = cv2.resize(PATTERNS[person], (size, size), interpolation=cv2.INTER_CUBIC)
+        rows = slice(max(top, 0), min(top + size, HEIGHT))
+        columns = slice(max(left, 0), min(left + size, WIDTH))
+        image[rows, columns] = pattern[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
+    return image
+
+
+class Clip:
+    """Frames with the people who stand in them, and those whom the detector sees."""
+
+    def __init__(self) -> None:
+        self.images: list[np.ndarray] = []
+        self.found: list[Faces] = []
+
+    def add(self, people: dict[int, tuple[float, float]], seen: list[int] | None = None, side: float = 100.0) -> None:
+        self.images.append(picture(people, *[side] * len(people)))
+        self.found.append(faces(*(people[person] for person in (people if seen is None else seen)), side=side))
+
+    def place(self, frame_rate: float = RATE, **options) -> list[list[PlacedFace]]:
+        tracker = FaceTracker(frame_rate, **options)
+        images: dict[int, np.ndarray] = {}
+        placed = []
+        for index, (image, found) in enumerate(zip(self.images, self.found, strict=True)):
+            images[index] = image
+            images.pop(index - tracker.look_ahead - 1, None)  # it must not need more than it says
+            placed += tracker.step(found, images)
+            assert len(placed) >= index + 1 - tracker.look_ahead, "the look-ahead is longer than it says"
+        return placed + tracker.flush()
+
+    def track(self, **options) -> list[FaceTrack]:
+        placed = self.place(**options)
+        assert len(placed) == len(self.images)
+        return link_tracks(placed)
+
+
+def still(num_frames: int, *people: int) -> Clip:
+    clip = Clip()
+    for _ in range(num_frames):
+        clip.add({person: (120 + 190 * person, 200) for person in people})
+    return clip
 
 
 def test_one_still_face_is_one_track():
-    (track,) = link_faces([faces((200, 150))] * 10)
+    (track,) = still(80, 0).track()
     assert track.track_id == 0
-    assert track.frames.tolist() == list(range(10))
-    assert track.landmarks.shape == (10, 5, 2) and track.boxes.shape == (10, 4)
-    assert track.landmarks.dtype == track.boxes.dtype == np.float32
+    assert track.frames.tolist() == list(range(80))
+    assert track.landmarks.shape == (80, 5, 2) and track.boxes.shape == (80, 4)
 
 
 def test_no_face_gives_no_track():
-    assert link_faces([NOBODY] * 5) == []
-    assert link_faces([]) == []
+    assert still(5).track() == []
+    assert FaceTracker(RATE).flush() == []
 
 
-def test_people_who_cross_keep_their_tracks():
-    """Two people walk through each other; in the middle one hides the other for five frames."""
-    clip = []
+def test_people_who_cross_keep_their_numbers():
+    """Two people walk through each other; in the middle one hides the other."""
+    clip = Clip()
     for t in range(60):
         left, right = (100 + 10 * t, 200), (690 - 10 * t, 215)
         hidden = abs(left[0] - right[0]) < 60
-        clip.append(faces(left) if hidden else faces(left, right) if t % 2 else faces(right, left))
-    first, second = sorted(link_faces(clip), key=lambda track: track.boxes[0, 0])
-    assert first.frames.tolist() == second.frames.tolist() == list(range(60))
-    np.testing.assert_allclose(first.boxes[:, 0], 50 + 10 * np.arange(60), atol=1)
-    np.testing.assert_allclose(second.boxes[:, 0], 640 - 10 * np.arange(60), atol=1)
+        seen = [0] if hidden else [0, 1] if t % 2 else [1, 0]
+        clip.add({1: right, 0: left}, seen)
+    placed = clip.place()
+    (first,) = {face.track_id for t in range(60) for face in placed[t] if face.box[0] == 50 + 10 * t}
+    (second,) = {face.track_id for t in range(60) for face in placed[t] if face.box[0] == 640 - 10 * t}
+    assert first != second
+    tracks = {track.track_id: track for track in link_tracks(placed)}
+    assert sorted(tracks) == [0, 1]
+    assert tracks[first].frames.tolist() == list(range(60))
+    # Where the one in front hides the other, nothing is restored of the one behind.
+    away = sorted(set(range(60)) - set(tracks[second].frames.tolist()))
+    assert away == [t for t in range(60) if abs(590 - 20 * t) < 60]
 
 
 def test_fast_face_is_followed_by_its_motion():
     """75 px a frame are more than half a face; the first steps are slower."""
-    x = 100 + np.cumsum(np.minimum(np.arange(20) * 12, 75))
-    (track,) = link_faces([faces((place, 200)) for place in x])
-    assert len(track) == 20
+    clip = Clip()
+    for x in 100 + np.cumsum(np.minimum(np.arange(12) * 12, 75)):
+        clip.add({0: (float(x), 200)})
+    (track,) = clip.track()
+    assert len(track) == 12
 
 
-def test_short_gap_is_filled_in_a_straight_line():
-    clip = [faces((100 + 4 * t, 200 + 2 * t)) for t in range(30)]
-    clip[10:18] = [NOBODY] * 8
-    (track,) = link_faces(clip, max_gap=8)
-    assert track.frames.tolist() == list(range(30))
-    expected = np.concatenate([faces((100 + 4 * t, 200 + 2 * t)).landmarks for t in range(30)])
-    np.testing.assert_allclose(track.landmarks, expected, atol=1e-3)
-    assert (track.scores[10:18] == 0).all() and (track.scores[:10] > 0).all() and (track.scores[18:] > 0).all()
+def missed(length: int, there: bool) -> Clip:
+    """A walk of 50 frames; for some frames after the 20th the face is not found, or not there."""
+    clip = Clip()
+    for t in range(50):
+        is_missed = 20 <= t < 20 + length
+        person = {0: (150 + 4 * t, 180 + 2 * t)}
+        clip.add(person if there or not is_missed else {}, [] if is_missed else None)
+    return clip
 
 
-def test_long_gap_ends_the_track():
-    clip = [faces((100, 200))] * 10 + [NOBODY] * 9 + [faces((100, 200))] * 10
-    assert [track.frames.tolist() for track in link_faces(clip, max_gap=8)] == [list(range(10)), list(range(19, 29))]
+def test_a_face_that_is_missed_for_a_moment_is_filled_in_on_a_straight_line():
+    (track,) = missed(8, there=True).track()
+    assert track.frames.tolist() == list(range(50))
+    assert (track.scores[20:28] == 0).all() and (track.scores[:20] > 0).all() and (track.scores[28:] > 0).all()
+    np.testing.assert_allclose(track.boxes[:, 0], 100 + 4 * np.arange(50), atol=1e-3)
 
 
-def test_no_track_crosses_a_cut():
-    clip = [faces((100, 200))] * 20
-    assert [track.frames.tolist() for track in link_faces(clip, cuts=[7])] == [list(range(7)), list(range(7, 20))]
-    with pytest.raises(ValueError, match="cuts"):
-        link_faces(clip, cuts=[20])
+def test_a_face_that_is_not_there_is_not_filled_in():
+    (track,) = missed(8, there=False).track()
+    assert track.frames.tolist() == [*range(20), *range(28, 50)]
+
+
+def test_a_long_absence_begins_a_new_visit_of_the_same_person():
+    placed = missed(14, there=True).place()
+    (track,) = link_tracks(placed)
+    assert track.frames.tolist() == [*range(20), *range(34, 50)]
+    visits = [{face.visit for face in faces} for faces in placed]
+    assert visits[0] == visits[19] == {0} and visits[34] == visits[49] == {1}
+
+
+def test_nobody_is_filled_in_where_somebody_else_is_seen():
+    clip = Clip()
+    for t in range(40):
+        hidden = 15 <= t < 20
+        people = {0: (200, 200)} | ({1: (200, 200)} if hidden else {})
+        clip.add(people, [1] if hidden else [0])
+    owners = {t: {face.track_id for face in faces} for t, faces in enumerate(clip.place())}
+    assert all(owners[t] == {0} for t in (*range(15), *range(20, 40)))
+    assert all(0 not in owners[t] for t in range(15, 20))
+
+
+def test_somebody_who_comes_back_elsewhere_is_known_by_their_look():
+    clip = Clip()
+    for t in range(120):
+        clip.add({0: (150, 200), 1: (600, 200)} if t < 30 else {1: (600, 200)} if t < 70 else {0: (350, 150)})
+    first, second = clip.track()
+    assert first.frames.tolist() == [*range(30), *range(70, 120)]
+    assert second.frames.tolist() == list(range(70))
+    # And somebody new is somebody new.
+    for t in range(70, 120):
+        clip.images[t], clip.found[t] = picture({2: (350, 150)}), faces((350, 150))
+    assert [len(track) for track in clip.track()] == [30, 70, 50]
 
 
 def test_face_of_another_size_at_the_same_place_is_another_person():
-    clip = [faces((300, 300), side=60)] * 5 + [faces((300, 300), side=200)] * 5
-    assert len(link_faces(clip)) == 2
+    clip = Clip()
+    for t in range(30):
+        clip.add({0: (300, 200)} if t < 15 else {1: (300, 200)}, side=60 if t < 15 else 150)
+    assert len(clip.track()) == 2
 
 
 def test_flash_of_a_face_is_dropped():
-    clip = [faces((100, 200))] * 10
-    clip[4] = clip[5] = faces((100, 200), (400, 300))
-    assert len(link_faces(clip)) == 1
-    clip[6] = faces((100, 200), (400, 300))
-    assert len(link_faces(clip)) == 2
+    clip, both = still(40, 0), {0: (120, 200), 1: (600, 300)}
+    for t in (4, 5):
+        clip.images[t], clip.found[t] = picture(both), faces(*both.values())
+    assert len(clip.track()) == 1
+    clip.images[6], clip.found[6] = picture(both), faces(*both.values())
+    assert len(clip.track()) == 2
     # A photograph is a scene of one frame.
-    assert len(link_faces([faces((100, 200), score=0.6)])) == 1
+    assert len(still(1, 0).track()) == 1
 
 
-def test_small_faces_are_dropped_as_whole_tracks():
-    clip = [faces((100 + t, 200), side=20 + t) for t in range(20)]
-    assert len(link_faces(clip, min_face_size=25)[0]) == 20
-    assert link_faces(clip, min_face_size=35) == []
+def test_faces_come_and_go_softly_but_not_at_the_ends_of_the_scene():
+    clip = still(80, 0)
+    for t in (*range(20), *range(60, 80)):
+        clip.images[t], clip.found[t] = picture({}), faces()
+    weights = [faces[0].weight if faces else 0.0 for faces in clip.place()]
+    np.testing.assert_allclose(weights[18:27], [0, 0, 1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6, 1, 1])
+    np.testing.assert_allclose(weights[53:62], [1, 1, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6, 0, 0])
+    assert {face.weight for faces in still(80, 0).place() for face in faces} == {1.0}
+
+
+def test_small_faces_do_not_count_and_do_not_come_and_go():
+    clip = Clip()
+    for t in range(60):
+        clip.add({0: (300, 200)}, side=64 - 4 * (t % 2))  # a size that trembles around the limit
+    assert [len(track) for track in clip.track(min_face_size=62)] == [60]
+    assert clip.track(min_face_size=70) == []
+    assert [len(track) for track in clip.track(min_face_size=50)] == [60]
+
+
+def test_the_largest_one_at_a_time():
+    clip = Clip()
+    people = {0: (150, 200), 1: (450, 200)}
+    for t in range(120):
+        # Both tremble; the second one grows beyond the first one in the end.
+        sides = (100 + 3 * ((t + 1) % 2), 100 + 3 * (t % 2) if t < 60 else 160)
+        found = [faces(place, side=side) for place, side in zip(people.values(), sides, strict=True)]
+        clip.images.append(picture(people, *sides))
+        clip.found.append(
+            Faces(*(np.concatenate([getattr(f, name) for f in found]) for name in ("boxes", "landmarks", "scores")))
+        )
+    placed = clip.place(faces="largest")
+    assert all(len(faces) == 1 for faces in placed)
+    who = [faces[0].track_id for faces in placed]
+    assert set(who[:50]) == {0} and set(who[70:]) == {1} and who == sorted(who)
+
+
+def test_people_are_chosen_by_their_numbers():
+    clip = still(60, 0, 1, 3)
+    everybody = clip.track()
+    assert [track.track_id for track in everybody] == [0, 1, 2]
+    chosen = clip.track(faces=(0, 2))
+    assert [track.track_id for track in chosen] == [0, 2]
+    for track, same in zip(chosen, (everybody[0], everybody[2]), strict=True):
+        np.testing.assert_array_equal(track.landmarks, same.landmarks)
+
+
+@pytest.mark.parametrize("length", [1, 2, 7, 30, 90])
+def test_streaming_smooths_like_the_whole(length):
+    clip, random = Clip(), np.random.default_rng(0)
+    for t in range(length):
+        clip.add({0: (300 + t, 200)})
+        clip.found[t].landmarks += random.normal(0, 2, (1, 5, 2)).astype(np.float32)
+    (track,) = clip.track()
+    given = np.array([found.landmarks[0] for found in clip.found])
+    np.testing.assert_allclose(track.landmarks, smooth_landmarks(given, 5.0), atol=1e-9)
+
+
+def test_smoothing_does_not_cross_an_absence():
+    clip = missed(14, there=True)
+    for t in range(34, 50):
+        x = 250.0 + 4 * t
+        clip.images[t], clip.found[t] = picture({0: (x, 100)}), faces((x, 100))
+    (track,) = clip.track()
+    after = np.array([found.landmarks[0] for found in clip.found[34:]])
+    np.testing.assert_allclose(track.landmarks[20:], smooth_landmarks(after, 5.0), atol=1e-9)
+
+
+def test_faces_too_small_to_be_aligned_are_left_out():
+    clip = Clip()
+    for _ in range(10):
+        clip.add({0: (300, 200)}, side=4)
+    assert clip.track() == []
+
+
+def test_memory_does_not_grow_with_the_scene():
+    tracker = FaceTracker(RATE)
+    image = picture({0: (200, 200), 1: (500, 200)})
+    images = {}
+    for t in range(300):
+        images[t] = image
+        images.pop(t - tracker.look_ahead - 1, None)
+        tracker.step(faces((200, 200), (500, 200)), images)
+    assert sum(len(person.seen) for person in tracker.people) <= 4 * tracker.look_ahead
+    assert len(tracker.decided) <= 2 * tracker.fade + 1
+
+
+def test_a_look_is_the_same_in_the_dark():
+    image = picture({0: (200, 200)})
+    landmarks = faces((200, 200)).landmarks[0]
+    alike = look(image, landmarks) @ look((0.8 * image).astype(np.uint8), landmarks)
+    other = look(image, landmarks) @ look(picture({1: (200, 200)}), landmarks)
+    assert alike > 0.95 and other < 0.6
 
 
 def test_smoothing_is_a_convolution_with_mirrored_ends():
@@ -129,14 +313,3 @@ def test_smoothing_works_on_clips_shorter_than_the_filter_and_can_be_off():
     np.testing.assert_allclose(smooth_landmarks(np.arange(20.0).reshape(2, 10), 0.0), np.arange(20.0).reshape(2, 10))
     with pytest.raises(ValueError, match="sigma"):
         smooth_landmarks(np.zeros((3, 10)), -1.0)
-
-
-def test_largest_keeps_one_face_at_a_time():
-    def track(track_id, start, end, side):
-        n = end - start
-        box = np.tile(np.array([0, 0, side, side], np.float32), (n, 1))
-        return FaceTrack(track_id, np.arange(start, end), box, np.zeros((n, 5, 2), np.float32), np.ones(n, np.float32))
-
-    main, beside, later = track(0, 0, 50, 100), track(1, 10, 40, 60), track(2, 48, 90, 60)
-    assert [kept.track_id for kept in largest([main, beside, later])] == [0, 2]
-    assert largest([]) == []

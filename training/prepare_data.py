@@ -13,8 +13,9 @@ import numpy as np
 
 from keep_hf.align import crop_face, estimate_alignment
 from keep_hf.detector import YuNet
-from keep_hf.tracks import link_faces, smooth_landmarks
-from keep_hf.video import VideoReader, VideoWriter
+from keep_hf.follow import FaceFollower
+from keep_hf.video import VideoReader
+from keep_hf.writer import VideoWriter
 
 
 def main() -> None:
@@ -32,17 +33,15 @@ def main() -> None:
     detector = YuNet.from_pretrained(args.detector)
     for path in sorted(path for path in args.videos.rglob("*") if path.suffix in {".mp4", ".mov", ".mkv"}):
         with VideoReader(path) as reader:
-            found = [detector.detect([frame.image])[0] for frame in reader]
-            tracks = link_faces(found)
+            tracks = FaceFollower(detector, float(reader.frame_rate)).tracks(frame.image for frame in reader)
             if not tracks:
                 print(f"{path}: no face")
                 continue
             track = max(tracks, key=lambda track: np.sum(track.boxes[:, 2:] - track.boxes[:, :2]))
-            landmarks = smooth_landmarks(track.landmarks, sigma=0.2 * float(reader.frame_rate))
             sizes = (track.boxes[:, 2:] - track.boxes[:, :2]).max(1)
             wanted = {
                 int(frame): points
-                for frame, points, size in zip(track.frames, landmarks, sizes, strict=True)
+                for frame, points, size in zip(track.frames, track.landmarks, sizes, strict=True)
                 if size >= args.min_size
             }
             target = args.faces / f"{path.stem}.mp4"
@@ -51,7 +50,7 @@ def main() -> None:
                 for i, frame in enumerate(reader):
                     if i in wanted:
                         out.write(crop_face(frame.image, estimate_alignment(wanted[i], args.size), args.size))
-        print(f"{path}: {len(wanted)} of {len(found)} frames")
+        print(f"{path}: {len(wanted)} frames")
 
 
 if __name__ == "__main__":

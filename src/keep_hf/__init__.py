@@ -10,15 +10,21 @@ from diffusers.pipelines.pipeline_loading_utils import ALL_IMPORTABLE_CLASSES, L
 
 from .detector import FaceDetector, Faces, YuNet
 from .flow import GMFlow
+from .identity import FaceIdentity
 from .kalman import KalmanGainNetwork, KalmanState
 from .pipeline import KeepPipeline, KeepPipelineOutput
 from .recursion import KalmanRecursion
+from .stream import FaceStream
+from .tracks import FaceTrack
 from .vq import KeepVQModel
 
 
 __version__ = "0.1.0"
 __all__ = [
     "FaceDetector",
+    "FaceIdentity",
+    "FaceStream",
+    "FaceTrack",
     "Faces",
     "GMFlow",
     "KalmanGainNetwork",
@@ -33,6 +39,6 @@ __all__ = [
 # diffusers resolves model_index.json only against libraries it lists; without this, loading from the Hub fails.
 LOADABLE_CLASSES["keep_hf"] = {
     name: ["save_pretrained", "from_pretrained"]
-    for name in ("FaceDetector", "GMFlow", "KalmanGainNetwork", "KeepVQModel", "YuNet")
+    for name in ("FaceDetector", "FaceIdentity", "GMFlow", "KalmanGainNetwork", "KeepVQModel", "YuNet")
 }
 ALL_IMPORTABLE_CLASSES.update(LOADABLE_CLASSES["keep_hf"])

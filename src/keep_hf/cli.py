@@ -1,4 +1,4 @@
-"""keep-hf: restore, convert and degrade from the command line.
+"""keep-hf: restore, faces, convert and degrade from the command line.
 
 Exit code 0: done.  1: failed, with one line on stderr that says why.  2: wrong usage.
 """
@@ -9,19 +9,27 @@ import os
 import sys
 from pathlib import Path
 
+import numpy as np
 import torch
 from accelerate import PartialState
 from diffusers.utils.logging import disable_progress_bar
+from PIL import Image
 
 from . import __version__
+from .background import load_background
 from .convert import convert_checkpoint, load_checkpoint
 from .degrade import LEVELS, degrade_video
 from .detector import YuNet
-from .pipeline import KeepPipeline
+from .identity import FaceIdentity
+from .images import SUFFIXES as PICTURE_SUFFIXES
+from .parsing import load_parser
+from .pipeline import KeepPipeline, open_video
+from .sheet import draw_people
 
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 VIDEO_SUFFIXES = {".avi", ".mkv", ".mov", ".mp4", ".webm"}
+RESUMABLE = "what is done so far is kept: --resume goes on from there"
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -30,12 +38,12 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
 
     restore = commands.add_parser("restore", help="restore the faces of a video, or of every video in a folder")
-    restore.add_argument("input", metavar="IN", type=Path, help="video file, or folder of video files")
+    restore.add_argument("input", metavar="IN", type=Path, help="video file, folder of videos, or folder of pictures")
     restore.add_argument("output", metavar="OUT", type=Path, help="video file to write, or folder")
     restore.add_argument("--model", default="keep-tiny", help="built-in name, folder, Hub id or published checkpoint")
     restore.add_argument("--detector", help="YuNet in place of the model's own: an .onnx file or a Hub repository")
     restore.add_argument("--aligned", action="store_true", help="the frames are aligned face crops already")
-    restore.add_argument("--faces", choices=["all", "largest"], default="all")
+    restore.add_argument("--faces", type=people, default="all", help="all, largest, or numbers of people: 0,2")
     restore.add_argument("--min-face-size", type=float, default=0, help="pixels; smaller faces stay as they are")
     restore.add_argument("--fidelity", type=float, help="0: free of the input's faults; 1: close to the input")
     restore.add_argument("--strength", type=float, default=1.0, help="blend of the result with the input, 0 to 1")
@@ -43,8 +51,25 @@ def build_parser() -> argparse.ArgumentParser:
     restore.add_argument("--gain-mode", choices=["stream", "official"], default="stream")
     restore.add_argument("--device", type=existing_device, default="cuda" if torch.cuda.is_available() else "cpu")
     restore.add_argument("--dtype", choices=DTYPES, default="fp32")
+    restore.add_argument("--background", type=Path, help="model file that enlarges the rest of the frames")
+    restore.add_argument("--parser", help="model that keeps what is in front of a face: a folder or a Hub repository")
+    restore.add_argument(
+        "--identity", help="model that tells likeness in the report: an .onnx file or a Hub repository"
+    )
+    restore.add_argument("--frame-rate", type=float, default=25.0, help="of a folder of pictures")
+    restore.add_argument("--resume", action="store_true", help="go on where a run that was stopped had got to")
     restore.add_argument("--report", type=Path, help="write what was done, as JSON")
     restore.set_defaults(run=run_restore)
+
+    faces = commands.add_parser("faces", help="list the people of a video with the numbers that restore --faces takes")
+    faces.add_argument("input", metavar="IN", type=Path, help="video file, or folder of pictures")
+    faces.add_argument("--sheet", type=Path, help="write a picture of everybody with their number: .png or .jpg")
+    faces.add_argument("--model", default="keep-tiny", help="whose detector to use; as of restore")
+    faces.add_argument("--detector", help="YuNet in place of the model's own: an .onnx file or a Hub repository")
+    faces.add_argument("--min-face-size", type=float, default=0, help="pixels; smaller faces do not count")
+    faces.add_argument("--frame-rate", type=float, default=25.0, help="of a folder of pictures")
+    faces.add_argument("--device", type=existing_device, default="cuda" if torch.cuda.is_available() else "cpu")
+    faces.set_defaults(run=run_faces, dtype="fp32")
 
     convert = commands.add_parser("convert", help="turn a published checkpoint into a folder for from_pretrained")
     convert.add_argument("checkpoint", metavar="CHECKPOINT", type=Path)
@@ -69,12 +94,21 @@ def existing_device(text: str) -> torch.device:
     return torch.device(text)
 
 
+def people(text: str) -> str | tuple[int, ...]:
+    if text in ("all", "largest"):
+        return text
+    if not all(number.strip().isdecimal() for number in text.split(",")):
+        raise argparse.ArgumentTypeError(f"{text!r} is not all, largest, or numbers with commas between them")
+    return tuple(int(number) for number in text.split(","))
+
+
 def main(arguments: list[str] | None = None) -> int:
     args = build_parser().parse_args(arguments)
     try:
         args.run(args)
     except KeyboardInterrupt:
-        print("keep-hf: interrupted; unfinished files were removed", file=sys.stderr)
+        kept = args.command == "restore" and _part(args.output).is_dir()
+        print(f"keep-hf: interrupted; {RESUMABLE if kept else 'nothing was written'}", file=sys.stderr)
         return 1
     except (ValueError, OSError, torch.OutOfMemoryError) as error:
         print(f"keep-hf: {' '.join(str(error).split())}", file=sys.stderr)
@@ -89,31 +123,34 @@ def run_restore(args: argparse.Namespace) -> None:
     # Before the model is moved: each process has its own GPU.  On CPUs PartialState must be told so, or every process
     # takes itself for the only one.
     state = PartialState(cpu=args.device.type == "cpu")
-    if not sys.stderr.isatty():
-        disable_progress_bar()
-    if Path(args.model).is_file():
-        pipe = KeepPipeline.from_single_file(args.model, dtype=DTYPES[args.dtype])
-    else:
-        pipe = KeepPipeline.from_pretrained(args.model, dtype=DTYPES[args.dtype])
-    if args.detector:
-        pipe.register_modules(detector=YuNet.from_pretrained(args.detector))
+    pipe = load_pipeline(args)
+    if args.parser:
+        pipe.register_modules(parser=load_parser(args.parser, DTYPES[args.dtype]))
+    if args.identity:
+        pipe.register_modules(identity=FaceIdentity.from_pretrained(args.identity))
     pipe.to(args.device)
     pipe.set_progress_bar_config(disable=not sys.stderr.isatty())
-    names = ("faces", "min_face_size", "fidelity", "strength", "upscale", "gain_mode")
+    names = ("aligned", "faces", "min_face_size", "fidelity", "strength", "upscale", "gain_mode", "frame_rate")
     options = {name: getattr(args, name) for name in names}
-    pipe.check_options(**options)
+    if args.background:
+        options["background"] = load_background(args.background, args.device)
+    pipe.options(**options)
 
     reports, failures = [], []
+    is_batch = jobs[0][0] != args.input
     mine = jobs[state.process_index :: state.num_processes]
     for source, target in mine:
+        if args.resume and is_batch and target.exists():
+            continue  # done by an earlier run
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            report = pipe.restore_video(source, target, aligned=args.aligned, **options)
+            report = pipe.restore_video(source, target, resume=args.resume, **options)
         except (ValueError, OSError) as error:
-            if not args.input.is_dir():
-                raise
+            kept = f"; {RESUMABLE}" if _part(target).is_dir() else ""
+            if not is_batch:
+                raise type(error)(f"{error}{kept}") from error
             # One bad file must not cost the rest of the folder.
-            print(f"keep-hf: {source}: {' '.join(str(error).split())}", file=sys.stderr)
+            print(f"keep-hf: {source}: {' '.join(str(error).split())}{kept}", file=sys.stderr)
             failures.append(source)
             continue
         if not report["tracks"] and not args.aligned:
@@ -124,21 +161,51 @@ def run_restore(args: argparse.Namespace) -> None:
         if state.num_processes > 1:
             path = path.with_stem(f"{path.stem}-{state.process_index}")
         part = path.with_name(path.name + ".part")
-        part.write_text(json.dumps(reports if args.input.is_dir() else reports[0], indent=2) + "\n")
+        part.write_text(json.dumps(reports if is_batch else reports[0], indent=2) + "\n")
         os.replace(part, path)
     if failures:
         raise ValueError(f"{len(failures)} of {len(mine)} videos failed.")
 
 
+def load_pipeline(args: argparse.Namespace) -> KeepPipeline:
+    if not sys.stderr.isatty():
+        disable_progress_bar()
+    load = KeepPipeline.from_single_file if Path(args.model).is_file() else KeepPipeline.from_pretrained
+    pipe = load(args.model, dtype=DTYPES[args.dtype])
+    if args.detector:
+        pipe.register_modules(detector=YuNet.from_pretrained(args.detector))
+    return pipe
+
+
+def run_faces(args: argparse.Namespace) -> None:
+    if args.sheet and args.sheet.suffix.lower() not in (".jpg", ".png"):
+        raise ValueError(f"{args.sheet} must be a .jpg or a .png.")
+    if not args.input.exists():
+        raise ValueError(f"{args.input} does not exist.")
+    pipe = load_pipeline(args).to(args.device)
+    tracks = pipe.follow(args.input, min_face_size=args.min_face_size, frame_rate=args.frame_rate)
+    for track in tracks:
+        size = np.median((track.boxes[:, 2:] - track.boxes[:, :2]).max(axis=1))
+        print(f"{track.track_id}: {len(track)} frames from {track.frames[0]} to {track.frames[-1]}, {size:.0f} pixels")
+    if not tracks:
+        print("nobody")
+    if args.sheet:
+        with open_video(args.input, args.frame_rate) as reader:
+            sheet = draw_people((frame.image for frame in reader.read()), tracks)
+        Image.fromarray(sheet).save(args.sheet)
+
+
 def list_jobs(source: Path, target: Path) -> list[tuple[Path, Path]]:
-    """The files to restore, with where they go; a folder keeps its layout."""
+    """The videos to restore, with where they go; a folder of files keeps its layout, one of pictures is one video."""
     if not source.exists():
         raise ValueError(f"{source} does not exist.")
     if not source.is_dir():
         return [(source, target)]
     found = sorted(path for path in source.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
+    if not found and any(path.suffix.lower() in PICTURE_SUFFIXES for path in source.iterdir()):
+        return [(source, target)]
     if not found:
-        raise ValueError(f"There is no video ({', '.join(sorted(VIDEO_SUFFIXES))}) in the folder {source}.")
+        raise ValueError(f"There is no video ({', '.join(sorted(VIDEO_SUFFIXES))}) and no picture in {source}.")
     if target.exists() and not target.is_dir():
         raise ValueError(f"{source} is a folder, so {target} must be one too.")
     if target.resolve().is_relative_to(source.resolve()):
@@ -153,6 +220,11 @@ def list_jobs(source: Path, target: Path) -> list[tuple[Path, Path]]:
     if clashes:
         raise ValueError(f"Several videos would be written to {sorted(map(str, clashes))}; rename one of each.")
     return jobs
+
+
+def _part(target: Path) -> Path:
+    """Where the unfinished work on a target lies."""
+    return target.with_name(f"{target.name}.part")
 
 
 def run_convert(args: argparse.Namespace) -> None:

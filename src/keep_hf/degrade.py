@@ -21,7 +21,9 @@ import av
 import cv2
 import numpy as np
 
-from .video import REPRODUCIBLE, VideoReader, VideoWriter
+from .encoder import REPRODUCIBLE
+from .video import VideoReader
+from .writer import VideoWriter
 
 
 SMALLEST_SIDE = 16

@@ -35,6 +35,20 @@ class KalmanState:
     output: torch.Tensor
     features: dict[str, torch.Tensor]
 
+    @classmethod
+    def join(cls, states: "list[KalmanState]") -> "KalmanState":
+        """The states of several batches as that of one."""
+        return cls(
+            torch.cat([state.frame for state in states]),
+            torch.cat([state.output for state in states]),
+            {size: torch.cat([state.features[size] for state in states]) for size in states[0].features},
+        )
+
+    def __getitem__(self, clip: int) -> "KalmanState":
+        """The state of one clip, as a batch of one."""
+        one = slice(clip, clip + 1)
+        return KalmanState(self.frame[one], self.output[one], {size: f[one] for size, f in self.features.items()})
+
 
 def update(observed: torch.Tensor, predicted: torch.Tensor, gain: torch.Tensor) -> torch.Tensor:
     """Blend observation and prediction `(b, c, h, w)` by the gain `(b, 1, h, w)` in (0, 1)."""

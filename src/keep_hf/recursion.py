@@ -1,12 +1,14 @@
 """The recursion of KEEP over a clip: the one implementation that both the pipeline and the training run.
 
-Everything that does not depend on the previous output (flow, observation, gain) is computed for all frames of the
-clip at once; the loop does the rest, frame by frame.
+Everything that does not depend on the previous output (flow, observation, gain) is computed for many frames at once;
+`step` does the rest, frame by frame.  `forward` restores a whole clip so; the pipeline calls the parts itself, because
+people come and go and the gains need to see a little of the future.
 
 Legend: b clips, t frames, c channels, h w pixels; n tokens of the code grid.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,6 +17,39 @@ from .autoencoder import Features
 from .flow import GMFlow, warp
 from .kalman import KalmanGainNetwork, KalmanState, update
 from .vq import KeepVQModel
+
+
+@dataclass
+class Observation:
+    """What the LQ encoder sees in degraded crops; every tensor begins with the same dimensions (clips, frames).
+
+    Attributes:
+        latents (`torch.Tensor` of shape `(..., c, grid, grid)`): z_obs.
+        features (`dict[str, torch.Tensor]`): Of the crops, at the sizes where the decoder fuses them.
+    """
+
+    latents: torch.Tensor
+    features: Features
+
+    def __getitem__(self, which: Any) -> "Observation":
+        return Observation(self.latents[which], {size: feature[which] for size, feature in self.features.items()})
+
+
+@dataclass
+class Step:
+    """One frame of each of b clips, restored.
+
+    Attributes:
+        state (`KalmanState`): For the next frame; `state.output` is the restored frame.
+        logits (`torch.Tensor` of shape `(b, n, num_codes)`): Of the codes.
+        predicted (`torch.Tensor` of shape `(b, c, grid, grid)`, *optional*): z_pred; `None` without a state.
+        latent (`torch.Tensor` of shape `(b, c, grid, grid)`): z after the update.
+    """
+
+    state: KalmanState
+    logits: torch.Tensor
+    predicted: torch.Tensor | None
+    latent: torch.Tensor
 
 
 @dataclass
@@ -88,58 +123,93 @@ class KalmanRecursion(nn.Module):
         """
         if frames.ndim != 5:
             raise ValueError(f"The frames must be (b, t, 3, h, w); they are {tuple(frames.shape)}.")
-        b, t = frames.shape[:2]
-        # Frames that were (h, w, c) arrive channels last, where torch's GroupNorm on CPU is 20 times less accurate.
-        frames = frames.contiguous()
-
-        # The previous frame of every frame that has one: flow from the frame to it.
+        t = frames.shape[1]
         flows = None
         if self.flow is not None:
-            seen = frames if state is None else torch.cat([state.frame[:, None], frames], dim=1)
             with torch.no_grad():
-                flows = self.flow.flow_between_frames(seen)
+                flows = self.flows(frames, None if state is None else state.frame)
+        observation = self.observe(frames)
+        gains = None if self.kalman is None else self.kalman(observation.latents)
 
-        # Observation and gain
-        pieces = [self.vq.encode_lq(piece) for piece in frames.flatten(0, 1).split(self.max_batch)]
-        observed = torch.cat([latents for latents, _ in pieces]).unflatten(0, (b, t))
-        crop_features = {
-            size: torch.cat([features[size] for _, features in pieces]).unflatten(0, (b, t)) for size in pieces[0][1]
-        }
-        gains = None if self.kalman is None else self.kalman(observed)
-
-        outputs, logits, latents, predicted, features = [], [], [], [], []
+        steps = []
         for i in range(t):
-            # predict: z_pred = E_hq(warp(y[t-1])); update: z = (1 - K) z_obs + K z_pred
-            z, z_predicted = observed[:, i], None
-            if state is not None and gains is not None and flows is not None:
-                flow = flows[:, i - t]  # there are t flows or t - 1: count from the end
-                z_predicted = self.vq.encode_hq(warp(state.output.detach(), flow))
-                z = update(z, z_predicted, gains[:, i])
-
-            frame_logits = self.vq.predict_codes(z)
-            frame_codes = frame_logits.argmax(-1) if codes is None else codes[:, i]
-            output, frame_features = self.vq.decode(
-                self.vq.lookup(frame_codes, z).detach(),
-                {size: feature[:, i] for size, feature in crop_features.items()},
-                fidelity,
-                None if state is None else state.features,
+            step = self.step(
+                frames[:, i],
+                observation[:, i],
+                state,
+                gain=None if gains is None else gains[:, i],
+                flow=None if flows is None or state is None else flows[:, i - t],  # t or t - 1: count from the end
+                fidelity=fidelity,
+                codes=None if codes is None else codes[:, i],
             )
-            state = KalmanState(frames[:, i], output, frame_features)
-            outputs.append(output)
-            logits.append(frame_logits)
-            latents.append(z)
-            predicted.append(z_predicted)
-            features.append(frame_features)
+            state = step.state
+            steps.append(step)
 
         assert state is not None
         return RecursionOutput(
-            frames=torch.stack(outputs, dim=1),
-            logits=torch.stack(logits, dim=1),
+            frames=torch.stack([step.state.output for step in steps], dim=1),
+            logits=torch.stack([step.logits for step in steps], dim=1),
             state=state,
-            observed=observed,
-            predicted=predicted,
-            latents=torch.stack(latents, dim=1),
+            observed=observation.latents,
+            predicted=[step.predicted for step in steps],
+            latents=torch.stack([step.latent for step in steps], dim=1),
             gains=gains,
             flows=flows,
-            features=features,
+            features=[step.state.features for step in steps],
         )
+
+    def flows(self, frames: torch.Tensor, previous: torch.Tensor | None) -> torch.Tensor:
+        """Flow from every frame `(b, t, 3, h, w)` to the one before it, in pixels.
+
+        Returns:
+            `(b, t, 2, h, w)`, or `(b, t - 1, 2, h, w)` if no `previous` frame `(b, 3, h, w)` tells where the first
+            one came from.
+        """
+        assert self.flow is not None
+        seen = frames if previous is None else torch.cat([previous[:, None], frames], dim=1)
+        return self.flow.flow_between_frames(seen.contiguous())
+
+    def observe(self, frames: torch.Tensor) -> Observation:
+        """Encode degraded crops `(b, t, 3, h, w)`, a bounded number of them at a time."""
+        # Frames that were (h, w, c) arrive channels last, where torch's GroupNorm on CPU is 20 times less accurate.
+        pieces = [self.vq.encode_lq(piece) for piece in frames.contiguous().flatten(0, 1).split(self.max_batch)]
+        shape = frames.shape[:2]
+        return Observation(
+            torch.cat([latents for latents, _ in pieces]).unflatten(0, shape),
+            {size: torch.cat([features[size] for _, features in pieces]).unflatten(0, shape) for size in pieces[0][1]},
+        )
+
+    def step(
+        self,
+        frame: torch.Tensor,
+        observation: Observation,
+        state: KalmanState | None,
+        *,
+        gain: torch.Tensor | None = None,
+        flow: torch.Tensor | None = None,
+        fidelity: float | torch.Tensor = 1.0,
+        codes: torch.Tensor | None = None,
+    ) -> Step:
+        """Restore one frame of each of b clips: the part of the recursion that needs the frame before.
+
+        Args:
+            frame (`torch.Tensor` of shape `(b, 3, h, w)`): Degraded crops.
+            observation (`Observation`): Of these crops, without a dimension of time.
+            state (`KalmanState`, *optional*): Of the frame before; `None` where the clips begin.
+            gain (`torch.Tensor` of shape `(b, 1, grid, grid)`, *optional*): Weight of the prediction.
+            flow (`torch.Tensor` of shape `(b, 2, h, w)`, *optional*): From the frame to the one before.
+            fidelity, codes: As of `forward`, for this frame.
+        """
+        z, predicted = observation.latents, None
+        if state is not None and gain is not None and flow is not None:
+            # predict: z_pred = E_hq(warp(y[t-1])); update: z = (1 - K) z_obs + K z_pred
+            predicted = self.vq.encode_hq(warp(state.output.detach(), flow))
+            z = update(z, predicted, gain)
+        logits = self.vq.predict_codes(z)
+        output, features = self.vq.decode(
+            self.vq.lookup(logits.argmax(-1) if codes is None else codes, z).detach(),
+            observation.features,
+            fidelity,
+            None if state is None else state.features,
+        )
+        return Step(KalmanState(frame, output, features), logits, predicted, z)
