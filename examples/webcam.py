@@ -4,7 +4,7 @@
     python examples/webcam.py out.mp4 --source 1 --seconds 20
     python examples/webcam.py out.mp4 --source rtsp://camera/stream
 
-A restored frame comes out about two seconds after it went in: faces are followed and smoothed with a look into the
+A restored frame comes out up to three seconds after it went in: faces are followed and smoothed with a look into the
 future.  Memory does not grow.
 """
 

@@ -92,3 +92,11 @@ def test_crops_go_to_the_network_and_back():
     # What the decoder gives may lie outside.
     crops = to_crops(torch.tensor([-3.0, 0.0, 3.0]).reshape(1, 3, 1, 1))
     assert crops[0].ravel().tolist() == [0, 128, 255]
+
+
+def test_pictures_of_16_bits_keep_their_greys():
+    ramp = np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8)
+    (frame,) = read_frames([Image.fromarray(ramp)])
+    np.testing.assert_array_equal(frame, np.rint(ramp / 257).astype(np.uint8)[:, :, None].repeat(3, axis=2))
+    with pytest.raises(ValueError, match="mode F"):
+        read_frames([Image.fromarray(ramp.astype(np.float32))])

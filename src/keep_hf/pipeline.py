@@ -402,10 +402,13 @@ class KeepPipeline(DiffusionPipeline):
     def fingerprint(self) -> str:
         """A number that tells the weights of two pipelines apart."""
         crc = 0
-        for name in ("vq", "kalman", "flow"):
+        for name in ("vq", "kalman", "flow", "detector", "parser"):
             component = getattr(self, name)
-            for parameter in component.parameters() if component is not None else ():
-                crc = zlib.crc32(parameter.detach().cpu().contiguous().flatten().view(torch.uint8).numpy(), crc)
+            if isinstance(component, torch.nn.Module):
+                for parameter in component.state_dict().values():
+                    crc = zlib.crc32(parameter.detach().cpu().contiguous().flatten().view(torch.uint8).numpy(), crc)
+            elif isinstance(component, YuNet):
+                crc = zlib.crc32(component.model_file.read_bytes(), crc)
         return f"{crc:08x}"
 
 
