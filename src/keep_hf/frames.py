@@ -54,7 +54,7 @@ def _to_uint8_rgb(frame: Any, index: int) -> np.ndarray:
         if frame.mode.startswith("I;16"):  # which convert() would clip at 255
             return np.rint(np.asarray(frame)[:, :, None].repeat(3, axis=2) / 257).astype(np.uint8)
         if frame.mode in ("F", "I"):
-            raise ValueError(f"Frame {index} is a PIL image of mode {frame.mode}, whose range is unknown; pass 8 bits.")
+            raise ValueError(f"Frame {index} is a PIL image of mode {frame.mode}, of unknown range; pass 8 bits.")
         return np.array(frame.convert("RGB"))
     if not isinstance(frame, np.ndarray) or frame.ndim != 3 or frame.shape[2] not in (1, 3, 4) or not frame.size:
         what = frame.shape if isinstance(frame, np.ndarray) else type(frame).__name__
