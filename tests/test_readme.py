@@ -132,3 +132,9 @@ def test_links_lead_to_files(page):
     targets = re.findall(r"\]\(([^)#]+)[^)]*\)", (ROOT / page).read_text())
     missing = [t for t in targets if "://" not in t and not (ROOT / page).parent.joinpath(t).exists()]
     assert not missing
+
+
+def test_every_room_is_in_the_plan():
+    plan = (ROOT / "docs" / "architecture.md").read_text()
+    rooms = sorted(path.name for path in (ROOT / "src" / "keep_hf").glob("[a-z]*.py"))
+    assert not [room for room in rooms if f"`{room}`" not in plan]
