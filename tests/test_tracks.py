@@ -6,7 +6,7 @@ import pytest
 
 from keep_hf.align import TEMPLATE
 from keep_hf.detector import Faces
-from keep_hf.tracks import FaceTrack, FaceTracker, PlacedFace, link_tracks, look, smooth_landmarks
+from keep_hf.tracks import FaceTrack, FaceTracker, Person, PlacedFace, link_tracks, look, smooth_landmarks
 
 
 WIDTH, HEIGHT = 800, 400
@@ -155,6 +155,20 @@ def test_nobody_is_filled_in_where_somebody_else_is_seen():
     owners = {t: {face.track_id for face in faces} for t, faces in enumerate(clip.place())}
     assert all(owners[t] == {0} for t in (*range(15), *range(20, 40)))
     assert all(0 not in owners[t] for t in range(15, 20))
+
+
+@pytest.mark.parametrize("twin", [False, True])
+def test_nobody_is_filled_in_where_their_twin_is_seen(twin):
+    place = faces((400, 200))
+    images = dict.fromkeys(range(3), picture({0: (400, 200)}))
+    tracker = FaceTracker(RATE)
+    tracker.step(place, images)
+    tracker.step(faces(), images)
+    if twin:
+        face = look(images[1], place.landmarks[0])
+        tracker.people.append(Person(face, face, {1: (place.boxes[0], place.landmarks[0], 0.9)}, last=1))
+    tracker.step(place, images)
+    assert (1 in tracker.people[0].seen) != twin and 2 in tracker.people[0].seen
 
 
 def test_somebody_who_comes_back_elsewhere_is_known_by_their_look():
