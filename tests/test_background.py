@@ -80,7 +80,7 @@ def test_channels_keep_their_order():
 
 def test_missing_spandrel_is_named(monkeypatch):
     monkeypatch.setattr("keep_hf.background.find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"pip install keep_hf\[background\]"):
+    with pytest.raises(ValueError, match=r"pip install spandrel"):
         load_background("model.pth")
 
 

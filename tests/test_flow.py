@@ -228,10 +228,9 @@ def known_motion(size: int, strength: float) -> torch.Tensor:
     return strength * torch.stack((-y + 0.8, x + 0.5 * torch.sin(3 * y)))[None]
 
 
-@pytest.mark.skipif(not (PACKAGED / "config.json").exists(), reason="the small flow network is not packaged yet")
 @torch.no_grad()
 def test_packaged_network_finds_a_known_motion():
-    data = pytest.importorskip("skimage.data")
+    data = pytest.importorskip("skimage.data", reason="scikit-image, whose portrait this is, is not installed")
     flow = GMFlow.from_pretrained(PACKAGED).eval()
     face = torch.from_numpy(data.astronaut()[:256, 96:352].copy()).permute(2, 0, 1)[None] / 127.5 - 1
     for strength, remainder in ((2.0, 0.75), (4.0, 0.5), (8.0, 0.4)):

@@ -127,5 +127,5 @@ def test_damaged_file_is_named(tmp_path):
 
 @needs_shared
 def test_network_of_another_kind_is_refused():
-    with pytest.raises(ValueError, match=r"no network from one RGB picture .*several outputs"):
+    with pytest.raises(ValueError, match=r"no face recognition network .*several outputs"):
         FaceIdentity(SHARED / "weights" / "yunet_n_dynamic.onnx")

@@ -291,7 +291,7 @@ def test_missing_networks_are_told_and_stop_nothing(monkeypatch):
     monkeypatch.setattr("keep_hf.metrics.find_spec", lambda name: None)
     measured = compare_videos(flat(1, 2), flat(2, 3), identity=Angle())
     assert [key for key, series in measured.measures.items() if series is not None] == ["ids"]
-    assert "pip install keep_hf[eval]" in COMPARED["psnr"].needs
+    assert "pip install scikit-image" in COMPARED["psnr"].needs
     assert dict.fromkeys(INSPECTED) == inspect_video(flat(1, 2)).measures
 
 

@@ -118,7 +118,7 @@ def test_model_of_another_kind_is_refused(segformer, tmp_path):
 
 def test_missing_transformers_is_named(monkeypatch):
     monkeypatch.setattr("keep_hf.parsing.find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"pip install keep_hf\[parsing\]"):
+    with pytest.raises(ValueError, match=r"pip install transformers"):
         load_parser("jonathandinu/face-parsing")
 
 

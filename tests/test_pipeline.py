@@ -59,6 +59,14 @@ def test_the_output_types_hold_the_same_values(make_pipe, crops):
     assert changed(video, to_uint8(array)).mean() > 0.9
 
 
+def test_a_folder_of_pictures_is_a_video(make_pipe, crops, tmp_path):
+    for i, image in enumerate(crops[:3]):
+        Image.fromarray(image).save(tmp_path / f"{i}.png")
+    np.testing.assert_array_equal(
+        restore(make_pipe(), tmp_path, aligned=True), restore(make_pipe(), crops[:3], aligned=True)
+    )
+
+
 def test_a_dict_or_a_tuple(make_pipe, frames):
     pipe = make_pipe(*[ONE] * len(frames))
     output = pipe(frames, output_type="np")
@@ -224,7 +232,7 @@ def test_what_is_in_front_of_a_face_stays(make_pipe, frames, monkeypatch):
 
 
 def test_a_segformer_is_a_component(components, frames, tmp_path):
-    transformers = pytest.importorskip("transformers")
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
     from test_parsing import LABELS
 
     labels = dict(enumerate(LABELS))

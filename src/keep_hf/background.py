@@ -82,7 +82,7 @@ def load_background(
             or one that cannot run in this dtype.
     """
     if find_spec("spandrel") is None:
-        raise ValueError("a background model needs spandrel, which is not installed: pip install keep_hf[background].")
+        raise ValueError("a background model needs spandrel, which is not installed: pip install spandrel.")
     weights = load_checkpoint(model_file)
     import spandrel
 

@@ -22,7 +22,7 @@ class Measure(NamedTuple):
     needs: str
 
 
-_SKIMAGE = "scikit-image: pip install keep_hf[eval]"
+_SKIMAGE = "scikit-image: pip install scikit-image"
 _LPIPS = "an LPIPS network, see LPIPS.from_checkpoints"
 _IDENTITY = "a face recognition network as ONNX, see FaceIdentity"
 _LANDMARKS = "a face landmark network as ONNX, see LandmarkNetwork"

@@ -52,7 +52,7 @@ def load_parser(name: str | Path, dtype: torch.dtype = torch.float32) -> Any:
         ValueError: If transformers is not installed, or the model is no SegFormer or knows no faces.
     """
     if find_spec("transformers") is None:
-        raise ValueError("face parsing needs transformers, which is not installed: pip install keep_hf[parsing].")
+        raise ValueError("face parsing needs transformers, which is not installed: pip install transformers.")
     from transformers import SegformerForSemanticSegmentation
 
     parser, loading = SegformerForSemanticSegmentation.from_pretrained(name, dtype=dtype, output_loading_info=True)

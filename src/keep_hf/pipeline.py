@@ -150,8 +150,9 @@ class KeepPipeline(DiffusionPipeline):
         """Restore the faces of a video that fits in memory (`restore_video` takes files of any length).
 
         Args:
-            video: Path; list or iterator of `PIL.Image` or uint8 frames `(h, w, 3)`; uint8 array `(t, h, w, c)`; float
-                array `(t, h, w, c)` or float tensor `(t, c, h, w)` in [0, 1].
+            video: Path of a file or of a folder of pictures; list or iterator of `PIL.Image` or uint8 frames
+                `(h, w, 3)`; uint8 array `(t, h, w, c)`; float array `(t, h, w, c)` or float
+                tensor `(t, c, h, w)` in [0, 1].
             aligned (`bool`, *optional*, defaults to `False`): The frames are face crops already, aligned to the FFHQ
                 template; they are resized to the model's size and come back at it.
             faces (`str` or a collection of `int`, *optional*, defaults to `"all"`): `"all"`; `"largest"` for one face
@@ -182,7 +183,7 @@ class KeepPipeline(DiffusionPipeline):
             aligned, faces, min_face_size, fidelity, strength, upscale, gain_mode, background, frame_rate
         )
         if isinstance(video, str | os.PathLike):
-            with VideoReader(video) as reader:
+            with open_video(video, frame_rate) as reader:
                 frames, frame_rate = [frame.image for frame in reader.read()], float(reader.frame_rate)
         else:
             frames = read_frames(video)

@@ -73,7 +73,7 @@ class FaceStream:
     """
 
     def __init__(self, pipe: "KeepPipeline", options: Options, frame_rate: float) -> None:
-        self.options, self.device = options, pipe._execution_device
+        self.pipe, self.options, self.device = pipe, options, pipe._execution_device
         official = options.gain_mode == "official"
         detector = None if options.aligned else pipe.detector or pipe.yunet()
         # The published script knows no cuts.
@@ -103,7 +103,7 @@ class FaceStream:
         return self
 
     def __exit__(self, *exception) -> None:
-        self.follower.images = {}
+        self.pipe.maybe_free_model_hooks()
 
     def step(self, frames: Any) -> list[Any]:
         """Take the next frame, or some of them.
@@ -126,7 +126,7 @@ class FaceStream:
         return [self._form(done.image) for image in read_frames(frames) for done in self.advance(image)]
 
     def flush(self) -> list[Any]:
-        """End the film: the frames that are left.  The stream can be given another film afterwards."""
+        """End the film: the frames that are left."""
         return [self._form(done.image) for done in self.finish()]
 
     def _form(self, image: np.ndarray) -> Any:
