@@ -17,12 +17,12 @@ from typing import Any
 import cv2
 import numpy as np
 from PIL import Image
-from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from keep_hf import KeepPipeline, YuNet
 from keep_hf.align import crop_face, estimate_alignment
 from keep_hf.degrade import LEVELS, degrade_frames
 from keep_hf.follow import FaceFollower
+from keep_hf.metrics import compare_videos
 from keep_hf.video import VideoReader
 
 
@@ -53,15 +53,8 @@ def resize(frames: np.ndarray, size: int, interpolation: int) -> np.ndarray:
 
 def measure(truth: np.ndarray, frames: np.ndarray) -> dict[str, float]:
     """PSNR in dB and SSIM as first published (Gaussian window, sigma 1.5 pixels), as means over the frames."""
-    pairs = list(zip(truth, frames, strict=True))
-    psnr = [peak_signal_noise_ratio(a, b, data_range=255) for a, b in pairs]
-    ssim = [
-        structural_similarity(
-            a, b, channel_axis=2, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=255
-        )
-        for a, b in pairs
-    ]
-    return {"psnr": float(np.mean(psnr)), "ssim": float(np.mean(ssim))}
+    measures = compare_videos(frames, truth).measures
+    return {name: series.mean for name in ("psnr", "ssim") if (series := measures[name]) is not None}
 
 
 def mean_of(clips: list[dict[str, Any]], which: str) -> dict[str, float]:

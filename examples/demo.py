@@ -20,11 +20,11 @@ import cv2
 import numpy as np
 import skimage.data
 from PIL import Image
-from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from keep_hf import KeepPipeline
 from keep_hf.align import crop_face, estimate_alignment
 from keep_hf.degrade import LEVELS, degrade_video
+from keep_hf.metrics import psnr, ssim
 from keep_hf.video import VideoReader
 from keep_hf.writer import VideoWriter
 
@@ -109,14 +109,6 @@ def draw_strip(path: Path, rows: dict[str, Iterator[np.ndarray]], num_frames: in
     Image.fromarray(np.vstack(lines)).save(path, quality=92)
 
 
-def measure(truth: np.ndarray, image: np.ndarray) -> tuple[float, float]:
-    """PSNR in dB and SSIM as first published: Gaussian window with a sigma of 1.5 pixels."""
-    ssim = structural_similarity(
-        truth, image, channel_axis=2, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=255
-    )
-    return peak_signal_noise_ratio(truth, image, data_range=255), ssim
-
-
 def print_measures(sharp: Path, source: Path, output: Path) -> None:
     """Before and after against the truth, on the aligned face and on the whole frame, as means over the frames."""
     measures = []
@@ -124,10 +116,12 @@ def print_measures(sharp: Path, source: Path, output: Path) -> None:
         landmarks = cv2.transform(LANDMARKS[None], camera(index))[0]
         matrix = estimate_alignment(landmarks, FACE_SIZE)
         faces = [crop_face(image, matrix, FACE_SIZE) for image in images]
-        measures.append([[measure(truth, image) for image in others] for truth, *others in (faces, images)])
+        measures.append(
+            [[(psnr(image, truth), ssim(image, truth)) for image in others] for truth, *others in (faces, images)]
+        )
     print(f"{'against the sharp clip':24}{'PSNR (dB)':>18}{'SSIM':>20}")
-    for name, ((psnr, ssim), (new_psnr, new_ssim)) in zip(("face", "frame"), np.mean(measures, axis=0), strict=True):
-        print(f"{name:24}{psnr:8.2f} -> {new_psnr:6.2f}{ssim:10.4f} -> {new_ssim:6.4f}")
+    for name, (before, after) in zip(("face", "frame"), np.mean(measures, axis=0), strict=True):
+        print(f"{name:24}{before[0]:8.2f} -> {after[0]:6.2f}{before[1]:10.4f} -> {after[1]:6.4f}")
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -79,7 +79,7 @@ def compare_videos(
     faces = identity is not None or landmarks is not None
     computations: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {}
     if find_spec("skimage") is not None:
-        computations |= {"psnr": _psnr, "ssim": _ssim}
+        computations |= {"psnr": psnr, "ssim": ssim}
     if lpips is not None:
         computations["lpips"] = partial(_lpips, lpips)
     if identity is not None:
@@ -222,14 +222,16 @@ def flicker(now: np.ndarray, before: np.ndarray, field: torch.Tensor) -> float:
     return float(difference[inside].double().mean()) * 127.5
 
 
-def _psnr(frame: np.ndarray, truth: np.ndarray) -> float:
+def psnr(frame: np.ndarray, truth: np.ndarray) -> float:
+    """PSNR in dB of a frame, infinite where both are equal."""
     from skimage.metrics import peak_signal_noise_ratio
 
     with np.errstate(divide="ignore"):  # equal frames: infinite, and meant
         return float(peak_signal_noise_ratio(truth, frame, data_range=255))
 
 
-def _ssim(frame: np.ndarray, truth: np.ndarray) -> float:
+def ssim(frame: np.ndarray, truth: np.ndarray) -> float:
+    """SSIM of a frame, as first published."""
     from skimage.metrics import structural_similarity
 
     return float(
