@@ -1,4 +1,4 @@
-"""keep-hf: restore, faces, convert and degrade from the command line.
+"""keep-hf: restore, faces, convert, degrade and evaluate from the command line.
 
 Exit code 0: done.  1: failed, with one line on stderr that says why.  2: wrong usage.
 """
@@ -20,10 +20,17 @@ from .background import load_background
 from .convert import convert_checkpoint, load_checkpoint
 from .degrade import LEVELS, degrade_video
 from .detector import YuNet
+from .dis import DISFlow
+from .evaluate import Networks, evaluate_video
+from .flow import GMFlow
 from .identity import FaceIdentity
 from .images import SUFFIXES as PICTURE_SUFFIXES
+from .measures import COMPARED, INSPECTED
+from .pairs import VideoPair, pair_videos
 from .parsing import load_parser
 from .pipeline import KeepPipeline, open_video
+from .plots import draw_plots, require_matplotlib
+from .report import Report
 from .sheet import draw_people
 
 
@@ -82,6 +89,26 @@ def build_parser() -> argparse.ArgumentParser:
     degrade.add_argument("--level", choices=list(LEVELS), default="medium")
     degrade.add_argument("--seed", type=int, default=0)
     degrade.set_defaults(run=run_degrade)
+
+    evaluate = commands.add_parser("evaluate", help="measure videos against their references, or how steady they are")
+    evaluate.add_argument("restored", metavar="RESTORED", type=Path, help="video, folder of videos or of pictures")
+    evaluate.add_argument("reference", metavar="REFERENCE", type=Path, nargs="?", help="the same of what is the truth")
+    evaluate.add_argument("--aligned", action="store_true", help="the frames are aligned face crops already")
+    evaluate.add_argument("--resize", action="store_true", help="shrink the larger video by area to the smaller one")
+    evaluate.add_argument("--faces", type=people, default="all", help="all, largest, or numbers of people: 0,2")
+    evaluate.add_argument("--min-face-size", type=float, default=0, help="pixels; smaller faces do not count")
+    evaluate.add_argument("--identity", help="for IDS: ONNX file, folder or Hub repository")
+    evaluate.add_argument("--landmarks", help="for AKD: ONNX file, folder or Hub repository")
+    evaluate.add_argument("--lpips", help="for LPIPS: folder or Hub repository, or the file of a backbone")
+    evaluate.add_argument("--lpips-weights", help="with the file of a backbone: the file of LPIPS' channel weights")
+    evaluate.add_argument("--flow", default="dis", help="for flicker: dis, or the model whose flow network to use")
+    evaluate.add_argument("--model", default="keep-tiny", help="whose detector to use; as of restore")
+    evaluate.add_argument("--detector", help="YuNet in place of the model's own: an .onnx file or a Hub repository")
+    evaluate.add_argument("--frame-rate", type=float, default=25.0, help="of folders of pictures")
+    evaluate.add_argument("--device", type=existing_device, default="cuda" if torch.cuda.is_available() else "cpu")
+    evaluate.add_argument("--report", type=Path, help="write all values, as JSON")
+    evaluate.add_argument("--plots", type=Path, metavar="DIR", help="draw profiles and values over time")
+    evaluate.set_defaults(run=run_evaluate, dtype="fp32")
     return parser
 
 
@@ -238,6 +265,61 @@ def run_convert(args: argparse.Namespace) -> None:
 
 def run_degrade(args: argparse.Namespace) -> None:
     degrade_video(args.input, args.output, args.level, seed=args.seed)
+
+
+def run_evaluate(args: argparse.Namespace) -> None:
+    if args.report and (args.report.is_dir() or not args.report.parent.is_dir()):
+        raise ValueError(f"The report {args.report} must be a file in a folder that exists.")
+    if args.lpips and not args.reference:
+        raise ValueError("LPIPS compares with a reference: name one, or leave --lpips out.")
+    if args.plots:
+        require_matplotlib()
+        args.plots.mkdir(parents=True, exist_ok=True)
+    jobs = pair_videos(args.restored, args.reference, VIDEO_SUFFIXES)
+    bars = sys.stderr.isatty()
+    pairs = {
+        name: VideoPair(restored, reference, args.resize, args.frame_rate, bars) for name, restored, reference in jobs
+    }
+    flow = load_flow(args)
+    networks = Networks.load(args.identity, args.landmarks, args.lpips, args.lpips_weights, flow, args.device)
+    names = ("identity", "landmarks", "lpips", "flow")
+    models = {name: getattr(args, name) for name in names if getattr(args, name)}
+    detector = None
+    if not args.aligned:
+        pipe = load_pipeline(args).to(args.device)
+        detector = pipe.detector or pipe.yunet()
+        models["faces"] = args.detector or f"{type(detector).__name__} of {args.model}"
+
+    table = INSPECTED if args.reference is None else COMPARED
+    report = Report([], table, networks.missing(table), models)
+    options = {"faces": args.faces, "min_face_size": args.min_face_size}
+    for name, pair in pairs.items():
+        try:
+            evaluation = evaluate_video(pair, networks, detector, name=name, **options)
+        except (ValueError, OSError) as error:
+            if len(pairs) == 1:
+                raise
+            # One bad file must not cost the rest of the folder.
+            print(f"keep-hf: {name}: {' '.join(str(error).split())}", file=sys.stderr)
+            continue
+        report.evaluations.append(evaluation)
+        if args.plots:
+            draw_plots(evaluation, args.plots)
+    if report.evaluations:
+        print(report.to_markdown())
+        if args.report:
+            report.save(args.report)
+    if failed := len(pairs) - len(report.evaluations):
+        raise ValueError(f"{failed} of {len(pairs)} videos failed.")
+
+
+def load_flow(args: argparse.Namespace) -> GMFlow | DISFlow:
+    if args.flow == "dis":
+        return DISFlow()
+    flow = load_pipeline(argparse.Namespace(model=args.flow, dtype=args.dtype, detector=None)).flow
+    if flow is None:
+        raise ValueError(f"The model {args.flow} has no flow network.")
+    return flow.to(args.device)
 
 
 if __name__ == "__main__":

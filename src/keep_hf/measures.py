@@ -14,7 +14,7 @@ import numpy as np
 
 
 class Measure(NamedTuple):
-    """What a measure is called, its unit, which way is better, and what it needs."""
+    """What a measure is called, its unit, which way is better (neither for a reference's own value), what it needs."""
 
     label: str
     unit: str
@@ -26,7 +26,7 @@ _SKIMAGE = "scikit-image: pip install scikit-image"
 _LPIPS = "an LPIPS network, see LPIPS.from_checkpoints"
 _IDENTITY = "a face recognition network as ONNX, see FaceIdentity"
 _LANDMARKS = "a face landmark network as ONNX, see LandmarkNetwork"
-_FLOW = "a flow network, as that of a KeepPipeline"
+_FLOW = "a flow, DISFlow or the network of a KeepPipeline"
 COMPARED = {
     "psnr": Measure("PSNR", "dB", "higher", _SKIMAGE),
     "ssim": Measure("SSIM", "", "higher", _SKIMAGE),
@@ -34,7 +34,7 @@ COMPARED = {
     "ids": Measure("IDS", "cosine", "higher", _IDENTITY),
     "akd": Measure("AKD", "pixels at 512", "lower", _LANDMARKS),
     "flicker": Measure("Flicker", "levels of 255", "lower", _FLOW),
-    "reference_flicker": Measure("Flicker of the reference", "levels of 255", "lower", _FLOW),
+    "reference_flicker": Measure("Flicker of the reference", "levels of 255", "", _FLOW),
 }
 INSPECTED = {
     "flicker": Measure("Flicker", "levels of 255", "lower", _FLOW),
