@@ -13,28 +13,31 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 @contextlib.contextmanager
-def serve(folder: Path, repo_id: str) -> Iterator[tuple[str, list[str]]]:
-    """Serve a folder as a model repository.
+def serve(folder: Path, repo_id: str, kind: str = "models") -> Iterator[tuple[str, list[str]]]:
+    """Serve a folder as a repository.
 
     Args:
         folder (`Path`): The files of the repository.
         repo_id (`str`): Its name on this Hub.
+        kind (`str`, *optional*, defaults to `"models"`): Or `"datasets"`.
 
     Yields:
         `tuple[str, list[str]]`: the address, for `HF_ENDPOINT`, and the files that were downloaded so far.
     """
     downloaded: list[str] = []
+    files_at = repo_id if kind == "models" else f"{kind}/{repo_id}"
+    about_at = f"api/{kind}/{repo_id}"
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
             path = self.path.split("?")[0].strip("/")
-            if path.startswith(f"{repo_id}/resolve/"):
+            if path.startswith(f"{files_at}/resolve/"):
                 self.send_file(path)
-            elif path.startswith(f"api/models/{repo_id}/tree/"):
+            elif path.startswith(f"{about_at}/tree/"):
                 self.send_json([{"type": "file", "path": name, "size": size, "oid": COMMIT} for name, size in files()])
-            elif path in (f"api/models/{repo_id}", f"api/models/{repo_id}/revision/main") or path.endswith(COMMIT):
+            elif path in (about_at, f"{about_at}/revision/main") or path.endswith(COMMIT):
                 siblings = [{"rfilename": name} for name, _ in files()]
                 self.send_json({"id": repo_id, "modelId": repo_id, "sha": COMMIT, "siblings": siblings})
             else:

@@ -113,15 +113,34 @@ TRAINING_COMMANDS = [
 ]
 
 
+def options_of(script: str) -> str:
+    """The source in which the options of a script are named."""
+    source = (ROOT / script).read_text()
+    for call, module in (("add_arguments(parser", "loop"), ("add_loss_arguments(parser", "losses")):
+        if call in source:
+            source += (ROOT / "training" / f"{module}.py").read_text()
+    return source
+
+
 @pytest.mark.parametrize("words", TRAINING_COMMANDS)
 def test_training_commands_name_what_exists(words):
     script = next(word for word in words if word.endswith(".py"))
-    source = (ROOT / script).read_text()
-    if "add_arguments(parser" in source:
-        source += (ROOT / "training" / "loop.py").read_text()
+    source = options_of(script)
     for word in words:
         if word.startswith("--"):
             assert f'"{word}"' in source, f"{script} has no option {word}"
+        if word.startswith("@"):
+            assert (ROOT / word[1:]).is_file()
+
+
+@pytest.mark.parametrize(
+    "recipe", sorted(ROOT.glob("training/recipes/*/*.txt")), ids=lambda p: f"{p.parent.name} {p.stem}"
+)
+def test_recipes_have_options_of_their_stage(recipe):
+    source = options_of(f"training/train_{recipe.stem}.py")
+    for line in recipe.read_text().splitlines():
+        if not line.startswith("#"):
+            assert f'"{line.replace("=", " ").split()[0]}"' in source
 
 
 PAGES = [*DOCUMENTS, "CONTRIBUTING.md", "CHANGELOG.md", "training/README.md", "docs/architecture.md"]

@@ -4,16 +4,22 @@ import json
 import shutil
 import subprocess
 import sys
+import tarfile
+from fractions import Fraction
 from pathlib import Path
 
 import cv2
+import golden
 import numpy as np
 import pytest
 import skimage.data
 import torch
+from hub_server import serve
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 from keep_hf import GMFlow, KeepPipeline
+from keep_hf.writer import VideoWriter
 
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -41,8 +47,9 @@ def run(script: str, *arguments, check: bool = True) -> subprocess.CompletedProc
     return done
 
 
-# Four portraits are an epoch: the checkpoint lies in the middle of the second one.
-VQ_STEPS = ("--steps", 7, "--save-every", 6)
+# Four portraits are an epoch: the checkpoint lies in the middle of the second one.  By then there are codes and an
+# adversary.
+VQ_STEPS = ("--steps", 7, "--save-every", 6, "--adversarial-weight", 0.1, "--adversarial-start", 0.5)
 COMMON = ("--batch-size", 1, "--workers", 0, "--log-every", 1, "--warmup", 1)
 
 
@@ -61,6 +68,7 @@ def stages(faces, tmp_path_factory) -> Path:
         "train_keep",
         *("--vq", runs / "codes/vq", "--kalman", runs / "codes/kalman", "--flow", runs / "flow"),
         *("--data", faces, "--output", runs / "keep", "--steps", 2, "--clip-length", 2, *COMMON),
+        *("--validation", faces, "--trackers", "tensorboard", "--adversarial-weight", 0.1, "--adversarial-start", 0),
     )
     return runs
 
@@ -81,11 +89,26 @@ def test_every_stage_trains_its_own_part_and_a_pipeline_comes_out(stages):
     assert restored.shape == (1, 2, 256, 256, 3)
 
 
+def log_of(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
 def test_the_log_holds_finite_figures(stages):
     for stage in ("vq", "codes", "keep"):
-        lines = [json.loads(line) for line in (stages / stage / "log.jsonl").read_text().splitlines()]
-        assert [line["step"] for line in lines] == list(range(1, len(lines) + 1))
+        lines = log_of(stages / stage)
+        trained = [line for line in lines if "loss" in line]
+        assert [line["step"] for line in trained] == list(range(1, len(trained) + 1))
         assert all(np.isfinite(list(line.values())).all() for line in lines)
+    assert all(("discriminator" in line) == (line["step"] > 4) for line in log_of(stages / "vq"))
+
+
+def test_held_out_clips_are_measured_and_drawn(stages):
+    validated = [line for line in log_of(stages / "keep") if "validation loss" in line]
+    assert [line["step"] for line in validated] == [2]
+    assert {"validation psnr", "validation ssim", "validation psnr of the input"} <= validated[0].keys()
+    # degraded, made and sharp in rows, a column for each clip
+    assert cv2.imread(str(stages / "keep/validation/2.jpg")).shape == (3 * 256, 4 * 256, 3)
+    assert list((stages / "keep").rglob("events.out.tfevents.*"))
 
 
 def test_a_resumed_run_is_bitwise_the_uninterrupted_one(stages, faces, tmp_path):
@@ -111,3 +134,80 @@ def test_wrong_arguments_are_told(stages, faces, tmp_path):
     assert "holds an earlier run" in last_line("--data", faces, "--output", stages / "vq")
     assert "no checkpoint" in last_line("--data", faces, "--output", tmp_path / "a", "--resume")
     assert "one step needs 9" in last_line("--data", faces, "--output", tmp_path / "a", "--batch-size", 9)
+
+
+def test_two_processes_have_the_gradients_of_one_with_the_double_batch(tmp_path):
+    gradients = []
+    for processes in (1, 2):
+        out = tmp_path / f"{processes}.safetensors"
+        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+        command = [*launcher, ROOT / "tests/gradients.py", out]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+        assert done.returncode == 0, done.stderr[-2000:]
+        with safe_open(out, "pt") as file:
+            assert file.metadata() == {"processes": str(processes)}
+        gradients.append(load_file(out))
+    one, two = gradients
+    assert one.keys() == two.keys()
+    assert {key.split(".")[0] for key in one} == {"codebook", "vq", "discriminator", "codes", "keep"}
+    for key, expected in one.items():
+        torch.testing.assert_close(
+            two[key], expected, rtol=0, atol=max(1e-6, 1e-3 * float(expected.abs().max())), msg=key
+        )
+
+
+def test_recipes_are_read_and_commands_go_before_them(faces, tmp_path):
+    recipe = tmp_path / "recipe.txt"
+    recipe.write_text("# a comment\n--network=tiny\n--steps=1  # one\n--batch-size 9\n")
+    run("train_vq", f"@{recipe}", "--data", faces, "--output", tmp_path / "out", *COMMON)
+    assert log_of(tmp_path / "out")[-1]["step"] == 1
+
+
+@golden.needs_golden
+def test_a_published_checkpoint_is_fine_tuned(faces, tmp_path):
+    torch.save(golden.tiny_state_dict(), tmp_path / "official.pth")
+    official = KeepPipeline.from_single_file(tmp_path / "official.pth", transformer_num_heads=4)
+    official.save_pretrained(tmp_path / "official")
+    parts = [word for name in ("vq", "kalman", "flow") for word in (f"--{name}", tmp_path / "official" / name)]
+    run(
+        "train_keep",
+        *parts,
+        "--data",
+        faces,
+        "--output",
+        tmp_path / "tuned",
+        "--steps",
+        2,
+        "--clip-length",
+        2,
+        *COMMON,
+    )
+    assert changed(tmp_path / "official/vq", tmp_path / "tuned/pipeline/vq") == {"feature_fusion", "cross_frame"}
+    frames = skimage.data.astronaut()[None, 30:200, 130:300].repeat(2, axis=0)
+    pipe = KeepPipeline.from_pretrained(tmp_path / "tuned/pipeline")
+    assert pipe(frames, aligned=True, output_type="np").frames.shape == (1, 2, 128, 128, 3)
+
+
+def write_face_clip(path: Path, num_frames: int) -> None:
+    face = skimage.data.astronaut()[20:212, 130:322]
+    with VideoWriter(path, width=192, height=192, frame_rate=Fraction(25), crf=8) as out:
+        for i in range(num_frames):
+            out.write(np.roll(face, i, axis=1))
+
+
+def test_a_dataset_of_the_hub_is_trained_on(tmp_path, monkeypatch):
+    shard = tmp_path / "repository" / "shard-00000.tar"
+    shard.parent.mkdir()
+    with tarfile.open(shard, "w") as tar:
+        for key in ("a", "b"):
+            write_face_clip(tmp_path / f"{key}.mp4", 9)
+            tar.add(tmp_path / f"{key}.mp4", f"{key}.mp4")
+    with serve(shard.parent, "studio/faces", "datasets") as (address, downloaded):
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
+        run("train_vq", "--data", "studio/faces", "--output", tmp_path / "out", "--steps", 2, *COMMON)
+        missing = ("--data", "studio/none", "--output", tmp_path / "b", "--steps", 2, *COMMON)
+        told = run("train_vq", *missing, check=False).stderr.splitlines()[-1]
+    assert downloaded == ["shard-00000.tar"]
+    assert log_of(tmp_path / "out")[-1]["step"] == 2
+    assert "no such dataset" in told

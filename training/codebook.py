@@ -36,6 +36,13 @@ class CodebookLearner(nn.Module):
         self.position += len(chosen)
 
     @torch.no_grad()
+    def adopt(self, codebook: nn.Embedding) -> None:
+        """Go on from a codebook that has been learned already."""
+        self.sums.copy_(codebook.weight)
+        self.counts.fill_(1)
+        self.started.fill_(True)
+
+    @torch.no_grad()
     def start(self, codebook: nn.Embedding, iterations: int = 15) -> None:
         """Place the codes by k-means over the remembered latents."""
         known = self.remembered[: int(self.position.clamp(max=len(self.remembered)))]
@@ -51,9 +58,7 @@ class CodebookLearner(nn.Module):
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.broadcast(centres, 0)
         codebook.weight.copy_(centres)
-        self.sums.copy_(centres)
-        self.counts.fill_(1)
-        self.started.fill_(True)
+        self.adopt(codebook)
 
     @torch.no_grad()
     def step(self, codebook: nn.Embedding, latents: torch.Tensor, codes: torch.Tensor) -> None:

@@ -1,24 +1,26 @@
 """Stage 2: LQ encoder, code transformer and gain network learn to name the codes of the clear face.
 
-    accelerate launch training/train_codes.py --vq runs/vq/vq --data faces/ --output runs/codes1 --clip-length 1
+    accelerate launch training/train_codes.py --vq runs/vq/vq --data faces/ --output runs/codes1 --clip-length 1 ...
     accelerate launch training/train_codes.py --vq runs/codes1/vq --kalman runs/codes1/kalman --flow runs/flow/flow \
-        --data faces/ --output runs/codes --clip-length 4
+        --data faces/ --output runs/codes --clip-length 4 ...
 
 The first command teaches single frames, which is cheap; the second runs the recursion and so teaches the gain.  HQ
 encoder, codebook, decoder and flow stay as they are.  Loss of the paper: mean square error of the observed latents
 against the vectors of the true codes, and half the cross-entropy of the codes.
 """
 
-import argparse
-
 import torch
 import torch.nn.functional as F
-from data import FaceClips
-from loop import add_arguments, train
-from recipes import KALMAN_RECIPES
+from data import FaceClips, open_validation
+from loop import Parser, add_arguments, positive, train
+from losses import psnr
+from networks import KALMAN_NETWORKS
 from torch import nn
 
 from keep_hf import GMFlow, KalmanGainNetwork, KalmanRecursion, KeepVQModel
+
+
+LABEL_SMOOTHING = 0.02
 
 
 class CodesStage(nn.Module):
@@ -31,14 +33,14 @@ class CodesStage(nn.Module):
         recursion.vq.code_transformer.requires_grad_(True)
         recursion.kalman.requires_grad_(not single_frames)
 
-    def forward(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def forward(self, batch: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
         sharp, degraded = batch["sharp"], batch["degraded"]
         vq = self.recursion.vq
         with torch.no_grad():
             true_latents = vq.encode_hq(sharp.flatten(0, 1))
             true_codes = vq.nearest_codes(true_latents)
             true_vectors = vq.lookup(true_codes, true_latents)
-        gains = {}
+        figures, pictures = {}, {}
         if self.single_frames:
             observed, _ = vq.encode_lq(degraded.flatten(0, 1))
             logits = vq.predict_codes(observed).float()
@@ -46,46 +48,57 @@ class CodesStage(nn.Module):
             # With fidelity 0 the codes alone make the face that the next prediction starts from.
             output = self.recursion(degraded, fidelity=0.0)
             observed, logits = output.observed.flatten(0, 1), output.logits.flatten(0, 1).float()
-            gains = {"gain mean": output.gains[:, 1:].mean(), "gain std": output.gains[:, 1:].std()}
+            figures = {"gain mean": output.gains[:, 1:].mean(), "gain std": output.gains[:, 1:].std()}
+        codes = logits.argmax(-1)
+        if not self.training:
+            # How far the codes alone go, and the ceiling: the true ones.
+            made, ceiling = (
+                vq.decode(vq.lookup(each, observed))[0].unflatten(0, sharp.shape[:2]) for each in (codes, true_codes)
+            )
+            pictures = {"degraded": degraded, "made": made, "ceiling": ceiling, "sharp": sharp}
+            figures["psnr of the true codes"] = psnr(ceiling, sharp)
+            figures["distinct codes"] = torch.tensor(float(codes.unique().numel()))
         observation = F.mse_loss(observed.float(), true_vectors)
-        cross_entropy = F.cross_entropy(logits.transpose(1, 2), true_codes, label_smoothing=0.02)
-        return {
+        cross_entropy = F.cross_entropy(logits.transpose(1, 2), true_codes, label_smoothing=LABEL_SMOOTHING)
+        losses = {
             "loss": observation + 0.5 * cross_entropy,
             "observation": observation,
             "cross entropy": cross_entropy,
-            "codes right": (logits.argmax(-1) == true_codes).float().mean(),
-            **gains,
+            "codes right": (codes == true_codes).float().mean(),
         }
+        return losses | figures, pictures
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("--vq", required=True, help="face model of stage 1, or of an earlier run of this stage")
     parser.add_argument("--kalman", help="gain network to go on with; a new one is made without it")
-    parser.add_argument("--recipe", choices=sorted(KALMAN_RECIPES), default="tiny", help="size of a new gain network")
+    parser.add_argument(
+        "--network", choices=sorted(KALMAN_NETWORKS), default="tiny", help="size of a new gain network"
+    )
     parser.add_argument("--flow", required=True, help="trained flow network")
-    parser.add_argument("--clip-length", type=int, default=4)
+    parser.add_argument("--clip-length", type=positive, default=4)
     add_arguments(parser, learning_rate=4e-4)
     args = parser.parse_args()
-    if args.clip_length < 1:
-        parser.error(f"--clip-length must be 1 or more, got {args.clip_length}")
 
     torch.manual_seed(args.seed)
     vq = KeepVQModel.from_pretrained(args.vq)
     if args.kalman:
         kalman = KalmanGainNetwork.from_pretrained(args.kalman)
     else:
-        kalman = KalmanGainNetwork(**KALMAN_RECIPES[args.recipe])
+        kalman = KalmanGainNetwork(**KALMAN_NETWORKS[args.network])
         # The published start: what is known of degraded faces begins as what is known of clear ones.
         vq.lq_encoder.load_state_dict(vq.hq_encoder.state_dict())
     flow = GMFlow.from_pretrained(args.flow)
-    dataset = FaceClips(args.data, vq.config.sample_size, args.clip_length, degraded=True, seed=args.seed)
+    settings = {"size": vq.config.sample_size, "clip_length": args.clip_length, "degraded": True}
+    dataset = FaceClips(args.data, **settings, seed=args.seed)
 
     def save() -> None:
         vq.save_pretrained(args.output / "vq")
         kalman.save_pretrained(args.output / "kalman")
 
-    train(args, CodesStage(KalmanRecursion(vq, kalman, flow), args.clip_length == 1), dataset, save)
+    stage = CodesStage(KalmanRecursion(vq, kalman, flow), args.clip_length == 1)
+    train(args, stage, dataset, save, open_validation(args.validation, **settings))
 
 
 if __name__ == "__main__":

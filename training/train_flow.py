@@ -14,7 +14,6 @@ out; the end-point error on it stands beside that of no motion and of OpenCV's D
 costs little, and the network that they give needs only a short while at the full size.
 """
 
-import argparse
 import math
 import zlib
 from pathlib import Path
@@ -22,7 +21,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from loop import add_arguments, train
+from loop import Parser, add_arguments, train
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
@@ -159,7 +158,7 @@ class FlowStage(nn.Module):
         super().__init__()
         self.flow = flow
 
-    def forward(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def forward(self, batch: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
         features = self.flow.encode(torch.cat((batch["image1"], batch["image2"])))
         features1, features2 = self.flow.transformer(*features.chunk(2))
         matched = match(features1, features2)
@@ -175,10 +174,11 @@ class FlowStage(nn.Module):
         propagated_loss = (weight * REDUCTION * charbonnier(propagated - coarse_truth)).mean()
         matched_loss = (weight * REDUCTION * charbonnier(matched - coarse_truth) * seen).mean()
         cross_entropy = matching_cross_entropy(features1, features2, coarse_truth, seen)
-        return {
+        losses = {
             "loss": fine_loss + 0.5 * propagated_loss + 0.3 * matched_loss + 0.5 * cross_entropy,
             "end-point error": end_point_error(fine, batch["flow"]),
         }
+        return losses, {}
 
 
 def charbonnier(error: torch.Tensor) -> torch.Tensor:
@@ -246,7 +246,7 @@ def find_portraits(folders: list[str]) -> tuple[list[Path], list[Path]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("--size", type=int, default=256, help="side of the crops in pixels")
     parser.add_argument("--initial", help="GMFlow to start from: a folder or a Hub id")
     add_arguments(parser, learning_rate=1e-3)

@@ -1,6 +1,6 @@
 """Sizes of the networks: `paper` is the published one, `tiny` the one inside the package."""
 
-VQ_RECIPES = {
+VQ_NETWORKS = {
     "paper": {},
     "tiny": {
         "sample_size": 256,
@@ -20,7 +20,7 @@ VQ_RECIPES = {
     },
 }
 
-KALMAN_RECIPES = {
+KALMAN_NETWORKS = {
     "paper": {},
     "tiny": {
         "latent_channels": 64,

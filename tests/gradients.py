@@ -1,0 +1,76 @@
+"""One step of every stage of the training, without the optimizers.
+
+    torchrun --standalone --nproc-per-node N tests/gradients.py OUT.safetensors
+
+The batch of two clips is shared out; the first process writes the gradients that an optimizer would see, and the
+codebook.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from conftest import SIZE, make_components
+from safetensors.torch import save_file
+
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "training"))
+
+from adversary import Adversary, PatchDiscriminator, discriminator_loss
+from losses import PictureLoss
+from train_codes import CodesStage
+from train_keep import FusionStage
+from train_vq import AutoencoderStage
+
+from keep_hf import KalmanRecursion
+
+
+LOSSES = argparse.Namespace(
+    pixel_weight=1.0, gradient_weight=1.0, perceptual_weight=1.0, lpips=None, face_features=None
+)
+
+
+def make_stages() -> dict[str, torch.nn.Module]:
+    # Components of its own for each: a stage freezes what it does not train.
+    torch.manual_seed(0)
+    adversary = Adversary(PatchDiscriminator(over_time=False, channels=8), weight=0.5, start=0.0)
+    adversary.before_step(0, 1)
+    recursions = [KalmanRecursion(**make_components()) for _ in range(2)]
+    stages = {
+        "vq": AutoencoderStage(make_components()["vq"], PictureLoss(LOSSES), adversary, unquantized=0, trained=True),
+        "codes": CodesStage(recursions[0], single_frames=False),
+        # As in validation: in training it draws a fidelity for every clip.
+        "keep": FusionStage(recursions[1], PictureLoss(LOSSES), temporal_weight=0.1).eval(),
+    }
+    return stages
+
+
+def main() -> None:
+    accelerator = Accelerator(cpu=True)
+    random = torch.Generator().manual_seed(0)
+    batch = {name: torch.rand(2, 3, 3, SIZE, SIZE, generator=random) * 2 - 1 for name in ("sharp", "degraded")}
+    share = 2 // accelerator.num_processes
+    mine = {name: clips[accelerator.process_index * share :][:share] for name, clips in batch.items()}
+    gradients = {}
+    for name, stage in make_stages().items():
+        modules = {name: stage}
+        losses, pictures = (prepared := accelerator.prepare(stage))(mine)
+        accelerator.backward(losses["loss"])
+        if getattr(stage, "adversary", None) is not None:
+            modules["discriminator"] = stage.adversary.discriminator
+            discriminator = accelerator.prepare(stage.adversary.discriminator)
+            verdicts = discriminator(torch.cat([pictures["sharp"], pictures["made"].detach()]))
+            accelerator.backward(discriminator_loss(verdicts))
+            gradients["codebook"] = stage.vq.codebook.weight.detach()
+        for which, module in modules.items():
+            gradients |= {f"{which}.{key}": p.grad for key, p in module.named_parameters() if p.grad is not None}
+        del prepared
+    if accelerator.is_main_process:
+        metadata = {"processes": str(accelerator.num_processes)}
+        save_file({key: value.contiguous() for key, value in gradients.items()}, sys.argv[1], metadata)
+
+
+if __name__ == "__main__":
+    main()
