@@ -15,7 +15,7 @@ from .report import Evaluation, Part
 
 
 MEASURES = {**INSPECTED, **COMPARED}
-STYLE = {
+STYLE: dict[Any, Any] = {
     "axes.linewidth": 0.6,
     "axes.spines.right": False,
     "axes.spines.top": False,
