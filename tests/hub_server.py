@@ -1,5 +1,6 @@
-"""A Hub on this machine: what huggingface_hub asks when it reads a repository, answered from a folder."""
+"""A Hub on this machine: what huggingface_hub asks when it reads or fills a repository, answered from a folder."""
 
+import base64
 import contextlib
 import hashlib
 import json
@@ -45,6 +46,34 @@ def serve(folder: Path, repo_id: str, kind: str = "models") -> Iterator[tuple[st
 
         do_HEAD = do_GET  # noqa: N815
 
+        def do_POST(self) -> None:
+            path = self.path.split("?")[0].strip("/")
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            if path == "api/repos/create":
+                self.send_json({"url": f"http://{self.headers['Host']}/{repo_id}"})
+            elif path == "api/validate-yaml":
+                self.send_json({"errors": [], "warnings": []})
+            elif path == f"{about_at}/preupload/main":
+                names = [file["path"] for file in json.loads(body)["files"]]
+                self.send_json(
+                    {
+                        "files": [
+                            {"path": n, "uploadMode": "regular", "shouldIgnore": False, "oid": None} for n in names
+                        ]
+                    }
+                )
+            elif path == f"{about_at}/commit/main":
+                for line in map(json.loads, body.splitlines()):
+                    if line["key"] == "file":
+                        target = folder / line["value"]["path"]
+                        target.parent.mkdir(parents=True, exist_ok=True)
+                        target.write_bytes(base64.b64decode(line["value"]["content"]))
+                self.send_json(
+                    {"commitUrl": f"http://{self.headers['Host']}/{repo_id}/commit/{COMMIT}", "commitOid": COMMIT}
+                )
+            else:
+                self.answer(404, b"", {})
+
         def send_file(self, path: str) -> None:
             name = path.split("/resolve/")[1].split("/", 1)[1]
             if not (folder / name).is_file():
@@ -65,7 +94,7 @@ def serve(folder: Path, repo_id: str, kind: str = "models") -> Iterator[tuple[st
                 self.send_header(header, value)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
-            if self.command == "GET":
+            if self.command != "HEAD":
                 self.wfile.write(content)
 
         def log_message(self, *args: object) -> None:

@@ -15,10 +15,12 @@ import pytest
 import skimage.data
 import torch
 from hub_server import serve
+from huggingface_hub import ModelCard
 from safetensors import safe_open
 from safetensors.torch import load_file
 
 from keep_hf import GMFlow, KeepPipeline
+from keep_hf.measures import COMPARED
 from keep_hf.writer import VideoWriter
 
 
@@ -211,3 +213,41 @@ def test_a_dataset_of_the_hub_is_trained_on(tmp_path, monkeypatch):
     assert downloaded == ["shard-00000.tar"]
     assert log_of(tmp_path / "out")[-1]["step"] == 2
     assert "no such dataset" in told
+
+
+def test_a_trained_pipeline_is_published_with_a_card(stages, tmp_path, monkeypatch):
+    (tmp_path / "hub").mkdir()
+    values = dict.fromkeys(COMPARED, 1.5) | {"lpips": None}
+    report = {
+        "settings": {"frames": 48, "size": 256},
+        "clips": ["a", "b"],
+        "levels": {"mild": {"bicubic": {"mean": values}, "keep": {"mean": values | {"psnr": 31.25}}}},
+        "missing": {"lpips": "a network"},
+    }
+    (tmp_path / "report.json").write_text(json.dumps(report))
+    command = [
+        "publish",
+        stages / "keep/pipeline",
+        tmp_path / "shipped",
+        "--licence",
+        "mit",
+        "--data",
+        "Four pictures.",
+    ]
+    with serve(tmp_path / "hub", "me/keep-mine") as (address, _):
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        monkeypatch.setenv("HF_TOKEN", "hf_of_nobody")
+        run(*command, "--measures", tmp_path / "report.json", "--push-to-hub", "me/keep-mine")
+    card = ModelCard.load(tmp_path / "hub/README.md")
+    assert card.data.license == "mit"
+    assert "Four pictures." in card.text and "| keep | 31.25 |" in card.text and "Not measured" in card.text
+    assert "$" not in card.text and "identifying" in card.text.lower()
+    uploaded = {path.relative_to(tmp_path / "hub"): path.read_bytes() for path in (tmp_path / "hub").rglob("*.*")}
+    shipped = {
+        path.relative_to(tmp_path / "shipped"): path.read_bytes() for path in (tmp_path / "shipped").rglob("*.*")
+    }
+    assert uploaded == shipped
+    assert not any(str(tmp_path).encode() in content for content in shipped.values())
+    assert KeepPipeline.from_pretrained(tmp_path / "hub").vq.config.sample_size == 256
+    told = run(*command, check=False).stderr.splitlines()[-1]
+    assert "is not empty" in told
