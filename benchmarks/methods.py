@@ -14,6 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from plain_unet import PlainUNet
 
 from keep_hf import KeepPipeline, KeepVQModel
 from keep_hf.align import TEMPLATE_SIZE
@@ -65,8 +66,9 @@ def load_methods(
     """Make the methods that were asked for.
 
     Args:
-        specifications (`list[str]`): Each one of `NAMES`, `spandrel:FILE` (a face restorer that spandrel loads) or
-            `folder:NAME=PATH` (faces made by another program, see [`read_folder`]).
+        specifications (`list[str]`): Each one of `NAMES`, `spandrel:FILE` (a face restorer that spandrel loads),
+            `unet:FOLDER` (see plain_unet.py) or `folder:NAME=PATH` (faces made by another program, see
+            [`read_folder`]).
         pipe ([`KeepPipeline`]): KEEP; its networks are shared by the methods.
         fidelity (`float`, *optional*): Of the methods that are KEEP or a part of it.
         codeformer (`str` or `Path`, *optional*): Converted checkpoint of CodeFormer, for `codeformer`.
@@ -87,6 +89,9 @@ def load_methods(
         if kind == "spandrel" and argument:
             network = load_face_restorer(argument, pipe.device)
             methods.append(Method(Path(argument).stem, argument, _each_alone(network)))
+        elif kind == "unet" and argument:
+            unet = PlainUNet.from_pretrained(argument).to(pipe.device)
+            methods.append(Method("unet", argument, _each_alone(_unet(unet))))
         elif kind == "folder" and "=" in argument:
             name, _, path = argument.partition("=")
             methods.append(Method(name, path, _from_folder(Path(path))))
@@ -104,7 +109,8 @@ def load_methods(
             methods.append(Method(specification, source, _variant(specification, pipe, fidelity)))
         else:
             raise ValueError(
-                f"there is no method {specification!r}: pass {', '.join(NAMES)}, spandrel:FILE or folder:NAME=PATH."
+                f"there is no method {specification!r}: pass {', '.join(NAMES)}, spandrel:FILE, "
+                "unet:FOLDER or folder:NAME=PATH."
             )
     names = [method.name for method in methods]
     for name in names:
@@ -228,6 +234,17 @@ def _pipeline(pipe: KeepPipeline, fidelity: float, gain_mode: str = "stream") ->
     def restore(clip: DegradedClip) -> np.ndarray:
         with pipe.stream(aligned=True, fidelity=fidelity, gain_mode=gain_mode, frame_rate=clip.frame_rate) as stream:
             return np.stack([done.image for done in stream.restore(clip.frames)])
+
+    return restore
+
+
+def _unet(unet: PlainUNet) -> Callable[[np.ndarray], np.ndarray]:
+    size = unet.config.sample_size
+
+    @torch.inference_mode()
+    def restore(face: np.ndarray) -> np.ndarray:
+        large = cv2.resize(face, (size, size), interpolation=cv2.INTER_LINEAR)
+        return to_crops(unet(to_tensor([large], unet.device, unet.dtype)[0]))[0]
 
     return restore
 

@@ -20,123 +20,28 @@ they make of them is read by the method folder:NAME=PATH, as PATH/LEVEL/CLIP.mp4
 
 import argparse
 import json
-import os
 import time
 from datetime import timedelta
-from functools import cached_property
 from importlib.util import find_spec
-from itertools import islice
 from pathlib import Path
-from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from accelerate import PartialState
 from analyses import draw_plots, estimate_yaw
+from clips import Clip, clip_name, find_clips, fit
 from diffusers.utils.logging import disable_progress_bar
-from methods import NAMES, VIDEO_SUFFIXES, DegradedClip, Method, load_methods
+from methods import NAMES, Method, load_methods
 from PIL import Image
 from tables import Results, clips_table, join, levels_table, write_text
 
 from keep_hf import KeepPipeline, YuNet
-from keep_hf.align import TEMPLATE_SIZE, crop_face, estimate_alignment
-from keep_hf.degrade import LEVELS, degrade_frames
+from keep_hf.degrade import LEVELS
 from keep_hf.dis import DISFlow
 from keep_hf.evaluate import Networks
-from keep_hf.follow import FaceFollower
-from keep_hf.images import SUFFIXES as PICTURE_SUFFIXES
 from keep_hf.images import ImageFolderWriter
 from keep_hf.measures import COMPARED
 from keep_hf.metrics import compare_videos
-from keep_hf.pipeline import open_video
-
-
-class Clip:
-    """A sharp clip, read when it is needed.
-
-    Args:
-        path (`Path`): Video, or folder of pictures.
-        args (`argparse.Namespace`): Of the program.
-        detector ([`FaceDetector`] or [`YuNet`], *optional*): Finds the face; `None` for aligned clips.
-    """
-
-    def __init__(self, path: Path, args: argparse.Namespace, detector: Any) -> None:
-        self.path, self.args, self.detector = path, args, detector
-        self.name = clip_name(path)
-
-    @cached_property
-    def frame_rate(self) -> float:
-        with open_video(self.path, self.args.frame_rate) as reader:
-            return float(reader.frame_rate)
-
-    @cached_property
-    def truth(self) -> np.ndarray:
-        """Aligned faces `(t, size, size, 3)`, of 512 pixels unless others have cut them."""
-        if self.detector is None:
-            return np.stack(self._read())
-        kept = self.args.cache / f"{self.name}_{self.args.frames or 'all'}.npy"
-        if not kept.exists():
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            part = kept.with_name(f"{kept.stem}.{os.getpid()}.part.npy")
-            np.save(part, self._cut_faces())
-            os.replace(part, kept)
-        return np.load(kept)
-
-    def _read(self) -> list[np.ndarray]:
-        with open_video(self.path, self.args.frame_rate) as reader:
-            return [frame.image for frame in islice(reader, self.args.frames)]
-
-    def _cut_faces(self) -> np.ndarray:
-        """The face that is there the longest; fewer frames where it is not seen in all."""
-        frames = self._read()
-        tracks = FaceFollower(self.detector, self.frame_rate, faces="largest").tracks(frames)
-        if not tracks:
-            raise ValueError(f"{self.path}: no face in its {len(frames)} frames; take it out of the folder.")
-        track = max(tracks, key=len)
-        return np.stack(
-            [
-                crop_face(frames[index], estimate_alignment(points, TEMPLATE_SIZE), TEMPLATE_SIZE)
-                for index, points in zip(track.frames, track.landmarks, strict=True)
-            ]
-        )
-
-    def degrade(self, level: str) -> DegradedClip:
-        height, width = self.truth.shape[1:3]
-        if height != width:
-            raise ValueError(f"{self.path}: aligned faces are square, not {width} x {height}.")
-        degradation = LEVELS[level].at_size(height)
-        frames = degrade_frames(self.truth, degradation, seed=self.args.seed, frame_rate=self.frame_rate)
-        return DegradedClip(self.name, level, frames, self.frame_rate)
-
-
-def clip_name(path: Path) -> str:
-    return path.name if path.is_dir() else path.stem
-
-
-def find_clips(folder: Path, names: list[str] | None) -> list[Path]:
-    """The videos and the folders of pictures of a folder, by name."""
-    if not folder.is_dir():
-        raise ValueError(f"there is no folder {str(folder)!r}.")
-    paths: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        is_clip = path.suffix.lower() in VIDEO_SUFFIXES if path.is_file() else has_pictures(path)
-        if is_clip and paths.setdefault(clip_name(path), path) != path:
-            raise ValueError(f"{path} and {paths[clip_name(path)]} have one name: rename one of them.")
-    missing = sorted(set(names or ()) - set(paths))
-    if missing or not paths:
-        raise ValueError(f"{folder} has no clip {', '.join(missing)}: it has {', '.join(paths) or 'none at all'}.")
-    return [paths[name] for name in (names or paths)]
-
-
-def has_pictures(folder: Path) -> bool:
-    return any(path.suffix.lower() in PICTURE_SUFFIXES for path in folder.iterdir())
-
-
-def fit(faces: np.ndarray, size: int) -> np.ndarray:
-    """Bring faces `(t, h, w, 3)` to the size of the comparison."""
-    interpolation = cv2.INTER_AREA if faces.shape[1] > size else cv2.INTER_CUBIC
-    return np.stack([cv2.resize(face, (size, size), interpolation=interpolation) for face in faces])
 
 
 def export(folder: Path, faces: np.ndarray) -> None:
@@ -271,8 +176,9 @@ def main() -> None:
     }
     results = Results(args.work / "results", settings)
 
+    options = (args.cache, args.frames, args.seed, args.frame_rate)
     for path in paths[state.process_index :: state.num_processes]:
-        measure_clip(Clip(path, args, detector), args, methods, networks, results)
+        measure_clip(Clip(path, detector, *options), args, methods, networks, results)
     state.wait_for_everyone()
     if not state.is_main_process or not methods:
         return
@@ -285,7 +191,7 @@ def main() -> None:
                 strips = [results.pixels(clip, level, name)["strip"] for name in rows]
                 draw_strip(args.strips / f"{level}_{clip}.jpg", [*strips, results.truth(clip)["strip"]])
     if args.plots:
-        degraded = {level: Clip(paths[0], args, detector).degrade(level) for level in args.levels}
+        degraded = {level: Clip(paths[0], detector, *options).degrade(level) for level in args.levels}
         fidelity = pipe.config.fidelity if args.fidelity is None else args.fidelity
         draw_plots(args.plots, results, clips, rows, degraded, pipe, fidelity)
 

@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 import skimage.data
 import torch
+from conftest import SIZE
+from gradients import make_stages
 from hub_server import serve
 from huggingface_hub import ModelCard
 from safetensors import safe_open
@@ -156,6 +158,38 @@ def test_two_processes_have_the_gradients_of_one_with_the_double_batch(tmp_path)
         torch.testing.assert_close(
             two[key], expected, rtol=0, atol=max(1e-6, 1e-3 * float(expected.abs().max())), msg=key
         )
+
+
+@pytest.fixture(scope="module")
+def moving_face() -> dict[str, torch.Tensor]:
+    """A clip of three frames, sharp and degraded."""
+    face = cv2.resize(skimage.data.astronaut()[20:212, 130:322], (2 * SIZE, 2 * SIZE), interpolation=cv2.INTER_AREA)
+    shrunk = [cv2.resize(np.roll(face, 2 * i, axis=1), (SIZE, SIZE), interpolation=cv2.INTER_AREA) for i in range(3)]
+    sharp = torch.from_numpy(np.stack(shrunk)).permute(0, 3, 1, 2)[None] / 127.5 - 1
+    blurred = torch.nn.functional.avg_pool2d(sharp[0], 5, stride=1, padding=2, count_include_pad=False)[None]
+    noise = torch.randn(sharp.shape, generator=torch.Generator().manual_seed(0))
+    return {"sharp": sharp, "degraded": blurred + 0.05 * noise}
+
+
+# The decoder of stage 3 is frozen, so how far its loss can fall is decided before.
+@pytest.mark.parametrize("stage", ["vq", "codes"])
+def test_one_clip_is_learned_by_heart(stage, moving_face):
+    module = make_stages()[stage].train()
+    if stage == "vq":
+        module.adversary = None
+    learned = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(learned, 3e-3, betas=(0.9, 0.99), weight_decay=0.0)
+    first = None
+    for _ in range(500):
+        losses, _ = module(moving_face)
+        first = first or losses["loss"].item()
+        if losses["loss"].item() < first / 10:
+            return
+        optimizer.zero_grad()
+        losses["loss"].backward()
+        torch.nn.utils.clip_grad_norm_(learned, 1.0)
+        optimizer.step()
+    pytest.fail(f"the loss is {losses['loss'].item():.3f} after 500 steps; it was {first:.3f}")
 
 
 def test_recipes_are_read_and_commands_go_before_them(faces, tmp_path):

@@ -11,6 +11,7 @@ import pytest
 import skimage.data
 import torch
 
+from keep_hf.degrade import TRAINING
 from keep_hf.writer import VideoWriter
 
 
@@ -48,11 +49,11 @@ def write_video(path: Path, num_frames: int, width: int = SIZE) -> None:
 
 
 def test_draws_depend_on_seed_epoch_and_index_alone(portraits):
-    clips = FaceClips([str(portraits)], SIZE, 3, degraded=True)
+    clips = FaceClips([str(portraits)], SIZE, 3, degradation=TRAINING)
     first = clips[0]
     assert first["sharp"].shape == first["degraded"].shape == (3, 3, SIZE, SIZE)
     clips[1]
-    again = FaceClips([str(portraits)], SIZE, 3, degraded=True)[0]
+    again = FaceClips([str(portraits)], SIZE, 3, degradation=TRAINING)[0]
     assert all(torch.equal(first[name], again[name]) for name in first)
     clips.epoch = 1
     assert not torch.equal(clips[0]["sharp"], first["sharp"])
@@ -60,7 +61,7 @@ def test_draws_depend_on_seed_epoch_and_index_alone(portraits):
 
 
 def test_a_portrait_moves_and_is_degraded(portraits):
-    clip = FaceClips([str(portraits)], SIZE, 4, degraded=True)[0]
+    clip = FaceClips([str(portraits)], SIZE, 4, degradation=TRAINING)[0]
     changes = (clip["sharp"][1:] - clip["sharp"][:-1]).abs().mean(dim=(1, 2, 3))
     assert (changes > 0.001).all() and (changes < 0.2).all()
     loss = (clip["degraded"] - clip["sharp"]).abs().mean()
@@ -68,21 +69,21 @@ def test_a_portrait_moves_and_is_degraded(portraits):
 
 
 def test_held_out_clips_are_left_as_they_are(portraits):
-    plain = open_validation([str(portraits)], size=SIZE, clip_length=1, degraded=False)[0]["sharp"]
-    changed = FaceClips([str(portraits)], SIZE, 1, degraded=False, seed=1)
+    plain = open_validation([str(portraits)], size=SIZE, clip_length=1, degradation=None)[0]["sharp"]
+    changed = FaceClips([str(portraits)], SIZE, 1, degradation=None, seed=1)
     means = []
     for changed.epoch in range(8):
         means.append(changed[0]["sharp"].mean(dim=(0, 2, 3)))
     # Colours and light differ from draw to draw, but not in what is validated with.
     assert torch.stack(means).std(dim=0).min() > 0.02
-    assert open_validation([], size=SIZE, clip_length=1, degraded=False) is None
+    assert open_validation([], size=SIZE, clip_length=1, degradation=None) is None
     assert plain.shape == (1, 3, SIZE, SIZE)
 
 
 def test_videos_are_read_alike_from_memory_and_from_disk(tmp_path):
     write_video(tmp_path / "a.mp4", 24)
     kept, read = (
-        FaceClips([str(tmp_path)], SIZE, 3, degraded=False, augmented=False, memory=memory) for memory in (1, 0)
+        FaceClips([str(tmp_path)], SIZE, 3, degradation=None, augmented=False, memory=memory) for memory in (1, 0)
     )
     assert kept.videos[0].frames is not None and read.videos[0].frames is None
     intervals = set()
@@ -100,7 +101,7 @@ def test_videos_are_read_alike_from_memory_and_from_disk(tmp_path):
 
 def test_a_clip_as_long_as_the_video_is_the_video(tmp_path):
     write_video(tmp_path / "a.mp4", 5)
-    clip = FaceClips([str(tmp_path)], SIZE, 5, degraded=False, augmented=False)[0]["sharp"]
+    clip = FaceClips([str(tmp_path)], SIZE, 5, degradation=None, augmented=False)[0]["sharp"]
     assert clip.shape[0] == 5
 
 
@@ -116,16 +117,16 @@ def test_a_clip_as_long_as_the_video_is_the_video(tmp_path):
 def test_damaged_lines_are_told(portraits, line, told):
     (portraits / "metadata.jsonl").write_text(line)
     with pytest.raises(ValueError, match=told):
-        FaceClips([str(portraits)], SIZE, 1, degraded=False)
+        FaceClips([str(portraits)], SIZE, 1, degradation=None)
 
 
 def test_videos_that_do_not_fit_are_told(tmp_path):
     write_video(tmp_path / "a.mp4", 3)
     with pytest.raises(ValueError, match="has 3 frames; clips of 4 need a longer one"):
-        FaceClips([str(tmp_path)], SIZE, 4, degraded=False)
+        FaceClips([str(tmp_path)], SIZE, 4, degradation=None)
     write_video(tmp_path / "b.mp4", 3, width=192)
     with pytest.raises(ValueError, match="192x128; aligned faces are square"):
-        FaceClips([str(tmp_path)], SIZE, 1, degraded=False)
+        FaceClips([str(tmp_path)], SIZE, 1, degradation=None)
 
 
 # Features of faces

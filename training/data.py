@@ -27,7 +27,7 @@ from datasets import Video, load_dataset
 from torch.utils.data import Dataset
 
 from keep_hf.align import crop_face, estimate_alignment
-from keep_hf.degrade import TRAINING, degrade_frames
+from keep_hf.degrade import Degradation, degrade_frames
 from keep_hf.video import VideoReader
 
 
@@ -44,7 +44,7 @@ class FaceClips(Dataset):
         sources (`list[str]`): See above.
         size (`int`): Side of the faces in pixels.
         clip_length (`int`): Frames a clip; 1 gives single images.
-        degraded (`bool`): Whether to make the degraded clip too.
+        degradation ([`Degradation`], *optional*): For faces of 512 pixels; `None` makes no degraded clip.
         seed (`int`, *optional*, defaults to 0): Of everything random.
         augmented (`bool`, *optional*, defaults to `True`): Whether to change shapes, light and colours.
         clips_per_video (`int`, *optional*, defaults to 12): How often a video counts against a portrait in an epoch.
@@ -64,14 +64,15 @@ class FaceClips(Dataset):
         sources: list[str],
         size: int,
         clip_length: int,
-        degraded: bool,
+        degradation: Degradation | None,
         seed: int = 0,
         augmented: bool = True,
         clips_per_video: int = 12,
         max_interval: int = 6,
         memory: float = 4.0,
     ) -> None:
-        self.size, self.clip_length, self.degraded, self.seed = size, clip_length, degraded, seed
+        self.size, self.clip_length, self.seed = size, clip_length, seed
+        self.degradation = None if degradation is None else degradation.at_size(size)
         self.augmented, self.max_interval = augmented, max_interval
         self.epoch = 0
         self.portraits: list[tuple[Path, np.ndarray]] = []
@@ -138,8 +139,8 @@ class FaceClips(Dataset):
         if self.augmented:
             frames = jitter_colour(frames, random)
         item = {"sharp": to_tensor(frames)}
-        if self.degraded:
-            small = degrade_frames(frames, TRAINING.at_size(self.size), seed=int(random.integers(2**31)))
+        if self.degradation is not None:
+            small = degrade_frames(frames, self.degradation, seed=int(random.integers(2**31)))
             large = [cv2.resize(f, (self.size, self.size), interpolation=cv2.INTER_LINEAR) for f in small]
             item["degraded"] = to_tensor(np.stack(large))
         return item

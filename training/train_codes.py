@@ -18,6 +18,7 @@ from networks import KALMAN_NETWORKS
 from torch import nn
 
 from keep_hf import GMFlow, KalmanGainNetwork, KalmanRecursion, KeepVQModel
+from keep_hf.degrade import TRAINING
 
 
 LABEL_SMOOTHING = 0.02
@@ -90,7 +91,7 @@ def main() -> None:
         # The published start: what is known of degraded faces begins as what is known of clear ones.
         vq.lq_encoder.load_state_dict(vq.hq_encoder.state_dict())
     flow = GMFlow.from_pretrained(args.flow)
-    settings = {"size": vq.config.sample_size, "clip_length": args.clip_length, "degraded": True}
+    settings = {"size": vq.config.sample_size, "clip_length": args.clip_length, "degradation": TRAINING}
     dataset = FaceClips(args.data, **settings, seed=args.seed)
 
     def save() -> None:

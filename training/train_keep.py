@@ -19,6 +19,7 @@ from losses import add_arguments as add_loss_arguments
 from torch import nn
 
 from keep_hf import FaceDetector, GMFlow, KalmanGainNetwork, KalmanRecursion, KeepPipeline, KeepVQModel
+from keep_hf.degrade import TRAINING
 from keep_hf.flow import warp
 
 
@@ -85,7 +86,7 @@ def main() -> None:
     kalman = KalmanGainNetwork.from_pretrained(args.kalman)
     flow = GMFlow.from_pretrained(args.flow)
     detector = FaceDetector.from_pretrained(args.detector) if args.detector else None
-    settings = {"size": vq.config.sample_size, "clip_length": args.clip_length, "degraded": True}
+    settings = {"size": vq.config.sample_size, "clip_length": args.clip_length, "degradation": TRAINING}
     dataset = FaceClips(args.data, **settings, seed=args.seed)
     adversary = None
     if args.adversarial_weight:

@@ -88,7 +88,7 @@ def main() -> None:
     adversary = None
     if args.adversarial_weight:
         adversary = Adversary(PatchDiscriminator(over_time=False), args.adversarial_weight, args.adversarial_start)
-    settings = {"size": vq.config.sample_size, "clip_length": 1, "degraded": False}
+    settings = {"size": vq.config.sample_size, "clip_length": 1, "degradation": None}
     dataset = FaceClips(args.data, **settings, seed=args.seed)
     stage = AutoencoderStage(vq, PictureLoss(args), adversary, args.unquantized, trained=bool(args.initial))
     train(
