@@ -189,5 +189,26 @@ def clips_table(results: Results, clips: list[str], levels: list[str], methods: 
     return "\n".join(lines)
 
 
+def groups_table(results: Results, groups: dict[str, list[str]], levels: list[str], methods: list[str]) -> str:
+    """For whom a method works less well: PSNR, SSIM and IDS as means over the clips of each group (Markdown).
+
+    Args:
+        results ([`Results`]): Of all clips that a group names.
+        groups (`dict[str, list[str]]`): By name: clips.
+        levels, methods (`list[str]`): Those to compare.
+    """
+    keys = [(key, label, digits) for key, _, label, digits in COLUMNS[:4] if key != "lpips"]
+    lines = []
+    for level in levels:
+        heads = [f"{label.split()[0]} {method}" for _, label, _ in keys for method in methods]
+        lines += [f"## {level}", "", f"| group | clips | {' | '.join(heads)} |", "|---|" + "---:|" * (len(heads) + 1)]
+        for group, clips in groups.items():
+            joint = [join_videos([results.load(clip, level, method) for clip in clips]) for method in methods]
+            cells = [_number(one.mean[key], digits) for key, _, digits in keys for one in joint]
+            lines.append(f"| {group} | {len(clips)} | {' | '.join(cells)} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
 def _number(value: float | None, digits: int) -> str:
     return "" if value is None else f"{value:.{digits}f}"

@@ -12,7 +12,7 @@ smaller is enlarged by cubic interpolation.  Flicker is measured with OpenCV's D
 
 Each result (clip, level, method) is a file of its own under `--work`.  A run that was stopped, or is asked for more
 methods, makes what is missing.  Under `accelerate launch` the clips are shared out over the processes, and the main
-one writes `table.md` (as the paper's Table 1), `clips.md` and `report.json` there at the end.
+one writes `table.md` (as the paper's Table 1), `clips.md`, `groups.md` and `report.json` there at the end.
 
 For other programs: `--export DIR` writes the truth and the degraded clips as pictures, DIR/LEVEL/CLIP/000000.png; what
 they make of them is read by the method folder:NAME=PATH, as PATH/LEVEL/CLIP.mp4 or as pictures PATH/LEVEL/CLIP/.
@@ -33,7 +33,7 @@ from clips import Clip, clip_name, find_clips, fit
 from diffusers.utils.logging import disable_progress_bar
 from methods import NAMES, Method, load_methods
 from PIL import Image
-from tables import Results, clips_table, join, levels_table, write_text
+from tables import Results, clips_table, groups_table, join, levels_table, write_text
 
 from keep_hf import KeepPipeline, YuNet
 from keep_hf.degrade import LEVELS
@@ -87,6 +87,7 @@ def build_parser() -> argparse.ArgumentParser:
     output.add_argument("--work", type=Path, default=Path("runs/vfhq_test"), help="folder for results and tables")
     output.add_argument("--strips", type=Path, help="folder for one picture a clip and level: methods, truth")
     output.add_argument("--plots", type=Path, help="folder for the analyses as pictures (needs matplotlib)")
+    output.add_argument("--groups", type=Path, help='JSON {"glasses": [CLIP, ...], ...}: compare them in groups.md')
     output.add_argument("--export", type=Path, help="folder for the truth and the degraded clips as pictures")
     return parser
 
@@ -140,6 +141,16 @@ def write_tables(
     print(table, end="")
 
 
+def read_groups(file: Path, clips: list[str]) -> dict[str, list[str]]:
+    groups = json.loads(file.read_text())
+    unknown = {name for members in groups.values() for name in members} - set(clips)
+    if unknown or not all(groups.values()):
+        raise ValueError(
+            f"{file} names clips that are not measured ({', '.join(sorted(unknown))}), or an empty group."
+        )
+    return groups
+
+
 def draw_strip(path: Path, rows: list[np.ndarray]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.vstack([np.hstack(list(frames)) for frames in rows])).save(path, quality=92)
@@ -151,6 +162,7 @@ def main() -> None:
     if args.plots and find_spec("matplotlib") is None:
         parser.error("--plots needs matplotlib, which is not installed: pip install matplotlib")
     paths = find_clips(args.videos, args.clips)
+    groups = read_groups(args.groups, [clip_name(path) for path in paths]) if args.groups else {}
     # On CPUs PartialState must be told so, or every process takes itself for the only one.  The main process may wait
     # long for the others.
     state = PartialState(cpu=args.device.type == "cpu", timeout=timedelta(days=7))
@@ -185,6 +197,8 @@ def main() -> None:
 
     clips, rows = [clip_name(path) for path in paths], [method.name for method in methods]
     write_tables(results, clips, args.levels, rows, networks.missing(COMPARED), args.work)
+    if args.groups:
+        write_text(args.work / "groups.md", groups_table(results, groups, args.levels, rows))
     if args.strips:
         for level in args.levels:
             for clip in clips:

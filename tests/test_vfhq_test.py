@@ -132,6 +132,25 @@ def test_strips_show_all_methods_and_the_truth(whole):
     assert Image.open(strips[0]).size == (FRAMES * 64, (len(VARIANTS) + 2) * 64)
 
 
+def test_groups_are_means_of_their_clips(data, whole, tmp_path):
+    (tmp_path / "groups.json").write_text(json.dumps({"one": ["a"], "two": ["a", "b"]}))
+    done = run(data, whole / "work", "--groups", tmp_path / "groups.json")
+    assert done.returncode == 0, done.stderr[-2000:]
+    heading, _, one, two = (whole / "work/groups.md").read_text().split("## heavy")[1].split("\n")[2:6]
+    column = heading.split("|").index(" PSNR keep ")
+    clips = [psnr_of(whole / "work", name) for name in ("a", "b")]
+    assert float(one.split("|")[column]) == pytest.approx(clips[0], abs=0.006)
+    assert float(two.split("|")[column]) == pytest.approx(np.mean(clips), abs=0.006)
+    (tmp_path / "groups.json").write_text(json.dumps({"one": ["nobody"]}))
+    assert "nobody" in run(data, whole / "work", "--groups", tmp_path / "groups.json").stderr
+
+
+def psnr_of(work: Path, clip: str) -> float:
+    lines = (work / "clips.md").read_text().split("## heavy")[1].split("\n")
+    row = next(line for line in lines if f"| {clip} " in line)
+    return float(row.split("|")[lines[2].split("|").index(" PSNR keep ")])
+
+
 def test_frames_of_other_programs_get_a_row(data, whole, tmp_path):
     copied = f"folder:copied={whole / 'export'}"
     done = run(data, tmp_path, "--methods", "bicubic", copied)
