@@ -4,7 +4,7 @@
 PYTHON ?= python3
 # make demo VIDEO=clip.mp4 restores a video of yours
 VIDEO ?=
-SOURCES := src tests training examples benchmarks
+SOURCES := src tests training examples benchmarks spaces
 
 .PHONY: demo test quality style
 

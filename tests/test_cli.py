@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import gradio
 import numpy as np
 import pytest
 import torch
@@ -321,3 +322,24 @@ def test_convert_says_what_does_not_fit(tmp_path, capsys):
     assert "no checkpoint of KEEP" in fails(["convert", checkpoint, tmp_path / "out"], capsys)
     assert "no checkpoint file" in fails(["convert", tmp_path / "missing.pth", tmp_path / "out"], capsys)
     assert files(tmp_path) == ["other.pth"]
+
+
+# demo
+
+
+def test_demo_opens_the_page(model, monkeypatch, capsys):
+    opened = {}
+
+    def launch(demo, **options):
+        opened.update(options, demo=demo)
+
+    monkeypatch.setattr(gradio.Blocks, "launch", launch)
+    assert main(["demo", "--model", model, "--device", "cpu", "--port", "7999", "--max-seconds", "7"]) == 0
+    assert (opened["server_name"], opened["server_port"]) == ("127.0.0.1", 7999)
+    assert "7 seconds at a time" in str(opened["demo"].get_config_file()["components"])
+    assert "seconds must be positive, got 0" in fails(["demo", "--model", model, "--max-seconds", "0"], capsys)
+
+
+def test_demo_says_what_is_missing(model, monkeypatch, capsys):
+    monkeypatch.setattr("keep_hf.cli.find_spec", lambda name: None)
+    assert "pip install 'gradio>=6,<7'" in fails(["demo", "--model", model], capsys)

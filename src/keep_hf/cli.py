@@ -1,4 +1,4 @@
-"""keep-hf: restore, faces, convert, degrade and evaluate from the command line.
+"""keep-hf: restore, faces, convert, degrade, evaluate and demo from the command line.
 
 Exit code 0: done.  1: failed, with one line on stderr that says why.  2: wrong usage.
 """
@@ -7,6 +7,7 @@ import argparse
 import json
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -109,6 +110,16 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--report", type=Path, help="write all values, as JSON")
     evaluate.add_argument("--plots", type=Path, metavar="DIR", help="draw profiles and values over time")
     evaluate.set_defaults(run=run_evaluate, dtype="fp32")
+
+    demo = commands.add_parser("demo", help="open the web page on this machine")
+    demo.add_argument("--model", default="keep-tiny", help="built-in name, folder, Hub id or published checkpoint")
+    demo.add_argument("--detector", help="YuNet in place of the model's own: an .onnx file or a Hub repository")
+    demo.add_argument("--device", type=existing_device, default="cuda" if torch.cuda.is_available() else "cpu")
+    demo.add_argument("--dtype", choices=DTYPES, default="fp32")
+    demo.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in")
+    demo.add_argument("--port", type=int, help="7860, or the next that is free, if not told otherwise")
+    demo.add_argument("--max-seconds", type=float, default=60.0, help="longest part restored at once")
+    demo.set_defaults(run=run_demo)
     return parser
 
 
@@ -311,6 +322,16 @@ def run_evaluate(args: argparse.Namespace) -> None:
             report.save(args.report)
     if failed := len(pairs) - len(report.evaluations):
         raise ValueError(f"{failed} of {len(pairs)} videos failed.")
+
+
+def run_demo(args: argparse.Namespace) -> None:
+    if find_spec("gradio") is None:
+        raise ValueError("The page needs gradio: pip install 'gradio>=6,<7'.")
+    from .page import PAGE, Limits, build_demo  # gradio takes seconds to load
+
+    limits = Limits(seconds=args.max_seconds)
+    demo = build_demo(load_pipeline(args).to(args.device), limits=limits)
+    demo.launch(server_name=args.host, server_port=args.port, max_file_size=f"{limits.megabytes}mb", **PAGE)
 
 
 def load_flow(args: argparse.Namespace) -> GMFlow | DISFlow:

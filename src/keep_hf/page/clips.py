@@ -1,0 +1,196 @@
+"""What the page does with videos besides restoring them: look at them, cut a part out, lay two side by side."""
+
+import heapq
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import chain
+from pathlib import Path
+from typing import cast
+
+import av
+import cv2
+import numpy as np
+from av.container import InputContainer
+from av.video.reformatter import ColorRange
+from av.video.stream import VideoStream
+
+from ..encoder import Encoding
+from ..other_streams import CONVERSIONS, Sound
+from ..video import EXACT, VideoFrame, VideoReader, open_container
+
+
+# A step between the first and the second encoding that cannot be seen.
+CUT_CRF = 10
+SHOWN_CRF = 20
+SHOWN_HEIGHT = 1080  # of the two videos side by side
+
+
+@dataclass(frozen=True)
+class Clip:
+    """What must be known of a video before any work is done with it.
+
+    Attributes:
+        seconds (`float`): How long it is shown.
+        num_frames (`int`): How many frames it has.
+        width, height (`int`): In pixels, as shown.
+    """
+
+    seconds: float
+    num_frames: int
+    width: int
+    height: int
+
+    def frames_between(self, start: float, end: float) -> int:
+        """About how many frames a part has."""
+        share = (min(end, self.seconds) - start) / self.seconds
+        return max(1, round(share * self.num_frames))
+
+
+def look_at(path: Path) -> Clip:
+    """Read the length and the size of a video.
+
+    Raises:
+        ValueError: If it is not a video, or damaged.
+    """
+    with VideoReader(path) as reader:
+        num_frames, seconds = reader.num_frames, 0.0
+        if num_frames:
+            seconds = num_frames / float(reader.frame_rate)
+        else:  # recorded by a browser: the file was begun before its length and its frame rate were known
+            times = [frame.pts for frame in reader.read()]
+            num_frames = len(times)
+            passed = float((times[-1] - times[0]) * reader.time_base)
+            seconds = passed * num_frames / (num_frames - 1) if num_frames > 1 else 1 / float(reader.frame_rate)
+        return Clip(seconds, num_frames, reader.width, reader.height)
+
+
+def cut(source: Path, target: Path, start: float = 0.0, end: float = math.inf) -> Iterator[int]:
+    """Write the part of a video from `start` to `end`, with its sounds, as an MP4 that browsers play.
+
+    They play no H.264 of odd sides, so of these the last line or column is left out.
+
+    Args:
+        source (`Path`): Any video.
+        target (`Path`): The `.mp4` to write.
+        start, end (`float`): Seconds from the first frame.
+
+    Returns:
+        `Iterator[int]`: after every frame, how many are written; they are those with start <= time < end, at the
+        intervals of the source.
+
+    Raises:
+        ValueError: If the source is damaged, or has no frame there.
+    """
+    with VideoReader(source) as reader:
+        frames = _between(reader, start, end)
+        first = next(frames, None)
+        if first is None:
+            raise ValueError(f"{source} has no frame between {start:g} and {end:g} seconds.")
+        width, height = (max(2, side // 2 * 2) for side in (reader.width, reader.height))
+        pictures = ((frame.image[:height, :width], frame.pts - first.pts) for frame in chain([first], frames))
+        beginning = first.pts * reader.time_base + reader.start
+        encoding = _encoding(reader, width, height, CUT_CRF)
+        yield from _write(target, encoding, pictures, source, beginning, end - start)
+
+
+def side_by_side(left: Path, right: Path, target: Path) -> Iterator[int]:
+    """Write one video with two beside each other, frame by frame, with the sound of the left one.
+
+    Args:
+        left, right (`Path`): Videos with the same frames in time; the right one may be larger.
+        target (`Path`): The `.mp4` to write; the picture is at most 1080 pixels high.
+
+    Returns:
+        `Iterator[int]`: after every frame, how many are written.
+    """
+    with VideoReader(left) as before, VideoReader(right) as after:
+        height = max(2, min(after.height, SHOWN_HEIGHT) // 2 * 2)
+        width = max(2, round(after.width * height / after.height / 2) * 2)
+
+        def halves() -> Iterator[tuple[np.ndarray, int]]:
+            for one, other in zip(before, after, strict=True):
+                yield np.concatenate([_fit(frame.image, width, height) for frame in (one, other)], axis=1), one.pts
+
+        encoding = _encoding(before, 2 * width, height, SHOWN_CRF)
+        yield from _write(target, encoding, halves(), left, before.start, math.inf)
+
+
+def _fit(image: np.ndarray, width: int, height: int) -> np.ndarray:
+    interpolation = cv2.INTER_AREA if image.shape[0] > height else cv2.INTER_CUBIC
+    return cv2.resize(image, (width, height), interpolation=interpolation)
+
+
+def _between(reader: VideoReader, start: float, end: float) -> Iterator[VideoFrame]:
+    origin = None
+    for frame in reader.read():
+        origin = frame.pts if origin is None else origin
+        time = float((frame.pts - origin) * reader.time_base)  # as the bounds are: 0.4 is not 2/5
+        if time >= end:
+            return
+        if time >= start:
+            yield frame
+
+
+def _encoding(reader: VideoReader, width: int, height: int, crf: int) -> Encoding:
+    rate, base = reader.frame_rate, reader.time_base
+    return Encoding("libx264", width, height, rate, base, crf, "veryfast", reader.colour, reader.pixel_aspect)
+
+
+def _write(
+    target: Path,
+    encoding: Encoding,
+    pictures: Iterator[tuple[np.ndarray, int]],
+    source: Path,
+    start: Fraction,
+    seconds: float,
+) -> Iterator[int]:
+    """Write pictures with their times, and the sounds of a source from `start` on its clock; count the pictures."""
+    with av.open(str(target), "w", options={"movflags": "faststart"}) as output, open_container(source) as container:
+        stream = cast(VideoStream, output.add_stream(encoding.encoder, rate=encoding.frame_rate))
+        encoding.configure(stream.codec_context)
+        sounds = {
+            sound.index: Sound(sound, output, CONVERSIONS["mp4"]["audio"], start) for sound in container.streams.audio
+        }
+        output.start_encoding()
+        heard = _sounds(container, sounds, start, seconds) if sounds else iter(())
+        num_written = 0
+        # Beside each other in the file, so that it plays while it is being loaded.
+        for packet in heapq.merge(_encoded(stream, encoding, pictures), heard, key=_decoding_time):
+            is_picture = packet.stream.type == "video"
+            output.mux(packet)
+            if is_picture:
+                num_written += 1
+                yield num_written
+
+
+def _encoded(
+    stream: VideoStream, encoding: Encoding, pictures: Iterator[tuple[np.ndarray, int]]
+) -> Iterator[av.Packet]:
+    for image, pts in pictures:
+        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+        picture.colorspace = encoding.colour.matrix
+        picture = picture.reformat(
+            format=stream.pix_fmt,
+            dst_colorspace=encoding.colour.matrix,
+            dst_color_range=ColorRange.MPEG,
+            interpolation=EXACT,
+        )
+        picture.pts, picture.time_base = pts, encoding.time_base
+        yield from stream.encode(picture)
+    yield from stream.encode(None)
+
+
+def _sounds(
+    container: InputContainer, sounds: dict[int, Sound], start: Fraction, seconds: float
+) -> Iterator[av.Packet]:
+    for packet in container.demux([container.streams[index] for index in sounds]):
+        after = 0.0 if packet.pts is None else float(packet.pts * packet.time_base - start)
+        # The end of a stream comes as an empty packet.
+        if packet.size == 0 or 0 <= after < seconds:
+            yield from sounds[packet.stream.index].take(packet)
+
+
+def _decoding_time(packet: av.Packet) -> Fraction:
+    return Fraction(0) if packet.dts is None else packet.dts * packet.time_base
