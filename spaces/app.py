@@ -7,9 +7,9 @@ import os
 from collections.abc import Callable
 
 import gradio as gr
+import spaces  # before torch: on ZeroGPU it takes the place of CUDA until a GPU is lent
 import torch
 
-import spaces  # before torch: on ZeroGPU it takes the place of CUDA until a GPU is lent
 from keep_hf import KeepPipeline
 from keep_hf.page import PAGE, Limits
 from keep_hf.page import build_demo as build_page
