@@ -134,6 +134,24 @@ def test_bounded_batches_change_nothing(tiny):
     assert distance(small(frames).frames, tiny(frames).frames) <= 1e-5
 
 
+@torch.no_grad()
+def test_large_frames_go_one_by_one_on_a_cpu(components, monkeypatch):
+    """64 x 64 pixels, a quarter as many positions at the first layer of the encoder, and the limit in between."""
+    recursion = KalmanRecursion(components["vq"], components["kalman"], components["flow"])
+    seen = {}
+
+    def listen(module, inputs) -> None:
+        seen.setdefault(module, len(inputs[0]))
+
+    watched = recursion.vq.lq_encoder, recursion.flow.backbone
+    hooks = [module.register_forward_pre_hook(listen) for module in watched]
+    monkeypatch.setattr("keep_hf.recursion.CPU_POSITIONS", 64 * 64)
+    recursion(torch.zeros(1, 6, 3, 64, 64))
+    for hook in hooks:
+        hook.remove()
+    assert [seen[module] for module in watched] == [4, 1]
+
+
 @needs_golden
 def test_gradients_reach_what_the_stages_train(tiny):
     frames = clip(load("tiny_fp32")["frames_u8"])[:, :3]

@@ -17,6 +17,7 @@ from diffusers.utils.logging import disable_progress_bar
 from PIL import Image
 
 from . import __version__
+from .allocator import keep_freed_memory
 from .background import load_background
 from .convert import convert_checkpoint, load_checkpoint
 from .degrade import LEVELS, degrade_video
@@ -208,6 +209,8 @@ def run_restore(args: argparse.Namespace) -> None:
 def load_pipeline(args: argparse.Namespace) -> KeepPipeline:
     if not sys.stderr.isatty():
         disable_progress_bar()
+    if args.device.type == "cpu":
+        keep_freed_memory()
     load = KeepPipeline.from_single_file if Path(args.model).is_file() else KeepPipeline.from_pretrained
     pipe = load(args.model, dtype=DTYPES[args.dtype])
     if args.detector:

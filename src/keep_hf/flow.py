@@ -14,6 +14,7 @@ Letters: b pairs, c channels, h w rows and columns of the 1/8 grid (of the image
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 from typing import ClassVar
 
 import torch
@@ -24,10 +25,16 @@ from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import nn
 from torch.nn import functional as F
 
+from .layers import Linear
+
 
 REDUCTION = 8  # image pixels per position of the matching grid, along one axis
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+# What depends on sizes alone is made once for each.
+once_per_size = lru_cache(maxsize=8)
 
 
 def warp(image: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
@@ -56,6 +63,8 @@ def warp(image: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
     return F.grid_sample(image.float(), grid, padding_mode="zeros", align_corners=True).to(image.dtype)
 
 
+@once_per_size
+@torch.inference_mode(False)
 def pixel_grid(height: int, width: int, device: torch.device) -> torch.Tensor:
     """The coordinates of every position, float32, shape (1, 2, height, width), x first."""
     rows = torch.arange(height, device=device, dtype=torch.float32)
@@ -74,11 +83,11 @@ class ResidualBlock(nn.Module):
             self.conv_shortcut = nn.Conv2d(in_channels, out_channels, 1, stride)
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        residual = F.relu(F.instance_norm(self.conv1(hidden)))
-        residual = F.relu(F.instance_norm(self.conv2(residual)))
+        residual = F.relu(F.instance_norm(self.conv1(hidden)), inplace=True)
+        residual = F.relu(F.instance_norm(self.conv2(residual)), inplace=True)
         if self.conv_shortcut is not None:
             hidden = F.instance_norm(self.conv_shortcut(hidden))
-        return F.relu(hidden + residual)
+        return F.relu(hidden + residual, inplace=True)
 
 
 class BackboneLevel(nn.Module):
@@ -106,7 +115,7 @@ class Backbone(nn.Module):
         self.gradient_checkpointing = False
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        hidden = F.relu(F.instance_norm(self.conv_in(images)))
+        hidden = F.relu(F.instance_norm(self.conv_in(images)), inplace=True)
         for level in self.levels:
             if torch.is_grad_enabled() and self.gradient_checkpointing:
                 hidden = self._gradient_checkpointing_func(level, hidden)
@@ -120,25 +129,25 @@ class WindowAttention(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
-        self.to_q = nn.Linear(channels, channels, bias=False)
-        self.to_k = nn.Linear(channels, channels, bias=False)
-        self.to_v = nn.Linear(channels, channels, bias=False)
-        self.to_out = nn.Linear(channels, channels, bias=False)
+        self.to_q = Linear(channels, channels, bias=False)
+        self.to_k = Linear(channels, channels, bias=False)
+        self.to_v = Linear(channels, channels, bias=False)
+        self.to_out = Linear(channels, channels, bias=False)
         self.norm = nn.LayerNorm(channels)
 
     def forward(self, source: torch.Tensor, target: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-        # A mask comes with windows that are moved by half their size; the grid wraps around, the mask undoes that.
         height, width = source.shape[1:3]
-        shift = (height // 4, width // 4) if mask is not None else (0, 0)
-        backward = (-shift[0], -shift[1])
-        query, key, value = (
-            self.split_windows(torch.roll(tokens, backward, dims=(1, 2)))
-            for tokens in (self.to_q(source), self.to_k(target), self.to_v(target))
-        )
+        projected = [self.to_q(source), self.to_k(target), self.to_v(target)]
+        if mask is not None:
+            # It comes with windows that are moved by half their size; the grid wraps around, the mask undoes that.
+            projected = [torch.roll(tokens, (-(height // 4), -(width // 4)), dims=(1, 2)) for tokens in projected]
+        query, key, value = map(self.split_windows, projected)
         message = dispatch_attention_fn(query, key, value, attn_mask=mask)
         message = message.unflatten(2, (2, 2)).unflatten(1, (height // 2, width // 2))
         message = message.permute(0, 3, 1, 4, 2, 5).flatten(3, 4).flatten(1, 2)
-        return self.norm(self.to_out(torch.roll(message, shift, dims=(1, 2))))
+        if mask is not None:
+            message = torch.roll(message, (height // 4, width // 4), dims=(1, 2))
+        return self.norm(self.to_out(message))
 
     @staticmethod
     def split_windows(tokens: torch.Tensor) -> torch.Tensor:
@@ -150,8 +159,8 @@ class WindowAttention(nn.Module):
 class FeedForward(nn.Module):
     def __init__(self, channels: int, expansion: int):
         super().__init__()
-        self.linear_in = nn.Linear(2 * channels, 2 * channels * expansion, bias=False)
-        self.linear_out = nn.Linear(2 * channels * expansion, channels, bias=False)
+        self.linear_in = Linear(2 * channels, 2 * channels * expansion, bias=False)
+        self.linear_out = Linear(2 * channels * expansion, channels, bias=False)
         self.norm = nn.LayerNorm(channels)
 
     def forward(self, source: torch.Tensor, message: torch.Tensor) -> torch.Tensor:
@@ -187,8 +196,9 @@ class Transformer(nn.Module):
         position = position.repeat(2, 2, 1).to(features1.dtype)
         shifted_mask = shifted_window_mask(height, width, features1.device)
 
-        # Both directions in one batch: image 1 looks at image 2, and image 2 at image 1.
-        source = torch.cat((features1, features2)).permute(0, 2, 3, 1) + position
+        # Both directions in one batch: image 1 looks at image 2, and image 2 at image 1.  The channels of a position
+        # must lie side by side, or every layer would gather them anew.
+        source = torch.cat((features1, features2)).permute(0, 2, 3, 1).contiguous() + position
         for index, layer in enumerate(self.layers):
             target = torch.cat(source.chunk(2)[::-1])
             mask = shifted_mask if index % 2 == 1 else None
@@ -200,6 +210,8 @@ class Transformer(nn.Module):
         return features1, features2
 
 
+@once_per_size
+@torch.inference_mode(False)
 def sine_position(height: int, width: int, channels: int, device: torch.device) -> torch.Tensor:
     """Sine position code of one window, (height, width, channels): the first half of the channels is y, then x."""
     pairs = torch.arange(channels // 4, device=device, dtype=torch.float32)
@@ -215,6 +227,8 @@ def sine_position(height: int, width: int, channels: int, device: torch.device) 
     return torch.cat((y, x), dim=-1)
 
 
+@once_per_size
+@torch.inference_mode(False)
 def shifted_window_mask(height: int, width: int, device: torch.device) -> torch.Tensor:
     """(1, 4, n / 4, n / 4), True where two positions of a shifted window are neighbours without wrapping around."""
 
@@ -231,8 +245,8 @@ class Propagation(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
-        self.to_q = nn.Linear(channels, channels)
-        self.to_k = nn.Linear(channels, channels)
+        self.to_q = Linear(channels, channels)
+        self.to_k = Linear(channels, channels)
 
     def forward(self, flow: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
         query = self.to_q(features.permute(0, 2, 3, 1))
@@ -242,11 +256,13 @@ class Propagation(nn.Module):
 
 def attend_everywhere(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
     """softmax(query . key / sqrt(c)) value over all positions; all (b, channels, h, w), computed in float32."""
-    height, width = query.shape[2:]
+    channels, (height, width) = value.shape[1], query.shape[2:]
     query, key, value = (maps.float().flatten(2).transpose(1, 2)[:, :, None] for maps in (query, key, value))
+    # Attention that never holds the n x n scores wants values as wide as the keys.
+    value = F.pad(value, (0, key.shape[-1] - channels))
     with torch.autocast(query.device.type, enabled=False):
         attended = dispatch_attention_fn(query, key, value)
-    return attended[:, :, 0].transpose(1, 2).unflatten(2, (height, width))
+    return attended[:, :, 0, :channels].transpose(1, 2).unflatten(2, (height, width))
 
 
 def match(features1: torch.Tensor, features2: torch.Tensor) -> torch.Tensor:

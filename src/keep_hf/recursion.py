@@ -19,6 +19,11 @@ from .kalman import KalmanGainNetwork, KalmanState, update
 from .vq import KeepVQModel
 
 
+# A CPU is as fast with few frames at a time as with many, and uses less memory: as many as have so many positions at
+# the first layer of a network.
+CPU_POSITIONS = 2**18
+
+
 @dataclass
 class Observation:
     """What the LQ encoder sees in degraded crops; every tensor begins with the same dimensions (clips, frames).
@@ -87,8 +92,8 @@ class KalmanRecursion(nn.Module):
         vq (`KeepVQModel`): The face model.
         kalman (`KalmanGainNetwork`, *optional*): Without it (and without `flow`) every frame stands alone: CodeFormer.
         flow (`GMFlow`, *optional*): Needed with `kalman`.
-        max_batch (`int`, *optional*, defaults to 8): Frames that the encoder sees at once; bounds memory, changes no
-            result.
+        max_batch (`int`, *optional*, defaults to 8): Frames that the encoder sees at once, and twice the pairs of them
+            that the flow network does; bounds memory, changes no result. On CPUs large frames go one by one.
     """
 
     def __init__(
@@ -167,17 +172,24 @@ class KalmanRecursion(nn.Module):
         """
         assert self.flow is not None
         seen = frames if previous is None else torch.cat([previous[:, None], frames], dim=1)
-        return self.flow.flow_between_frames(seen.contiguous())
+        pairs = self._at_once(self.max_batch // 2, seen.shape[-2] * seen.shape[-1], seen.device)
+        return self.flow.flow_between_frames(seen.contiguous(), batch_size=pairs)
 
     def observe(self, frames: torch.Tensor) -> Observation:
         """Encode degraded crops `(b, t, 3, h, w)`, a bounded number of them at a time."""
+        positions = (self.vq.config.sample_size // self.vq.config.patch_size) ** 2
+        at_once = self._at_once(self.max_batch, positions, frames.device)
         # Frames that were (h, w, c) arrive channels last, where torch's GroupNorm on CPU is 20 times less accurate.
-        pieces = [self.vq.encode_lq(piece) for piece in frames.contiguous().flatten(0, 1).split(self.max_batch)]
+        pieces = [self.vq.encode_lq(piece) for piece in frames.contiguous().flatten(0, 1).split(at_once)]
         shape = frames.shape[:2]
         return Observation(
             torch.cat([latents for latents, _ in pieces]).unflatten(0, shape),
             {size: torch.cat([features[size] for _, features in pieces]).unflatten(0, shape) for size in pieces[0][1]},
         )
+
+    @staticmethod
+    def _at_once(most: int, positions: int, device: torch.device) -> int:
+        return max(1, min(most, CPU_POSITIONS // positions) if device.type == "cpu" else most)
 
     def step(
         self,

@@ -23,7 +23,7 @@ from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import nn
 
 from .autoencoder import CrossFrameAttention, Decoder, Encoder, FeatureFusion, Features
-from .layers import Attention
+from .layers import Attention, Linear
 
 
 class KeepReconstruction(NamedTuple):
@@ -43,8 +43,8 @@ class CodeTransformerLayer(nn.Module):
         self.norm1 = nn.LayerNorm(channels)
         self.attention = Attention(channels, num_heads, channels // num_heads, bias=True)
         self.norm2 = nn.LayerNorm(channels)
-        self.linear1 = nn.Linear(channels, 2 * channels)
-        self.linear2 = nn.Linear(2 * channels, channels)
+        self.linear1 = Linear(channels, 2 * channels)
+        self.linear2 = Linear(2 * channels, channels)
 
     def forward(self, tokens: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
         value = self.norm1(tokens)
@@ -61,11 +61,11 @@ class CodeTransformer(nn.Module):
     ) -> None:
         super().__init__()
         self.gradient_checkpointing = False
-        self.linear_in = nn.Linear(latent_channels, channels)
+        self.linear_in = Linear(latent_channels, channels)
         self.position = nn.Parameter(torch.randn(num_tokens, channels) * 0.02)
         self.layers = nn.ModuleList(CodeTransformerLayer(channels, num_heads) for _ in range(num_layers))
         self.norm_out = nn.LayerNorm(channels)
-        self.to_logits = nn.Linear(channels, num_codes, bias=False)
+        self.to_logits = Linear(channels, num_codes, bias=False)
 
     def forward(self, latents: torch.Tensor) -> torch.Tensor:
         tokens = self.linear_in(latents.flatten(2).transpose(1, 2))
