@@ -1,4 +1,4 @@
-"""keep-hf: restore, faces, convert, degrade, evaluate and demo from the command line.
+"""keep-hf: restore, faces, convert, degrade, evaluate, benchmark and demo from the command line.
 
 Exit code 0: done.  1: failed, with one line on stderr that says why.  2: wrong usage.
 """
@@ -19,6 +19,8 @@ from PIL import Image
 from . import __version__
 from .allocator import keep_freed_memory
 from .background import load_background
+from .benchmark import DTYPES as BENCHMARK_DTYPES
+from .benchmark import PUBLISHED_SIZE, run_benchmarks
 from .convert import convert_checkpoint, load_checkpoint
 from .degrade import LEVELS, degrade_video
 from .detector import YuNet
@@ -111,6 +113,17 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--report", type=Path, help="write all values, as JSON")
     evaluate.add_argument("--plots", type=Path, metavar="DIR", help="draw profiles and values over time")
     evaluate.set_defaults(run=run_evaluate, dtype="fp32")
+
+    benchmark = commands.add_parser("benchmark", help="measure speed and memory on this machine, with a drawn film")
+    benchmark.add_argument(
+        "--model", default="keep-tiny", help=f"as of restore, or {PUBLISHED_SIZE}: the published network, untrained"
+    )
+    benchmark.add_argument("--device", type=existing_device, default="cuda" if torch.cuda.is_available() else "cpu")
+    benchmark.add_argument("--dtype", choices=BENCHMARK_DTYPES, nargs="+", default=["fp32"])
+    benchmark.add_argument("--people", type=int, nargs="+", default=[1, 3], help="numbers of people in the film")
+    benchmark.add_argument("--frames", type=int, default=50, help="length of the film")
+    benchmark.add_argument("--report", type=Path, help="write all values, as JSON")
+    benchmark.set_defaults(run=run_benchmark)
 
     demo = commands.add_parser("demo", help="open the web page on this machine")
     demo.add_argument("--model", default="keep-tiny", help="built-in name, folder, Hub id or published checkpoint")
@@ -279,6 +292,14 @@ def run_convert(args: argparse.Namespace) -> None:
 
 def run_degrade(args: argparse.Namespace) -> None:
     degrade_video(args.input, args.output, args.level, seed=args.seed)
+
+
+def run_benchmark(args: argparse.Namespace) -> None:
+    if args.report and (args.report.is_dir() or not args.report.parent.is_dir()):
+        raise ValueError(f"The report {args.report} must be a file in a folder that exists.")
+    results = run_benchmarks(args.model, str(args.device), args.dtype, args.people, args.frames)
+    if args.report:
+        args.report.write_text(json.dumps(results, indent=2) + "\n")
 
 
 def run_evaluate(args: argparse.Namespace) -> None:
