@@ -70,3 +70,13 @@ def test_save_and_load_is_bitwise(tmp_path):
     clip = torch.randn(1, 3, 16, 4, 4)
     with torch.no_grad():
         assert torch.equal(model(clip), loaded(clip))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_the_blend_rounds_once(dtype):
+    torch.manual_seed(0)
+    observed, predicted = torch.randn(2, 2, 16, 8, 8).to(dtype)
+    gain = torch.rand(2, 1, 8, 8).to(dtype)
+    exact = (1 - gain.double()) * observed.double() + gain.double() * predicted.double()
+    error = (update(observed, predicted, gain).double() - exact).abs()
+    assert (error <= 0.501 * torch.finfo(dtype).eps * exact.abs() + torch.finfo(dtype).tiny).all()

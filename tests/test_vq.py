@@ -174,6 +174,15 @@ def test_half_precision_loads_and_runs(tmp_path, dtype):
     assert made.isfinite().all()
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@torch.no_grad()
+def test_logits_are_finer_than_half_precision(dtype):
+    model = make().to(dtype)
+    logits = model.predict_codes(torch.randn(1, 16, 16, 16).to(dtype))
+    assert logits.dtype == torch.float32
+    assert (logits != logits.to(dtype)).float().mean() > 0.5
+
+
 def test_attention_backend_of_diffusers_is_honoured():
     model = make()
     images = torch.randn(1, 3, 64, 64)

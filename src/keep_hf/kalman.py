@@ -51,8 +51,9 @@ class KalmanState:
 
 
 def update(observed: torch.Tensor, predicted: torch.Tensor, gain: torch.Tensor) -> torch.Tensor:
-    """Blend observation and prediction `(b, c, h, w)` by the gain `(b, 1, h, w)` in (0, 1)."""
-    return (1 - gain) * observed + gain * predicted
+    """Blend observation and prediction `(b, c, h, w)` by the gain `(b, 1, h, w)` in (0, 1), in float32."""
+    gain = gain.float() if observed.dtype.itemsize < 4 else gain
+    return ((1 - gain) * observed + gain * predicted).to(observed.dtype)
 
 
 class UncertaintyBlock(nn.Module):

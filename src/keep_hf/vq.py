@@ -54,7 +54,7 @@ class CodeTransformerLayer(nn.Module):
 
 
 class CodeTransformer(nn.Module):
-    """Latents (b, latent_channels, grid, grid) -> logits of the codes (b, n, num_codes)."""
+    """Latents (b, latent_channels, grid, grid) -> logits of the codes (b, n, num_codes), never in half precision."""
 
     def __init__(
         self, latent_channels: int, num_tokens: int, channels: int, num_heads: int, num_layers: int, num_codes: int
@@ -74,7 +74,11 @@ class CodeTransformer(nn.Module):
                 tokens = self._gradient_checkpointing_func(layer, tokens, self.position)
             else:
                 tokens = layer(tokens, self.position)
-        return self.to_logits(self.norm_out(tokens))
+        tokens = self.norm_out(tokens)
+        if self.to_logits.weight.dtype.itemsize < 4:
+            # In half precision logits of neighbouring codes would often be equal.
+            return F.linear(tokens.float(), self.to_logits.weight.float())
+        return self.to_logits(tokens)
 
 
 class KeepVQModel(ModelMixin, AttentionMixin, ConfigMixin):
