@@ -198,8 +198,11 @@ def read_folder(path: Path, clip: DegradedClip) -> np.ndarray:
 class ClipDISFlow(DISFlow):
     """OpenCV's DIS as the flow of a pipeline, in place of GMFlow."""
 
-    def flow_between_frames(self, frames: torch.Tensor) -> torch.Tensor:
-        """Clips `(b, t, 3, h, w)` -> flows `(b, t - 1, 2, h, w)`, each from a frame back to the one before it."""
+    def flow_between_frames(self, frames: torch.Tensor, batch_size: int = 1) -> torch.Tensor:
+        """Clips `(b, t, 3, h, w)` -> flows `(b, t - 1, 2, h, w)`, each from a frame back to the one before it.
+
+        Pairs go one by one, whatever `batch_size` allows.
+        """
         b, t, _, h, w = frames.shape
         shown = frames.float().cpu()
         flows = [self(shown[i : i + 1, k + 1], shown[i : i + 1, k]) for i in range(b) for k in range(t - 1)]
