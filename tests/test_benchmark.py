@@ -43,7 +43,7 @@ def test_the_command_prints_and_reports(tmp_path, capsys):
     (networks,) = results["networks"]
     assert networks["parts"].keys() == {"observe", "code transformer", "decoder", "flow", "gains", "predict"}
     for part in networks["parts"].values():
-        assert part["gflop"] > 0 and 0 < part["reached"] < 1.2
+        assert part["gflop"] > 0 and part["reached"] > 0
     assert results["machine"]["torch"] == torch.__version__
     printed = capsys.readouterr().out
     assert "1 person" in printed and "(limit)" in printed
