@@ -361,7 +361,7 @@ def run_demo(args: argparse.Namespace) -> None:
 def load_flow(args: argparse.Namespace) -> GMFlow | DISFlow:
     if args.flow == "dis":
         return DISFlow()
-    flow = load_pipeline(argparse.Namespace(model=args.flow, dtype=args.dtype, detector=None)).flow
+    flow = load_pipeline(argparse.Namespace(**vars(args) | {"model": args.flow, "detector": None})).flow
     if flow is None:
         raise ValueError(f"The model {args.flow} has no flow network.")
     return flow.to(args.device)
