@@ -162,33 +162,28 @@ def moving_picture(num_frames: int, size: int) -> torch.Tensor:
 
 def run_precision(args: argparse.Namespace) -> None:
     """PSNR of restored faces in lower precision against those in fp32, and of both against the truth."""
-    import cv2
-    from evaluate_tiny import cut_faces, resize
+    from clips import Clip, find_clips, fit
 
     from keep_hf import KeepPipeline, YuNet
-    from keep_hf.degrade import degrade_frames
     from keep_hf.metrics import compare_videos
-    from keep_hf.video import VideoReader
 
     detector = YuNet.from_pretrained(args.detector)
     pipes = {name: KeepPipeline.from_pretrained(args.model, dtype=DTYPES[name]) for name in ("fp32", args.dtype)}
     for pipe in pipes.values():
         pipe.set_progress_bar_config(disable=True)
-    size = pipes["fp32"].vq.config.sample_size
-    cache = args.cache / Path(args.detector).stem
     rows = []
     print(f"| clip | {args.dtype} against fp32 | worst frame | fp32 against the truth | {args.dtype} |")
     print("|---|---:|---:|---:|---:|", flush=True)
-    for path in sorted(args.videos.glob("*.mp4")):
-        kept = cache / f"{path.stem}_{args.frames}.npy"
-        sharp = np.load(kept) if kept.exists() else cut_faces(path, args.frames, detector)
-        with VideoReader(path) as reader:
-            degraded = degrade_frames(sharp, "medium", seed=0, frame_rate=reader.frame_rate)
+    for path in find_clips(args.videos, None):
+        clip = Clip(path, detector, args.cache / Path(args.detector).stem, args.frames)
+        degraded = clip.degrade("medium")
         made = {
-            name: np.rint(255 * pipe(degraded, aligned=True, output_type="np").frames[0]).astype(np.uint8)
+            name: np.rint(
+                255 * pipe(degraded.frames, aligned=True, frame_rate=clip.frame_rate, output_type="np").frames[0]
+            ).astype(np.uint8)
             for name, pipe in pipes.items()
         }
-        truth = resize(sharp, size, cv2.INTER_AREA)
+        truth = fit(clip.truth, pipes["fp32"].vq.config.sample_size)
 
         def psnr(a: np.ndarray, b: np.ndarray) -> Any:
             return compare_videos(a, b).measures["psnr"]
@@ -196,7 +191,7 @@ def run_precision(args: argparse.Namespace) -> None:
         between = psnr(made[args.dtype], made["fp32"])
         row = [between.mean, min(between.values), *(psnr(frames, truth).mean for frames in made.values())]
         rows.append(row)
-        print(f"| {path.stem} | {' | '.join(f'{value:.2f}' for value in row)} |", flush=True)
+        print(f"| {clip.name} | {' | '.join(f'{value:.2f}' for value in row)} |", flush=True)
     print(f"| **mean** | {' | '.join(f'{value:.2f}' for value in np.mean(rows, axis=0))} |")
 
 
@@ -246,7 +241,9 @@ def main() -> None:
     precision.add_argument("--model", default="keep-tiny")
     precision.add_argument("--dtype", choices=["bf16", "fp16"], default="bf16")
     precision.add_argument("--frames", type=int, default=48)
-    precision.add_argument("--cache", type=Path, default=Path("runs/evaluation_faces"), help="of evaluate_tiny.py")
+    precision.add_argument(
+        "--cache", type=Path, default=Path("runs/evaluation_faces"), help="folder for aligned faces"
+    )
     precision.set_defaults(run=run_precision)
     memory = commands.add_parser("memory")
     memory.add_argument("--model", default=PUBLISHED_SIZE)
