@@ -39,6 +39,7 @@ def run_compare(args: argparse.Namespace) -> None:
     workers = {}
     for name, (source, dtype, keeps) in names.items():
         command = [sys.executable, __file__, "worker", args.model, "--dtype", dtype, "--frames", str(args.frames)]
+        command += ["--compile"] * (args.new_compiles and name == "new")
         command += ["--keep-memory"] * keeps + ["--weights", str(args.weights)] * bool(args.weights)
         workers[name] = subprocess.Popen(
             command,
@@ -98,6 +99,8 @@ def run_worker(args: argparse.Namespace) -> None:
         parts = [pipe.vq, pipe.kalman, pipe.flow]
     dtype = DTYPES[args.dtype]
     vq, kalman, flow = (torch.nn.Module.to(part, dtype).eval() for part in parts)
+    if args.compile:
+        KeepPipeline(vq, kalman, flow).compile()
     recursion = KalmanRecursion(vq, kalman, flow)
     frames = moving_picture(args.frames, vq.config.sample_size).to(dtype)
 
@@ -223,11 +226,13 @@ def main() -> None:
     compare.add_argument("--new-dtype", choices=DTYPES, default="fp32")
     for name in ("old", "new"):
         compare.add_argument(f"--{name}-keeps", action="store_true", help="keeps freed memory, as keep-hf does")
+    compare.add_argument("--new-compiles", action="store_true", help="its networks that work frame by frame")
     compare.add_argument("--rounds", type=int, default=3)
     compare.set_defaults(run=run_compare)
     worker = commands.add_parser("worker")
     worker.add_argument("--dtype", choices=DTYPES, default="fp32")
     worker.add_argument("--keep-memory", action="store_true")
+    worker.add_argument("--compile", action="store_true")
     worker.add_argument("--scratch", default="/tmp", help="folder for outputs")
     worker.set_defaults(run=run_worker)
     for command in (compare, worker):

@@ -62,6 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
     restore.add_argument("--gain-mode", choices=["stream", "official"], default="stream")
     restore.add_argument("--device", type=existing_device, default="cuda" if torch.cuda.is_available() else "cpu")
     restore.add_argument("--dtype", choices=DTYPES, default="fp32")
+    restore.add_argument("--compile", action="store_true", help="compile first: for long films, see the README")
     restore.add_argument("--background", type=Path, help="model file that enlarges the rest of the frames")
     restore.add_argument("--parser", help="model that keeps what is in front of a face: a folder or a Hub repository")
     restore.add_argument(
@@ -181,6 +182,8 @@ def run_restore(args: argparse.Namespace) -> None:
     if args.identity:
         pipe.register_modules(identity=FaceIdentity.from_pretrained(args.identity))
     pipe.to(args.device)
+    if args.compile:
+        pipe.compile()
     pipe.set_progress_bar_config(disable=not sys.stderr.isatty())
     names = ("aligned", "faces", "min_face_size", "fidelity", "strength", "upscale", "gain_mode", "frame_rate")
     options = {name: getattr(args, name) for name in names}

@@ -13,6 +13,7 @@ from diffusers.models.attention_dispatch import dispatch_attention_fn
 from torch import nn
 
 
+HAS_ONEDNN = torch.backends.mkldnn.is_available()
 MIN_FOLDED = 1024  # positions of a map from which `Upsample` folds its taps
 
 
@@ -26,7 +27,7 @@ class Linear(nn.Linear):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         plain = torch.is_grad_enabled() or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling()
-        if plain or not (x.device.type == "cpu" and x.dtype == torch.float32 and torch.backends.mkldnn.is_available()):
+        if plain or not HAS_ONEDNN or x.device.type != "cpu" or x.dtype != torch.float32:
             return super().forward(x)
         return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
 
@@ -129,14 +130,13 @@ class Upsample(nn.Module):
         # On a small map the sums of the taps cost as much as they save.
         if torch.is_grad_enabled() or x.shape[-2] * x.shape[-1] < MIN_FOLDED:
             return self.conv(F.interpolate(x, scale_factor=2, mode="nearest"))
-        channels = self.conv.out_channels
-        quarters = F.conv2d(x, fold_taps(self.conv.weight), padding=1).unflatten(1, (2, 2, channels))
-        (b, _, h, w), bias = x.shape, self.conv.bias[:, None, None]
+        (b, _, h, w), channels = x.shape, self.conv.out_channels
+        quarters = F.conv2d(x, fold_taps(self.conv.weight), self.conv.bias.repeat(4), padding=1)
+        quarters = quarters.unflatten(1, (2, 2, channels))
         result = x.new_empty(b, channels, h, 2, w, 2)
         for row in (0, 1):
             for column in (0, 1):
-                quarter = quarters[:, row, column, :, row : row + h, column : column + w]
-                torch.add(quarter, bias, out=result[..., row, :, column])
+                result[..., row, :, column] = quarters[:, row, column, :, row : row + h, column : column + w]
         return result.flatten(4, 5).flatten(2, 3)
 
 

@@ -29,7 +29,6 @@ from .stopwatch import Stopwatch
 from .tracks import PlacedFace
 
 
-MAX_PEOPLE = 8  # in one batch of the recursion; bounds memory
 # Limits of is_grey; that for frames after a grey one is wider: near the limit, colour must not come and go.
 IS_GREY, STAYS_GREY = 10.0, 12.0
 # In which the match of colours, and the mask of what is in front of a face, follow a change
@@ -95,6 +94,7 @@ class FaceRestorer:
         parser (`transformers.SegformerForSemanticSegmentation`, *optional*): Tells what is in front of a face.
         frame_rate (`float`): Frames per second.
         device (`torch.device`): Where the networks run.
+        people_at_once (`int`): People in one batch of the recursion; bounds memory.
     """
 
     def __init__(
@@ -111,6 +111,7 @@ class FaceRestorer:
         parser: Any,
         frame_rate: float,
         device: torch.device,
+        people_at_once: int,
     ) -> None:
         self.recursion = recursion
         self.size = recursion.vq.config.sample_size
@@ -118,7 +119,7 @@ class FaceRestorer:
         self.block_length = max(1, gain_window // 2) if self.carries_state else gain_window
         self.fidelity, self.strength, self.aligned = fidelity, strength, aligned
         self.enlarge, self.upscale, self.parser = enlarge, upscale, parser
-        self.frame_rate, self.device = frame_rate, device
+        self.frame_rate, self.device, self.people_at_once = frame_rate, device, people_at_once
 
         self.filling: list[FollowedFrame] = []  # of the next block
         self.waiting: Block | None = None  # observed, not restored: its gains need the block that follows
@@ -230,8 +231,8 @@ class FaceRestorer:
             with self.watch.time("recursion"):
                 for newcomers in (True, False):
                     numbers = [face.visit for face in frame.faces if (face.visit not in before) == newcomers]
-                    for start in range(0, len(numbers), MAX_PEOPLE):
-                        some = numbers[start : start + MAX_PEOPLE]
+                    for start in range(0, len(numbers), self.people_at_once):
+                        some = numbers[start : start + self.people_at_once]
                         self._step(frame.index, {number: block.visits[number] for number in some}, before, gains)
                 # The round trip through the host ends the wait for the device.
                 pairs = {

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from .pipeline import KeepPipeline
 
 
+PEOPLE_AT_ONCE = 8
+
+
 @dataclass(frozen=True)
 class Options:
     """The options of one call; see [`KeepPipeline.__call__`].
@@ -90,6 +93,7 @@ class FaceStream:
             parser=pipe.parser,
             frame_rate=frame_rate,
             device=self.device,
+            people_at_once=1 if pipe.is_compiled else PEOPLE_AT_ONCE,
         )
         self.look_ahead = self.follower.look_ahead + self.restorer.latency
         self.identity = pipe.identity
