@@ -62,7 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
     restore.add_argument("--gain-mode", choices=["stream", "official"], default="stream")
     restore.add_argument("--device", type=existing_device, default="cuda" if torch.cuda.is_available() else "cpu")
     restore.add_argument("--dtype", choices=DTYPES, default="fp32")
-    restore.add_argument("--compile", action="store_true", help="compile first: for long films, see the README")
+    restore.add_argument("--compile", action="store_true", help="compile first: for long films on a GPU")
     restore.add_argument("--background", type=Path, help="model file that enlarges the rest of the frames")
     restore.add_argument("--parser", help="model that keeps what is in front of a face: a folder or a Hub repository")
     restore.add_argument(

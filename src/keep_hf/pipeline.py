@@ -378,10 +378,11 @@ class KeepPipeline(DiffusionPipeline):
         return FaceFollower(detector, frame_rate, faces, min_face_size).tracks(read_frames(video))
 
     def compile(self, **kwargs: Any) -> None:
-        """Compile the networks that work frame by frame: minutes before the first frames, less time for the others.
+        """Compile the networks that work frame by frame, which takes minutes before the first frame.
 
-        Everybody then goes through them alone, so that nothing is compiled anew when people come and go. Results are
-        the same up to rounding.
+        It is meant for GPUs; on the CPU measured it does not pay (benchmarks/results_speed.md). Everybody then
+        goes through them alone, so that nothing is compiled anew when people come and go. Results are the same up to
+        rounding.
 
         Args:
             kwargs: As of `torch.compile`, for example `mode="reduce-overhead"` for CUDA graphs.
