@@ -2,12 +2,13 @@
 
 import json
 
+import golden
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from keep_hf import KeepPipeline
-from keep_hf.benchmark import MORE_FLOPS, Setup, measure_apart, measure_film, measure_networks
+from keep_hf.benchmark import MORE_FLOPS, Setup, load, measure_apart, measure_film, measure_networks
 from keep_hf.cli import main
 
 
@@ -20,6 +21,13 @@ def test_a_film_is_restored_with_all_its_stages():
     inner = sum(film["ms"][stage] for stage in stages - {"decode", "encode"})
     assert 0 < inner < film["ms"]["all"]
     assert film["peak_memory_bytes"]["host"] > 2**28
+
+
+@golden.needs_golden
+def test_a_published_checkpoint_is_measured_in_the_precision_asked_for(tmp_path):
+    torch.save(golden.tiny_state_dict(), tmp_path / "official.pth")
+    pipe = load(Setup(str(tmp_path / "official.pth"), "cpu", "bf16", 1, False, 2))
+    assert {pipe.vq.dtype, pipe.kalman.dtype, pipe.flow.dtype, pipe.detector.dtype} == {torch.bfloat16}
 
 
 def test_the_short_way_is_counted_as_the_plain_one():

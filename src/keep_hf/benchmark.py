@@ -24,7 +24,6 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from .allocator import keep_freed_memory
-from .convert import convert_checkpoint, load_checkpoint
 from .drawn_people import draw_film
 from .flow import GMFlow, warp
 from .frames import to_tensor
@@ -86,12 +85,15 @@ def load(setup: Setup) -> KeepPipeline:
     if setup.device == "cpu":
         keep_freed_memory()
     disable_progress_bar()
-    if setup.model == PUBLISHED_SIZE:
-        components: dict[str, Any] = {"vq": KeepVQModel(), "kalman": KalmanGainNetwork(), "flow": GMFlow()}
-        components["detector"] = KeepPipeline.from_pretrained("keep-tiny").detector
-        pipe = KeepPipeline(**{name: nn.Module.to(part, dtype).eval() for name, part in components.items()})
-    elif Path(setup.model).is_file():
-        pipe = KeepPipeline(**convert_checkpoint(load_checkpoint(setup.model)))
+    if setup.model == PUBLISHED_SIZE or Path(setup.model).is_file():
+        # Published checkpoints have no detector; nothing is to be fetched.
+        detector = KeepPipeline.from_pretrained("keep-tiny", dtype=dtype).detector
+        if setup.model == PUBLISHED_SIZE:
+            components: dict[str, Any] = {"vq": KeepVQModel(), "kalman": KalmanGainNetwork(), "flow": GMFlow()}
+            networks = {name: nn.Module.to(network, dtype).eval() for name, network in components.items()}
+            pipe = KeepPipeline(**networks, detector=detector)
+        else:
+            pipe = KeepPipeline.from_single_file(setup.model, detector=detector, dtype=dtype)
     else:
         pipe = KeepPipeline.from_pretrained(setup.model, dtype=dtype)
     pipe.set_progress_bar_config(disable=True)
