@@ -94,6 +94,12 @@ def upload(page: Page, path: Path) -> None:
     page.set_input_files("#video input[type=file]", path)
 
 
+def clear(page: Page) -> None:
+    """Take the video away, and wait, as a person does, until the page has taken it in."""
+    page.get_by_label("Clear").click()
+    expect(page.locator("#about p")).to_have_count(0, timeout=PATIENCE)
+
+
 def says(page: Page, place: str, text: str) -> None:
     expect(page.locator(f"#{place}")).to_contain_text(text, timeout=PATIENCE)
 
@@ -243,13 +249,13 @@ def test_faults_are_told_in_the_page(visit, tmp_path):
     says(page, "status", "holiday.mp4 is not a video")
     expect(page.locator("#run")).to_be_enabled()
 
-    page.get_by_label("Clear").click()
+    clear(page)
     upload(page, write_clip(tmp_path / "empty room.mp4", num_frames=12))
     says(page, "about", "No face was found")
     page.click("#run")
     says(page, "status", "No face was found in this part")
 
-    page.get_by_label("Clear").click()
+    clear(page)
     upload(page, write_people(tmp_path / "long.mp4", 60, num_people=1))
     says(page, "about", "Found 1 person.")  # in the first four seconds, for which it was told to be too long
     end = page.get_by_label("number input for To (seconds)")
@@ -262,7 +268,7 @@ def test_faults_are_told_in_the_page(visit, tmp_path):
     check_legible(page)
     assert str(tmp_path) not in page.content() and "Traceback" not in page.content()
 
-    page.get_by_label("Clear").click()
+    clear(page)
     large = tmp_path / "large.mp4"
     large.write_bytes(bytes(3_000_000))
     upload(page, large)
