@@ -6,7 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from keep_hf.layers import Linear, ResidualBlock, Upsample, fold_taps, swish
+from keep_hf import layers
+from keep_hf.layers import Linear, ResidualBlock, Upsample, attend, fold_taps, swish
 
 
 def plain_upsample(layer: Upsample, x: torch.Tensor) -> torch.Tensor:
@@ -67,6 +68,26 @@ def test_linear_is_the_plain_one(shape, bias):
             assert copy.deepcopy(layer).bfloat16()(x.bfloat16()).dtype == torch.bfloat16
     layer(x).sum().backward()
     torch.testing.assert_close(layer.weight.grad, x.flatten(0, -2).sum(0).expand(10, 24))
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_attention_in_bf16_is_the_plain_one(masked, monkeypatch):
+    monkeypatch.setattr(layers, "HAS_BF16", True)
+    torch.manual_seed(0)
+    query, key, value = torch.randn(3, 2, 20, 4, 8).bfloat16()
+    mask = torch.rand(1, 4, 20, 20) < 0.5 if masked else None
+    query, key, value = (tokens.requires_grad_() for tokens in (query, key, value))
+    scores = torch.einsum("bnhc, bmhc -> bhnm", query.float(), key.float()) / 8**0.5
+    scores = scores if mask is None else scores.masked_fill(~mask, -torch.inf)
+    expected = torch.einsum("bhnm, bmhc -> bnhc", scores.softmax(-1), value.float()).detach()
+    plain = attend(query, key, value, mask)
+    plain.sum().backward()
+    assert query.grad is not None
+    with torch.no_grad():
+        short = attend(query, key, value, mask)
+        chosen = attend(query, key, value, mask, backend="native")
+    torch.testing.assert_close(short.float(), expected, rtol=0.02, atol=0.02)
+    assert torch.equal(chosen, plain) and not torch.equal(short, plain)
 
 
 def test_swish_spares_what_gradients_need():

@@ -25,7 +25,7 @@ from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import nn
 from torch.nn import functional as F
 
-from .layers import Linear
+from .layers import Linear, attend
 
 
 REDUCTION = 8  # image pixels per position of the matching grid, along one axis
@@ -142,7 +142,7 @@ class WindowAttention(nn.Module):
             # It comes with windows that are moved by half their size; the grid wraps around, the mask undoes that.
             projected = [torch.roll(tokens, (-(height // 4), -(width // 4)), dims=(1, 2)) for tokens in projected]
         query, key, value = map(self.split_windows, projected)
-        message = dispatch_attention_fn(query, key, value, attn_mask=mask)
+        message = attend(query, key, value, mask)
         message = message.unflatten(2, (2, 2)).unflatten(1, (height // 2, width // 2))
         message = message.permute(0, 3, 1, 4, 2, 5).flatten(3, 4).flatten(1, 2)
         if mask is not None:
@@ -283,11 +283,13 @@ class ConvexUpsampler(nn.Module):
     def forward(self, flow: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
         height, width = flow.shape[2:]
         weights = self.conv2(F.relu(self.conv1(torch.cat((flow.to(features.dtype), features), dim=1))))
-        weights = weights.float().unflatten(1, (9, REDUCTION, REDUCTION)).softmax(dim=1)
+        weights = weights.float().unflatten(1, (9, REDUCTION**2)).softmax(dim=1)
         neighbours = F.unfold(REDUCTION * flow, 3, padding=1).unflatten(2, (height, width)).unflatten(1, (2, 9))
-        with torch.autocast(flow.device.type, enabled=False):
-            fine = torch.einsum("bkyxhw, bckhw -> bchywx", weights, neighbours)
-        return fine.flatten(4, 5).flatten(2, 3)
+        # Neighbour by neighbour: one product of both would be thousands of tiny matrices.
+        fine = flow.new_zeros(len(flow), 2, REDUCTION**2, height, width)
+        for neighbour in range(9):
+            fine = fine.addcmul(weights[:, None, neighbour], neighbours[:, :, neighbour, None])
+        return F.pixel_shuffle(fine.flatten(1, 2), REDUCTION)
 
 
 class GMFlow(ModelMixin, ConfigMixin):

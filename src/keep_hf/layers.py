@@ -6,6 +6,8 @@ Attention takes tokens (b, tokens, channels) and is computed by whichever backen
 Without gradients some layers take a shorter way to the same result up to rounding; training takes the plain one.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from diffusers.models.attention import AttentionModuleMixin
@@ -14,6 +16,8 @@ from torch import nn
 
 
 HAS_ONEDNN = torch.backends.mkldnn.is_available()
+# Whether a CPU multiplies bf16 by instructions of its own
+HAS_BF16 = HAS_ONEDNN and torch.cpu._is_avx512_bf16_supported()
 MIN_FOLDED = 1024  # positions of a map from which `Upsample` folds its taps
 
 
@@ -32,8 +36,31 @@ class Linear(nn.Linear):
         return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
 
 
+def attend(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None = None, **dispatch: Any
+) -> torch.Tensor:
+    """softmax(query . key / sqrt(width)) value, by diffusers' dispatcher.
+
+    In bf16 without gradients a CPU that can multiply it does so in two products: torch's fused attention goes through
+    MKL, which has no such products on AMD's processors. The softmax between them is summed in float32 by torch.
+
+    Args:
+        query, key, value (`torch.Tensor` of shape `(b, tokens, heads, width)`).
+        mask (`torch.Tensor`, *optional*): Of bool, for scores `(b, heads, tokens, tokens)`: `True` where they count.
+        dispatch: Of the dispatcher; a backend that was chosen is taken.
+    """
+    plain = torch.is_grad_enabled() or any(choice is not None for choice in dispatch.values())
+    if plain or not HAS_BF16 or query.device.type != "cpu" or query.dtype != torch.bfloat16:
+        return dispatch_attention_fn(query, key, value, attn_mask=mask, **dispatch)
+    query, key, value = (tokens.transpose(1, 2) for tokens in (query, key, value))
+    scores = query * query.shape[-1] ** -0.5 @ key.transpose(-1, -2)
+    if mask is not None:
+        scores.masked_fill_(~mask, -torch.inf)
+    return (scores.softmax(-1) @ value).transpose(1, 2)
+
+
 class AttentionProcessor:
-    """Scaled dot-product attention through diffusers' dispatcher."""
+    """Scaled dot-product attention by whichever backend is set."""
 
     _attention_backend = None
     _parallel_config = None
@@ -44,9 +71,7 @@ class AttentionProcessor:
         query = attention.to_q(query).unflatten(-1, (attention.num_heads, -1))
         key = attention.to_k(key).unflatten(-1, (attention.num_heads, -1))
         value = attention.to_v(value).unflatten(-1, (attention.num_heads, -1))
-        mixed = dispatch_attention_fn(
-            query, key, value, backend=self._attention_backend, parallel_config=self._parallel_config
-        )
+        mixed = attend(query, key, value, backend=self._attention_backend, parallel_config=self._parallel_config)
         return attention.to_out(mixed.flatten(-2))
 
 
