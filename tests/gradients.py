@@ -42,7 +42,7 @@ def make_stages() -> dict[str, torch.nn.Module]:
         "vq": AutoencoderStage(make_components()["vq"], PictureLoss(LOSSES), adversary, unquantized=0, trained=True),
         "codes": CodesStage(recursions[0], single_frames=False),
         # As in validation: in training it draws a fidelity for every clip.
-        "keep": FusionStage(recursions[1], PictureLoss(LOSSES), temporal_weight=0.1).eval(),
+        "keep": FusionStage(recursions[1], PictureLoss(LOSSES), 0.1, steadiness_weight=0.1).eval(),
     }
     return stages
 

@@ -20,6 +20,7 @@ from hub_server import serve
 from huggingface_hub import ModelCard
 from safetensors import safe_open
 from safetensors.torch import load_file
+from train_keep import change_along
 
 from keep_hf import GMFlow, KeepPipeline
 from keep_hf.measures import COMPARED
@@ -190,6 +191,20 @@ def test_one_clip_is_learned_by_heart(stage, moving_face):
         torch.nn.utils.clip_grad_norm_(learned, 1.0)
         optimizer.step()
     pytest.fail(f"the loss is {losses['loss'].item():.3f} after 500 steps; it was {first:.3f}")
+
+
+def test_an_error_may_move_with_the_face_but_not_flicker():
+    torch.manual_seed(0)
+    error = torch.zeros(1, 3, 3, 32, 32)
+    spot = torch.randn(3, 8, 8)
+    for frame in range(3):
+        error[:, frame, :, 8:16, 8 + 4 * frame : 16 + 4 * frame] = spot
+    flows = torch.zeros(1, 2, 2, 64, 64)  # found at twice the size
+    flows[:, :, 0] = -8
+    assert change_along(flows, error) < 2e-3
+    assert change_along(torch.zeros_like(flows), error) > 0.05
+    error[:, 1] *= 1.5
+    assert change_along(flows, error) > 0.01
 
 
 def test_recipes_are_read_and_commands_go_before_them(faces, tmp_path):

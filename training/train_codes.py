@@ -25,9 +25,9 @@ LABEL_SMOOTHING = 0.02
 
 
 class CodesStage(nn.Module):
-    def __init__(self, recursion: KalmanRecursion, single_frames: bool) -> None:
+    def __init__(self, recursion: KalmanRecursion, single_frames: bool, fidelity: float = 0.0) -> None:
         super().__init__()
-        self.recursion = recursion
+        self.recursion, self.fidelity = recursion, fidelity
         self.single_frames = single_frames  # nothing to predict from, so the gain learns nothing
         recursion.requires_grad_(False)
         recursion.vq.lq_encoder.requires_grad_(True)
@@ -46,8 +46,7 @@ class CodesStage(nn.Module):
             observed, _ = vq.encode_lq(degraded.flatten(0, 1))
             logits = vq.predict_codes(observed).float()
         else:
-            # With fidelity 0 the codes alone make the face that the next prediction starts from.
-            output = self.recursion(degraded, fidelity=0.0)
+            output = self.recursion(degraded, fidelity=self.fidelity)
             observed, logits = output.observed.flatten(0, 1), output.logits.flatten(0, 1).float()
             figures = {"gain mean": output.gains[:, 1:].mean(), "gain std": output.gains[:, 1:].std()}
         codes = logits.argmax(-1)
@@ -79,6 +78,9 @@ def main() -> None:
     )
     parser.add_argument("--flow", required=True, help="trained flow network")
     parser.add_argument("--clip-length", type=positive, default=4)
+    parser.add_argument(
+        "--fidelity", type=float, default=0.0, help="of the faces that are predicted from; 1 if stage 3 is trained"
+    )
     add_arguments(parser, learning_rate=4e-4)
     args = parser.parse_args()
 
@@ -98,7 +100,7 @@ def main() -> None:
         vq.save_pretrained(args.output / "vq")
         kalman.save_pretrained(args.output / "kalman")
 
-    stage = CodesStage(KalmanRecursion(vq, kalman, flow), args.clip_length == 1)
+    stage = CodesStage(KalmanRecursion(vq, kalman, flow), args.clip_length == 1, args.fidelity)
     train(args, stage, dataset, save, open_validation(args.validation, **settings))
 
 

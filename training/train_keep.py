@@ -4,9 +4,9 @@
         --detector runs/detector --data faces/ --output runs/keep ...
 
 Only SFT and cross-frame attention learn.  Losses: of the picture (see losses.py); the change of the decoder's features
-from frame to frame along the flow of the CLEAR clip (temporal Charbonnier); an adversary that judges patches over
-three frames and more.  Fidelity is drawn from [0, 1] in a quarter of the clips, so that every setting has been
-practised.  The result is a pipeline for `from_pretrained`.
+from frame to frame along the flow of the CLEAR clip (temporal Charbonnier) and, if asked for, that of the error of
+the picture; an adversary that judges patches over three frames and more.  Fidelity is drawn from [0, 1] in a quarter
+of the clips, so that every setting has been practised.  The result is a pipeline for `from_pretrained`.
 """
 
 import torch
@@ -29,11 +29,12 @@ class FusionStage(nn.Module):
         recursion: KalmanRecursion,
         picture_loss: PictureLoss,
         temporal_weight: float,
+        steadiness_weight: float = 0.0,
         adversary: Adversary | None = None,
     ) -> None:
         super().__init__()
         self.recursion, self.picture_loss, self.adversary = recursion, picture_loss, adversary
-        self.temporal_weight = temporal_weight
+        self.temporal_weight, self.steadiness_weight = temporal_weight, steadiness_weight
         self.temporal_size = str(max(recursion.vq.config.cross_frame_sizes))
         recursion.requires_grad_(False)
         recursion.vq.feature_fusion.requires_grad_(True)
@@ -49,24 +50,31 @@ class FusionStage(nn.Module):
         made = output.frames
         losses = self.picture_loss(made, sharp)
         loss = losses["picture"]
-        if self.temporal_weight and sharp.shape[1] > 1:
-            losses["temporal"] = self.temporal_loss(sharp, [each[self.temporal_size] for each in output.features])
-            loss = loss + self.temporal_weight * losses["temporal"]
+        if (self.temporal_weight or self.steadiness_weight) and sharp.shape[1] > 1:
+            with torch.no_grad():
+                flows = self.recursion.flow.flow_between_frames(sharp)
+            features = torch.stack([each[self.temporal_size] for each in output.features], dim=1)
+            losses["temporal"] = change_along(flows, features)
+            losses["steadiness"] = change_along(flows, made - sharp)
+            loss = loss + self.temporal_weight * losses["temporal"] + self.steadiness_weight * losses["steadiness"]
         if self.training and self.adversary is not None and self.adversary.active:
             losses["adversary"] = self.adversary.generator_loss(made)
             loss = loss + self.adversary.weight * losses["adversary"]
         losses |= {"psnr": psnr(made, sharp), "psnr of the input": psnr(degraded, sharp)}
         return {"loss": loss, **losses}, {"degraded": degraded, "made": made, "sharp": sharp}
 
-    def temporal_loss(self, sharp: torch.Tensor, features: list[torch.Tensor]) -> torch.Tensor:
-        """Charbonnier distance of each frame's features to those of the frame before, moved along the true motion."""
-        with torch.no_grad():
-            flows = self.recursion.flow.flow_between_frames(sharp).flatten(0, 1)
-        size = features[0].shape[-1]
-        flows = F.interpolate(flows, size=(size, size), mode="bilinear", align_corners=False) * size / sharp.shape[-1]
-        previous = torch.stack(features[:-1], dim=1).flatten(0, 1).float()
-        current = torch.stack(features[1:], dim=1).flatten(0, 1).float()
-        return charbonnier(warp(previous, flows) - current)
+
+def change_along(flows: torch.Tensor, clips: torch.Tensor) -> torch.Tensor:
+    """Charbonnier distance of each frame of clips `(b, t, c, h, w)` to the one before it, moved along the true motion
+    `(b, t - 1, 2, height, width)`, which is scaled to the size of the clips.
+
+    Of the decoder's features it is the paper's temporal loss.  Of the error of the picture it is zero where the made
+    change is the true one: a face that is blurred steadily has nothing to lose by it, and one that flickers has.
+    """
+    size = clips.shape[-1]
+    small = F.interpolate(flows.flatten(0, 1), size=(size, size), mode="bilinear", align_corners=False)
+    previous, current = clips[:, :-1].flatten(0, 1).float(), clips[:, 1:].flatten(0, 1).float()
+    return charbonnier(warp(previous, small * (size / flows.shape[-1])) - current)
 
 
 def main() -> None:
@@ -76,7 +84,8 @@ def main() -> None:
     parser.add_argument("--flow", required=True, help="trained flow network")
     parser.add_argument("--detector", help="trained face detector to put into the pipeline")
     parser.add_argument("--clip-length", type=positive, default=3)
-    parser.add_argument("--temporal-weight", type=float, default=0.1, help="0 spares a flow for every pair")
+    parser.add_argument("--temporal-weight", type=float, default=0.1, help="of the change of features")
+    parser.add_argument("--steadiness-weight", type=float, default=0.0, help="of the change of the error")
     add_loss_arguments(parser)
     add_arguments(parser, learning_rate=4e-4)
     args = parser.parse_args()
@@ -91,7 +100,8 @@ def main() -> None:
     adversary = None
     if args.adversarial_weight:
         adversary = Adversary(PatchDiscriminator(over_time=True), args.adversarial_weight, args.adversarial_start)
-    stage = FusionStage(KalmanRecursion(vq, kalman, flow), PictureLoss(args), args.temporal_weight, adversary)
+    recursion, weights = KalmanRecursion(vq, kalman, flow), (args.temporal_weight, args.steadiness_weight)
+    stage = FusionStage(recursion, PictureLoss(args), *weights, adversary=adversary)
     pipe = KeepPipeline(vq=vq, kalman=kalman, flow=flow, detector=detector)
     train(
         args,
