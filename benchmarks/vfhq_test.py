@@ -192,6 +192,7 @@ def main() -> None:
     for path in paths[state.process_index :: state.num_processes]:
         measure_clip(Clip(path, detector, *options), args, methods, networks, results)
     state.wait_for_everyone()
+    state.destroy_process_group()
     if not state.is_main_process or not methods:
         return
 

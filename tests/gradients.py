@@ -70,6 +70,9 @@ def main() -> None:
     if accelerator.is_main_process:
         metadata = {"processes": str(accelerator.num_processes)}
         save_file({key: value.contiguous() for key, value in gradients.items()}, sys.argv[1], metadata)
+    # A process that leaves without a word may take the other down with it.
+    accelerator.wait_for_everyone()
+    accelerator.end_training()
 
 
 if __name__ == "__main__":

@@ -330,6 +330,7 @@ def main() -> None:
             accelerator.print(f"step {step} {shown} {(time.time() - start) / step:.2f} s/step", flush=True)
         if accelerator.is_main_process and (step % args.save_steps == 0 or step == args.max_train_steps):
             copy.deepcopy(detector).to(torch.float16).save_pretrained(args.output_dir)
+    accelerator.end_training()
 
 
 if __name__ == "__main__":

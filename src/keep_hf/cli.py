@@ -174,8 +174,9 @@ def run_restore(args: argparse.Namespace) -> None:
     if args.report and (args.report.is_dir() or not args.report.parent.is_dir()):
         raise ValueError(f"The report {args.report} must be a file in a folder that exists.")
     # Before the model is moved: each process has its own GPU.  On CPUs PartialState must be told so, or every process
-    # takes itself for the only one.
+    # takes itself for the only one.  Who is who is all that they tell each other: from then on each goes its own way.
     state = PartialState(cpu=args.device.type == "cpu")
+    state.destroy_process_group()
     pipe = load_pipeline(args)
     if args.parser:
         pipe.register_modules(parser=load_parser(args.parser, DTYPES[args.dtype]))
