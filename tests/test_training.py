@@ -127,8 +127,8 @@ def test_a_resumed_run_is_bitwise_the_uninterrupted_one(stages, faces, tmp_path)
 
 
 def test_wrong_arguments_are_told(stages, faces, tmp_path):
-    def last_line(*arguments) -> str:
-        done = run("train_vq", "--steps", 2, *COMMON, *arguments, check=False)
+    def last_line(*arguments, stage: str = "train_vq") -> str:
+        done = run(stage, "--steps", 2, *COMMON, *arguments, check=False)
         assert done.returncode != 0
         return done.stderr.strip().splitlines()[-1]
 
@@ -138,6 +138,8 @@ def test_wrong_arguments_are_told(stages, faces, tmp_path):
     assert "Nothing to train on" in last_line("--data", empty, "--output", tmp_path / "a")
     assert "holds an earlier run" in last_line("--data", faces, "--output", stages / "vq")
     assert "no checkpoint" in last_line("--data", faces, "--output", tmp_path / "a", "--resume")
+    parts = [f"--{name}={stages}" for name in ("vq", "flow", "data", "output")]
+    assert "--fidelity must lie in 0 to 1, got 2.0" in last_line(*parts, "--fidelity", 2, stage="train_codes")
     assert "one step needs 9" in last_line("--data", faces, "--output", tmp_path / "a", "--batch-size", 9)
 
 

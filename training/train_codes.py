@@ -83,6 +83,8 @@ def main() -> None:
     )
     add_arguments(parser, learning_rate=4e-4)
     args = parser.parse_args()
+    if not 0 <= args.fidelity <= 1:
+        parser.error(f"--fidelity must lie in 0 to 1, got {args.fidelity}")
 
     torch.manual_seed(args.seed)
     vq = KeepVQModel.from_pretrained(args.vq)
