@@ -50,7 +50,7 @@ def study_clip(pipe: KeepPipeline, truth: np.ndarray, degraded: np.ndarray) -> d
     states = dict.fromkeys(("codes alone", "with fusion"))
     for start in range(0, len(truth), window):
         part = slice(start, start + window)
-        latents = pipe.vq.encode_hq(sharp[0, part])
+        latents, _ = pipe.vq.encode_hq(sharp[0, part])
         true_codes.append(pipe.vq.nearest_codes(latents))
         made["ceiling"] += to_crops(pipe.vq.decode(pipe.vq.lookup(true_codes[-1], latents))[0])
         for name, fidelity in (("codes alone", 0.0), ("with fusion", 1.0)):
@@ -78,6 +78,7 @@ def study_fusion(vq: KeepVQModel) -> dict[str, float]:
         f"{kind} {size}, {layer}": getattr(block, layer).weight
         for kind, blocks, layers in (
             ("SFT", vq.feature_fusion, ("scale_out", "shift_out")),
+            ("update", vq.feature_update, ("correction",)),
             ("cross-frame", vq.cross_frame, ("norm1", "norm2")),
         )
         for size, block in blocks.items()

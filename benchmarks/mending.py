@@ -123,10 +123,12 @@ def compare_starts(bench: Bench) -> list[str]:
     rows = ["| start of the fusion blocks | PSNR | SSIM | weights that moved |", "|---|---:|---:|---:|"]
     for name, zero_all in (("all layers zero, as published", True), ("last layers zero", False)):
         torch.manual_seed(0)
-        vq = copy.deepcopy(bench.pipe.vq)
-        untrained = KeepVQModel.from_config(vq.config)
+        # Blocks as they were published, untrained, in a network that is trained but for them.
+        vq = KeepVQModel.from_config(bench.pipe.vq.config, fusion_layers=1, feature_update_sizes=())
+        trained = ("lq_encoder", "hq_encoder", "code_transformer", "codebook", "decoder")
+        state = bench.pipe.vq.state_dict()
+        vq.load_state_dict({k: v for k, v in state.items() if k.split(".")[0] in trained}, strict=False)
         blocks = nn.ModuleList([vq.feature_fusion, vq.cross_frame])
-        blocks.load_state_dict(nn.ModuleList([untrained.feature_fusion, untrained.cross_frame]).state_dict())
         if zero_all:
             for parameter in blocks.parameters():
                 nn.init.zeros_(parameter)

@@ -29,6 +29,7 @@ def make_components(seed: int = 0) -> dict:
             transformer_num_heads=2,
             transformer_num_layers=1,
             fusion_sizes=(16, 32),
+            feature_update_sizes=(32,),
             cross_frame_sizes=(16,),
             cross_frame_num_heads=2,
             cross_frame_head_dim=8,
@@ -51,7 +52,8 @@ def make_components(seed: int = 0) -> dict:
     }
     # What starts at zero does nothing before training, and its faults would not show.
     with torch.no_grad():
-        for block in (components["vq"].feature_fusion, components["vq"].cross_frame):
+        vq = components["vq"]
+        for block in (vq.feature_fusion, vq.feature_update, vq.cross_frame):
             for parameter in block.parameters():
                 parameter.normal_(std=0.1)
     return {name: component.eval() for name, component in components.items()}

@@ -27,7 +27,8 @@ def make_pipe(people: list) -> KeepPipeline:
     components = make_components()
     config = components["vq"].config | {"sample_size": SIZE, "block_out_channels": (8, 16), "layers_per_block": 1}
     torch.manual_seed(0)
-    components["vq"] = KeepVQModel.from_config(config | {"fusion_sizes": (16,), "cross_frame_sizes": (8,)}).eval()
+    sizes = {"fusion_sizes": (16,), "feature_update_sizes": (16,), "cross_frame_sizes": (8,)}
+    components["vq"] = KeepVQModel.from_config(config | sizes).eval()
     pipe = KeepPipeline(**components, detector=KnownFaces(people))
     pipe.set_progress_bar_config(disable=True)
     return pipe
@@ -46,12 +47,12 @@ def test_compiled_once():
     counters.clear()
     pipe.detector.clip = [ONE] * 3
     pipe(frames[:3])
-    # The HQ encoder, the code transformer, the decoder without and with a frame before.
-    assert counters["stats"]["unique_graphs"] == 4
+    # The HQ encoder, the feature update, the code transformer, the decoder without and with a frame before.
+    assert counters["stats"]["unique_graphs"] == 5
     pipe.detector.clip, pipe.detector.num_seen = people, 0
     with torch._dynamo.config.patch(error_on_recompile=True):
         compiled = np.stack(list(map(np.asarray, pipe(frames).frames[0])))
-    assert counters["stats"]["unique_graphs"] == 4
+    assert counters["stats"]["unique_graphs"] == 5
     assert (plain != frames).any(axis=(1, 2, 3)).sum() > 25
     # Rounding moves a level here and there, and may choose another code where two are equally likely.
     assert (np.abs(compiled.astype(int) - plain) <= 1).mean() > 0.999

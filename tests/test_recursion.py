@@ -5,9 +5,10 @@ import torch
 from conftest import make_clip
 from golden import clip, describe, filled, full_state_dict, load, needs_golden, tiny_state_dict
 
-from keep_hf import KalmanRecursion, KeepPipeline
+from keep_hf import KalmanRecursion, KeepPipeline, KeepVQModel
 from keep_hf.convert import convert_checkpoint
 from keep_hf.frames import to_tensor
+from keep_hf.kalman import KalmanState
 
 
 def build(state_dict, **config) -> KalmanRecursion:
@@ -164,6 +165,24 @@ def test_gradients_reach_what_the_stages_train(tiny):
     assert all(p.grad is None for p in tiny.flow.parameters())
     assert tiny.vq.codebook.weight.grad is None
     tiny.zero_grad(set_to_none=True)
+
+
+@torch.no_grad()
+def test_the_previous_output_reaches_the_face_through_the_features_of_the_crop(components):
+    """At the sizes of the feature update alone: with a gain of nothing, and without cross-frame attention."""
+    vq = KeepVQModel.from_config(components["vq"].config, cross_frame_sizes=()).eval()
+    vq.load_state_dict({k: v for k, v in components["vq"].state_dict().items() if not k.startswith("cross_frame.")})
+    recursion = KalmanRecursion(vq, components["kalman"], components["flow"])
+    frame, previous = torch.rand(2, 1, 3, 64, 64) * 2 - 1
+    observation = recursion.observe(frame[:, None])[:, 0]
+    still = {"gain": torch.zeros(1, 1, 16, 16), "flow": torch.zeros(1, 2, 64, 64)}
+    states = [KalmanState(frame, output, {}) for output in (previous, previous.flip(3))]
+
+    def outputs(fidelity: float) -> list[torch.Tensor]:
+        return [recursion.step(frame, observation, state, fidelity=fidelity, **still).state.output for state in states]
+
+    assert distance(*outputs(fidelity=1.0)) > 1e-2
+    assert distance(*outputs(fidelity=0.0)) == 0
 
 
 def test_flow_and_gain_go_together(components):

@@ -20,9 +20,9 @@ from hub_server import serve
 from huggingface_hub import ModelCard
 from safetensors import safe_open
 from safetensors.torch import load_file
-from train_keep import change_along
+from train_keep import change_along, open_face_model
 
-from keep_hf import GMFlow, KeepPipeline
+from keep_hf import GMFlow, KeepPipeline, KeepVQModel
 from keep_hf.measures import COMPARED
 from keep_hf.writer import VideoWriter
 
@@ -72,7 +72,8 @@ def stages(faces, tmp_path_factory) -> Path:
     run(
         "train_keep",
         *("--vq", runs / "codes/vq", "--kalman", runs / "codes/kalman", "--flow", runs / "flow"),
-        *("--data", faces, "--output", runs / "keep", "--steps", 2, "--clip-length", 2, *COMMON),
+        *("--data", faces, "--output", runs / "keep", "--steps", 3, "--clip-length", 2, *COMMON),
+        *("--feature-update-sizes", 64, "--fusion-layers", 2),
         *("--validation", faces, "--trackers", "tensorboard", "--adversarial-weight", 0.1, "--adversarial-start", 0),
     )
     return runs
@@ -89,6 +90,9 @@ def test_every_stage_trains_its_own_part_and_a_pipeline_comes_out(stages):
     assert changed(stages / "codes/vq", stages / "keep/pipeline/vq") == {"feature_fusion", "cross_frame"}
     assert changed(stages / "codes/kalman", stages / "keep/pipeline/kalman") == set()
     pipe = KeepPipeline.from_pretrained(stages / "keep/pipeline")
+    # The rate is zero in the first step, and what lies before a layer of zeros learns once that has moved.
+    assert pipe.vq.feature_update["64"].correction.weight.any()
+    assert all(block.refine[0].conv2.weight.any() for block in pipe.vq.feature_fusion.values())
     frames = skimage.data.astronaut()[None, 30:200, 130:300].repeat(2, axis=0)
     restored = pipe(frames, aligned=True, output_type="np").frames
     assert restored.shape == (1, 2, 256, 256, 3)
@@ -109,10 +113,10 @@ def test_the_log_holds_finite_figures(stages):
 
 def test_held_out_clips_are_measured_and_drawn(stages):
     validated = [line for line in log_of(stages / "keep") if "validation loss" in line]
-    assert [line["step"] for line in validated] == [2]
+    assert [line["step"] for line in validated] == [3]
     assert {"validation psnr", "validation ssim", "validation psnr of the input"} <= validated[0].keys()
     # degraded, made and sharp in rows, a column for each clip
-    assert cv2.imread(str(stages / "keep/validation/2.jpg")).shape == (3 * 256, 4 * 256, 3)
+    assert cv2.imread(str(stages / "keep/validation/3.jpg")).shape == (3 * 256, 4 * 256, 3)
     assert list((stages / "keep").rglob("events.out.tfevents.*"))
 
 
@@ -124,6 +128,27 @@ def test_a_resumed_run_is_bitwise_the_uninterrupted_one(stages, faces, tmp_path)
     whole = load_file(stages / "vq/vq/diffusion_pytorch_model.safetensors")
     resumed = load_file(tmp_path / "vq/diffusion_pytorch_model.safetensors")
     assert all(torch.equal(whole[key], resumed[key]) for key in whole)
+
+
+@torch.no_grad()
+def test_a_face_model_gets_blocks_that_it_lacks_and_loses_none(stages, tmp_path):
+    before = KeepVQModel.from_pretrained(stages / "codes/vq")
+    images = torch.randn(1, 3, 256, 256)
+    latents, features = before.encode_lq(images)
+    quantized = before.lookup(before.predict_codes(latents).argmax(-1), latents)
+    for block in before.feature_fusion.values():
+        block.shift_out.weight.normal_(std=0.1)
+    before.save_pretrained(tmp_path)
+    after = open_face_model(tmp_path, feature_update_sizes=[32, 64], fusion_layers=3)
+    assert (after.config.feature_update_sizes, after.config.fusion_layers) == ([32, 64], 3)
+    _, predicted = after.encode_hq(images)
+    corrected = after.update_features(features, predicted)
+    assert torch.equal(after.decode(quantized, corrected)[0], before.decode(quantized, features)[0])
+    as_it_is = open_face_model(stages / "keep/pipeline/vq", feature_update_sizes=None, fusion_layers=None)
+    assert (as_it_is.config.feature_update_sizes, as_it_is.config.fusion_layers) == ([64], 2)
+    for sizes, layers in (([32], None), (None, 1)):
+        with pytest.raises(ValueError, match=r"would be lost: it updates features at \[64\] and has 2 fusion layers"):
+            open_face_model(stages / "keep/pipeline/vq", sizes, layers)
 
 
 def test_wrong_arguments_are_told(stages, faces, tmp_path):

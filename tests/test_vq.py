@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from keep_hf import KeepVQModel
-from keep_hf.autoencoder import CrossFrameAttention, FeatureFusion
+from keep_hf.autoencoder import CrossFrameAttention, FeatureFusion, FeatureUpdate
 
 
 def make(**changes) -> KeepVQModel:
@@ -21,6 +21,7 @@ def make(**changes) -> KeepVQModel:
         "transformer_num_heads": 2,
         "transformer_num_layers": 2,
         "fusion_sizes": (16, 32),
+        "feature_update_sizes": (32,),
         "cross_frame_sizes": (16,),
         "cross_frame_num_heads": 2,
         "cross_frame_head_dim": 8,
@@ -31,6 +32,8 @@ def make(**changes) -> KeepVQModel:
         if isinstance(module, FeatureFusion):
             torch.nn.init.normal_(module.scale_out.weight, std=0.05)
             torch.nn.init.normal_(module.shift_out.weight, std=0.05)
+        if isinstance(module, FeatureUpdate):
+            torch.nn.init.normal_(module.correction.weight, std=0.05)
         if isinstance(module, CrossFrameAttention):
             torch.nn.init.ones_(module.norm1.weight)
             torch.nn.init.ones_(module.norm2.weight)
@@ -54,6 +57,7 @@ def test_any_size_the_code_grid_allows(sample_size, patch_size, widths, grid):
         patch_size=patch_size,
         block_out_channels=widths,
         fusion_sizes=(finest,),
+        feature_update_sizes=(finest,),
         cross_frame_sizes=(grid,),
     )
     images = torch.randn(2, 3, sample_size, sample_size)
@@ -70,6 +74,10 @@ def test_sizes_that_do_not_fit_are_refused_by_name():
         make(sample_size=66)
     with pytest.raises(ValueError, match="No feature map has the size 8"):
         make(fusion_sizes=(8,))
+    with pytest.raises(ValueError, match=r"feature_update_sizes are \(16,\); they must be among .* \(32,\)"):
+        make(fusion_sizes=(32,), feature_update_sizes=(16,))
+    with pytest.raises(ValueError, match="with an HQ encoder"):
+        make(has_hq_encoder=False)
     with pytest.raises(ValueError, match="must be"):
         make().encode_lq(torch.randn(1, 3, 32, 32))
 
@@ -98,6 +106,19 @@ def test_the_previous_frame_is_attended_to():
     assert (second - swapped).abs().max() > 1e-3
 
 
+@torch.no_grad()
+def test_the_prediction_corrects_the_features_of_the_crop():
+    model = make()
+    _, observed = model.encode_lq(torch.randn(2, 3, 64, 64))
+    _, predicted = model.encode_hq(torch.randn(2, 3, 64, 64))
+    assert predicted.keys() == {"32"}
+    updated = model.update_features(observed, predicted)
+    swapped = model.update_features(observed, {"32": predicted["32"].flip(0)})
+    assert (updated["32"] - observed["32"]).abs().max() > 1e-2
+    assert (updated["32"] - swapped["32"]).abs().max() > 1e-3
+    assert torch.equal(updated["16"], observed["16"])
+
+
 def test_fresh_fusion_is_silent_but_learns_at_once():
     """All layers at zero, as published, would leave every weight without a gradient for ever."""
     torch.manual_seed(0)
@@ -108,6 +129,11 @@ def test_fresh_fusion_is_silent_but_learns_at_once():
     out.square().sum().backward()
     assert fusion.scale_out.weight.grad.abs().sum() > 0
     assert fusion.shift_out.weight.grad.abs().sum() > 0
+    feature_update = FeatureUpdate(16, 8)
+    out = feature_update(decoded, torch.randn(1, 16, 8, 8))
+    assert torch.equal(out, decoded)
+    out.square().sum().backward()
+    assert feature_update.correction.weight.grad.abs().sum() > 0
     attention = CrossFrameAttention(16, 2, 8)
     out = attention(decoded, torch.randn(1, 16, 8, 8))
     assert torch.equal(out, decoded)
@@ -129,7 +155,7 @@ def test_nearest_codes_against_all_distances():
 
 
 def test_adain_gives_codes_the_statistics_of_the_latents():
-    model = make(adain=True, has_hq_encoder=False, cross_frame_sizes=())
+    model = make(adain=True, has_hq_encoder=False, feature_update_sizes=(), cross_frame_sizes=())
     latents = 3 * torch.randn(1, 16, 16, 16) + 2
     torch.nn.init.normal_(model.codebook.weight)
     styled = model.lookup(torch.arange(256)[None] % 32, latents)

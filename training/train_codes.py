@@ -38,7 +38,7 @@ class CodesStage(nn.Module):
         sharp, degraded = batch["sharp"], batch["degraded"]
         vq = self.recursion.vq
         with torch.no_grad():
-            true_latents = vq.encode_hq(sharp.flatten(0, 1))
+            true_latents, _ = vq.encode_hq(sharp.flatten(0, 1))
             true_codes = vq.nearest_codes(true_latents)
             true_vectors = vq.lookup(true_codes, true_latents)
         figures, pictures = {}, {}

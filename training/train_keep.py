@@ -3,10 +3,11 @@
     accelerate launch training/train_keep.py --vq runs/codes/vq --kalman runs/codes/kalman --flow runs/flow/flow \
         --detector runs/detector --data faces/ --output runs/keep ...
 
-Only SFT and cross-frame attention learn.  Losses: of the picture (see losses.py); the change of the decoder's features
-from frame to frame along the flow of the CLEAR clip (temporal Charbonnier) and, if asked for, that of the error of
-the picture; an adversary that judges patches over three frames and more.  Fidelity is drawn from [0, 1] in a quarter
-of the clips, so that every setting has been practised.  The result is a pipeline for `from_pretrained`.
+Only SFT, the update of its features by the prediction, and cross-frame attention learn.  Losses: of the picture (see
+losses.py); the change of the decoder's features from frame to frame along the flow of the CLEAR clip (temporal
+Charbonnier) and, if asked for, that of the error of the picture; an adversary that judges patches over three frames
+and more.  Fidelity is drawn from [0, 1] in a quarter of the clips, so that every setting has been practised.  The
+result is a pipeline for `from_pretrained`.
 """
 
 import torch
@@ -38,6 +39,7 @@ class FusionStage(nn.Module):
         self.temporal_size = str(max(recursion.vq.config.cross_frame_sizes))
         recursion.requires_grad_(False)
         recursion.vq.feature_fusion.requires_grad_(True)
+        recursion.vq.feature_update.requires_grad_(True)
         recursion.vq.cross_frame.requires_grad_(True)
 
     def forward(self, batch: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
@@ -77,6 +79,21 @@ def change_along(flows: torch.Tensor, clips: torch.Tensor) -> torch.Tensor:
     return charbonnier(warp(previous, small * (size / flows.shape[-1])) - current)
 
 
+def open_face_model(path: str, feature_update_sizes: list[int] | None, fusion_layers: int | None) -> KeepVQModel:
+    """The face model of stage 2, with what is asked for and not in it: new blocks that change nothing yet."""
+    vq = KeepVQModel.from_pretrained(path)
+    sizes = vq.config.feature_update_sizes if feature_update_sizes is None else feature_update_sizes
+    layers = vq.config.fusion_layers if fusion_layers is None else fusion_layers
+    if not set(vq.config.feature_update_sizes) <= set(sizes) or layers < vq.config.fusion_layers:
+        raise ValueError(
+            f"{path} has trained blocks that would be lost: it updates features at {vq.config.feature_update_sizes} "
+            f"and has {vq.config.fusion_layers} fusion layers. Ask for these and more, or for nothing."
+        )
+    larger = KeepVQModel.from_config(vq.config, feature_update_sizes=sizes, fusion_layers=layers)
+    larger.load_state_dict(vq.state_dict(), strict=False)
+    return larger
+
+
 def main() -> None:
     parser = Parser(__doc__)
     parser.add_argument("--vq", required=True, help="face model of stage 2")
@@ -84,6 +101,13 @@ def main() -> None:
     parser.add_argument("--flow", required=True, help="trained flow network")
     parser.add_argument("--detector", help="trained face detector to put into the pipeline")
     parser.add_argument("--clip-length", type=positive, default=3)
+    parser.add_argument(
+        "--feature-update-sizes",
+        type=positive,
+        nargs="*",
+        help="sizes at which the prediction corrects the features of the crop; those of --vq, if not given",
+    )
+    parser.add_argument("--fusion-layers", type=positive, help="residual blocks of a fusion block; as of --vq")
     parser.add_argument("--temporal-weight", type=float, default=0.1, help="of the change of features")
     parser.add_argument("--steadiness-weight", type=float, default=0.0, help="of the change of the error")
     add_loss_arguments(parser)
@@ -91,7 +115,7 @@ def main() -> None:
     args = parser.parse_args()
 
     torch.manual_seed(args.seed)
-    vq = KeepVQModel.from_pretrained(args.vq)
+    vq = open_face_model(args.vq, args.feature_update_sizes, args.fusion_layers)
     kalman = KalmanGainNetwork.from_pretrained(args.kalman)
     flow = GMFlow.from_pretrained(args.flow)
     detector = FaceDetector.from_pretrained(args.detector) if args.detector else None

@@ -39,8 +39,9 @@ class AutoencoderStage(nn.Module):
         if trained:
             self.learner.adopt(vq.codebook)
         self.unquantized = unquantized
-        for part in (vq.lq_encoder, vq.code_transformer, vq.feature_fusion, vq.cross_frame, vq.codebook):
-            part.requires_grad_(False)
+        vq.requires_grad_(False)  # the codebook learns by moving averages
+        vq.hq_encoder.requires_grad_(True)
+        vq.decoder.requires_grad_(True)
 
     def before_step(self, step: int, steps: int) -> None:
         if step >= max(1, self.unquantized * steps) and not self.learner.started:
@@ -48,7 +49,7 @@ class AutoencoderStage(nn.Module):
 
     def forward(self, batch: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
         sharp = batch["sharp"]
-        latents = self.vq.encode_hq(sharp.flatten(0, 1)).float()
+        latents = self.vq.encode_hq(sharp.flatten(0, 1))[0].float()
         tokens = latents.detach().flatten(2).transpose(1, 2).flatten(0, 1)
         quantized, commitment, distinct = latents, latents.square().mean(), latents.new_zeros(())
         if self.learner.started:

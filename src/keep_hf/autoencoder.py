@@ -1,4 +1,4 @@
-"""Encoder and decoder of faces, and the two blocks by which features guide the decoder (KEEP, arXiv 2408.05205).
+"""Encoder and decoder of faces, and the blocks by which features guide the decoder (KEEP, arXiv 2408.05205).
 
 Legend: b images, c channels, h w pixels.  A "size" is the side of a square feature map.
 """
@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from diffusers.models.attention import FeedForward
 from torch import nn
 
-from .layers import Attention, Downsample, ResidualBlock, SpatialAttentionBlock, Upsample
+from .layers import Attention, Downsample, ResidualBlock, SpatialAttentionBlock, Upsample, swish
 
 
 Features = dict[str, torch.Tensor]  # size of a feature map, as text -> (b, c, size, size)
@@ -87,25 +87,52 @@ class Encoder(nn.Module):
         return self.conv_out(self.norm_out(self.middle(x))), features
 
 
-class FeatureFusion(nn.Module):
-    """Spatial feature transform (SFT): the features of the crop scale and shift those of the decoder.
+class FeatureUpdate(nn.Module):
+    """The update of the Kalman filter for the features of the crop: what was predicted corrects what is observed.
 
-    out = decoded + fidelity * (decoded * scale(e) + shift(e)),    e = encode([crop, decoded])
+    f = f_obs + correction(f_obs, f_pred)
+
+    The two encoders speak of a face in languages of their own, and detail that a flow has moved is right in one place
+    and a pixel off in the next: so it is a small network that weighs them at every position, and no single gain.  Not
+    in the paper, whose filter works on the latents alone.
     """
 
     def __init__(self, channels: int, num_groups: int) -> None:
         super().__init__()
+        self.compare = ResidualBlock(2 * channels, channels, num_groups)
+        self.refine = ResidualBlock(channels, channels, num_groups)
+        self.correction = nn.Conv2d(channels, channels, 3, padding=1)
+        nn.init.zeros_(self.correction.weight)
+        nn.init.zeros_(self.correction.bias)
+
+    def forward(self, observed: torch.Tensor, predicted: torch.Tensor) -> torch.Tensor:
+        e = self.refine(self.compare(torch.cat([observed, predicted], dim=1)))
+        return observed + self.correction(swish(e))
+
+
+class FeatureFusion(nn.Module):
+    """Spatial feature transform (SFT): the features of the crop scale and shift those of the decoder.
+
+    out = decoded + fidelity * (decoded * scale(e) + shift(e)),    e = refine(encode([crop, decoded]))
+
+    `refine` is all but the first of `num_layers` residual blocks, and nothing as published.
+    """
+
+    def __init__(self, channels: int, num_groups: int, num_layers: int = 1) -> None:
+        super().__init__()
         self.encode = ResidualBlock(2 * channels, channels, num_groups)
+        self.refine = nn.Sequential(*(ResidualBlock(channels, channels, num_groups) for _ in range(num_layers - 1)))
         self.scale_in = nn.Conv2d(channels, channels, 3, padding=1)
         self.scale_out = nn.Conv2d(channels, channels, 3, padding=1)
         self.shift_in = nn.Conv2d(channels, channels, 3, padding=1)
         self.shift_out = nn.Conv2d(channels, channels, 3, padding=1)
-        for last in (self.scale_out, self.shift_out):
+        # What is refined begins as it was, so that a trained block can be made deeper.
+        for last in (self.scale_out, self.shift_out, *(block.conv2 for block in self.refine)):
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
 
     def forward(self, crop_features: torch.Tensor, decoded: torch.Tensor, fidelity: torch.Tensor) -> torch.Tensor:
-        e = self.encode(torch.cat([crop_features, decoded], dim=1))
+        e = self.refine(self.encode(torch.cat([crop_features, decoded], dim=1)))
         scale = self.scale_out(F.leaky_relu(self.scale_in(e), 0.2))
         shift = self.shift_out(F.leaky_relu(self.shift_in(e), 0.2))
         return decoded + fidelity * (decoded * scale + shift)

@@ -24,6 +24,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from .allocator import keep_freed_memory
+from .autoencoder import Features
 from .drawn_people import draw_film
 from .flow import GMFlow, warp
 from .frames import to_tensor
@@ -186,11 +187,16 @@ def measure_networks(setup: Setup) -> dict[str, Any]:
         }
         if flow is not None and kalman is not None:
             back = recursion.flows(clip[:, 1:2], clip[:, 0])[:, 0]
+
+            def predict() -> Features:
+                _, features = vq.encode_hq(warp(state.output, back))
+                return vq.update_features(seen[:, 1].features, features)
+
             parts |= {
                 # Two frames and a pair of them; in a film each frame goes through the backbone once.
                 "flow": (lambda: recursion.flows(clip, None), flow, 2),
                 "gains": (lambda: kalman(windows), kalman, window / 2),
-                "predict": (lambda: vq.encode_hq(warp(state.output, back)), vq.hq_encoder, 1),
+                "predict": (predict, vq.hq_encoder, 1),
             }
         limits = measure_limits(device, dtype)
         return {**vars(setup), "limits": limits, "parts": {k: _against(limits, *v, people) for k, v in parts.items()}}

@@ -387,7 +387,8 @@ class KeepPipeline(DiffusionPipeline):
         Args:
             kwargs: As of `torch.compile`, for example `mode="reduce-overhead"` for CUDA graphs.
         """
-        for network in (self.vq.hq_encoder, self.vq.code_transformer, self.vq.decoder):
+        vq = self.vq
+        for network in (vq.hq_encoder, *vq.feature_update.values(), vq.code_transformer, vq.decoder):
             if network is not None:
                 network.compile(**{"fullgraph": True, "dynamic": False} | kwargs)
         self.is_compiled = True

@@ -212,15 +212,16 @@ class KalmanRecursion(nn.Module):
             flow (`torch.Tensor` of shape `(b, 2, h, w)`, *optional*): From the frame to the one before.
             fidelity, codes: As of `forward`, for this frame.
         """
-        z, predicted = observation.latents, None
+        z, crop_features, predicted = observation.latents, observation.features, None
         if state is not None and gain is not None and flow is not None:
             # predict: z_pred = E_hq(warp(y[t-1])); update: z = (1 - K) z_obs + K z_pred
-            predicted = self.vq.encode_hq(warp(state.output.detach(), flow))
+            predicted, predicted_features = self.vq.encode_hq(warp(state.output.detach(), flow))
             z = update(z, predicted, gain)
+            crop_features = self.vq.update_features(crop_features, predicted_features)
         logits = self.vq.predict_codes(z)
         output, features = self.vq.decode(
             self.vq.lookup(logits.argmax(-1) if codes is None else codes, z).detach(),
-            observation.features,
+            crop_features,
             fidelity,
             None if state is None else state.features,
         )

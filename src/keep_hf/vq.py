@@ -5,9 +5,12 @@
                               features of the previous frame ── cross_frame attention ───────┘
 
 `hq_encoder` turns a clear face (the previous output, moved to now) into latents of the same space: the prediction of
-the Kalman filter.  The published network (512 pixels, patch_size 1) is the default configuration.  Against the
-official code: any batch size, every size from the configuration, names instead of block numbers, and fusion blocks
-whose LAST layers alone start at zero, for with every layer at zero no gradient ever reaches them.
+the Kalman filter.  Its features may correct those of the crop on their way to the fusion (`feature_update`), so that
+the filter reaches the detail that codes cannot hold; the published network has none of it.
+
+The published network (512 pixels, patch_size 1) is the default configuration.  Against the official code: any batch
+size, every size from the configuration, names instead of block numbers, and fusion blocks whose LAST layers alone
+start at zero, for with every layer at zero no gradient ever reaches them.
 
 Legend: b images, c channels, h w pixels, n tokens of the code grid in row-major order.
 """
@@ -22,7 +25,7 @@ from diffusers.models.attention import AttentionMixin
 from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import nn
 
-from .autoencoder import CrossFrameAttention, Decoder, Encoder, FeatureFusion, Features
+from .autoencoder import CrossFrameAttention, Decoder, Encoder, FeatureFusion, Features, FeatureUpdate
 from .layers import Attention, Linear
 
 
@@ -98,6 +101,9 @@ class KeepVQModel(ModelMixin, AttentionMixin, ConfigMixin):
         transformer_num_heads (`int`, *optional*, defaults to 8): Its heads.
         transformer_num_layers (`int`, *optional*, defaults to 9): Its layers.
         fusion_sizes (`tuple[int]`): Sizes of feature maps at which the crop guides the decoder (SFT).
+        fusion_layers (`int`, *optional*, defaults to 1): Residual blocks of the fusion at each of these sizes.
+        feature_update_sizes (`tuple[int]`, *optional*, defaults to `()`): Of these, the sizes at which the prediction
+            corrects what is seen of the crop.
         cross_frame_sizes (`tuple[int]`): Sizes at which the decoder attends to the previous frame.
         cross_frame_num_heads (`int`, *optional*, defaults to 4): Heads of that attention.
         cross_frame_head_dim (`int`, *optional*, defaults to 256): Width of one of them.
@@ -125,6 +131,8 @@ class KeepVQModel(ModelMixin, AttentionMixin, ConfigMixin):
         transformer_num_heads: int = 8,
         transformer_num_layers: int = 9,
         fusion_sizes: tuple[int, ...] = (16, 32, 64),
+        fusion_layers: int = 1,
+        feature_update_sizes: tuple[int, ...] = (),
         cross_frame_sizes: tuple[int, ...] = (16, 32),
         cross_frame_num_heads: int = 4,
         cross_frame_head_dim: int = 256,
@@ -141,6 +149,13 @@ class KeepVQModel(ModelMixin, AttentionMixin, ConfigMixin):
         for size in (*fusion_sizes, *cross_frame_sizes):
             if size not in channels_of_size:
                 raise ValueError(f"No feature map has the size {size}; there are {sorted(channels_of_size)}.")
+        if fusion_layers < 1:
+            raise ValueError(f"fusion_layers is {fusion_layers}; a fusion block has at least one.")
+        if not set(feature_update_sizes) <= set(fusion_sizes if has_hq_encoder else ()):
+            raise ValueError(
+                f"feature_update_sizes are {tuple(feature_update_sizes)}; they must be among the fusion_sizes, "
+                f"{tuple(fusion_sizes)}, of a model with an HQ encoder."
+            )
 
         encoder_args = (patch_size, widths, layers_per_block, latent_channels, norm_num_groups)
         self.lq_encoder = Encoder(*encoder_args)
@@ -157,7 +172,10 @@ class KeepVQModel(ModelMixin, AttentionMixin, ConfigMixin):
         nn.init.uniform_(self.codebook.weight, -1 / num_codes, 1 / num_codes)
         self.decoder = Decoder(*encoder_args)
         self.feature_fusion = nn.ModuleDict(
-            {str(size): FeatureFusion(channels_of_size[size], norm_num_groups) for size in fusion_sizes}
+            {str(size): FeatureFusion(channels_of_size[size], norm_num_groups, fusion_layers) for size in fusion_sizes}
+        )
+        self.feature_update = nn.ModuleDict(
+            {str(size): FeatureUpdate(channels_of_size[size], norm_num_groups) for size in feature_update_sizes}
         )
         self.cross_frame = nn.ModuleDict(
             {
@@ -182,12 +200,28 @@ class KeepVQModel(ModelMixin, AttentionMixin, ConfigMixin):
         return latents, {size: feature.detach() for size, feature in features.items()}
 
     @apply_forward_hook
-    def encode_hq(self, images: torch.Tensor) -> torch.Tensor:
-        """Clear faces `(b, 3, sample_size, sample_size)` in [-1, 1] -> latents `(b, latent_channels, grid, grid)`."""
+    def encode_hq(self, images: torch.Tensor) -> tuple[torch.Tensor, Features]:
+        """Encode clear faces; of the previous output, moved to now, it is the prediction.
+
+        Args:
+            images (`torch.Tensor` of shape `(b, 3, sample_size, sample_size)`): RGB around [-1, 1].
+
+        Returns:
+            The latents `(b, latent_channels, grid, grid)` and the features at `feature_update_sizes`.
+
+        Raises:
+            ValueError: If the images have another size, or the model has no such encoder.
+        """
         if self.hq_encoder is None:
             raise ValueError("This is a single-frame model (has_hq_encoder=False): it predicts nothing.")
         self._check_images(images)
-        return self.hq_encoder(images, ())[0]
+        return self.hq_encoder(images, self.feature_update.keys())
+
+    @apply_forward_hook
+    def update_features(self, observed: Features, predicted: Features) -> Features:
+        """Correct the features of the crop, from `encode_lq`, by those of the prediction, from `encode_hq`."""
+        updated = {size: block(observed[size], predicted[size]) for size, block in self.feature_update.items()}
+        return observed | updated
 
     @apply_forward_hook
     def predict_codes(self, latents: torch.Tensor) -> torch.Tensor:
@@ -243,7 +277,7 @@ class KeepVQModel(ModelMixin, AttentionMixin, ConfigMixin):
 
     def forward(self, images: torch.Tensor) -> KeepReconstruction:
         """Reconstruct clear faces `(b, 3, sample_size, sample_size)` through the codebook (stage 1)."""
-        latents = self.encode_hq(images)
+        latents, _ = self.encode_hq(images)
         codes = self.nearest_codes(latents)
         quantized = self.codebook(codes).transpose(1, 2).unflatten(2, (self.grid_size, self.grid_size))
         quantized = latents + (quantized - latents).detach()
