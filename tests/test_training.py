@@ -188,6 +188,17 @@ def test_two_processes_have_the_gradients_of_one_with_the_double_batch(tmp_path)
         )
 
 
+def test_fusion_learns_from_single_frames_in_two_processes(stages, faces, tmp_path):
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    pipeline = stages / "keep/pipeline"
+    parts = [word for name in ("vq", "kalman", "flow") for word in (f"--{name}", pipeline / name)]
+    steps = ("--data", faces, "--output", tmp_path, "--clip-length", 1, "--steps", 3, *COMMON)
+    command = [*launcher, ROOT / "training/train_keep.py", *parts, *steps]
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert changed(pipeline / "vq", tmp_path / "pipeline/vq") == {"feature_fusion"}
+
+
 @pytest.fixture(scope="module")
 def moving_face() -> dict[str, torch.Tensor]:
     """A clip of three frames, sharp and degraded."""

@@ -32,6 +32,7 @@ class FusionStage(nn.Module):
         temporal_weight: float,
         steadiness_weight: float = 0.0,
         adversary: Adversary | None = None,
+        single_frames: bool = False,
     ) -> None:
         super().__init__()
         self.recursion, self.picture_loss, self.adversary = recursion, picture_loss, adversary
@@ -39,8 +40,9 @@ class FusionStage(nn.Module):
         self.temporal_size = str(max(recursion.vq.config.cross_frame_sizes))
         recursion.requires_grad_(False)
         recursion.vq.feature_fusion.requires_grad_(True)
-        recursion.vq.feature_update.requires_grad_(True)
-        recursion.vq.cross_frame.requires_grad_(True)
+        # A frame alone has none before it. In several processes what takes no part must not wait for a gradient.
+        recursion.vq.feature_update.requires_grad_(not single_frames)
+        recursion.vq.cross_frame.requires_grad_(not single_frames)
 
     def forward(self, batch: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
         sharp, degraded = batch["sharp"], batch["degraded"]
@@ -125,7 +127,7 @@ def main() -> None:
     if args.adversarial_weight:
         adversary = Adversary(PatchDiscriminator(over_time=True), args.adversarial_weight, args.adversarial_start)
     recursion, weights = KalmanRecursion(vq, kalman, flow), (args.temporal_weight, args.steadiness_weight)
-    stage = FusionStage(recursion, PictureLoss(args), *weights, adversary=adversary)
+    stage = FusionStage(recursion, PictureLoss(args), *weights, adversary, single_frames=args.clip_length == 1)
     pipe = KeepPipeline(vq=vq, kalman=kalman, flow=flow, detector=detector)
     train(
         args,
