@@ -25,7 +25,7 @@ from keep_hf.pipeline import open_video
 
 
 VIDEO_SUFFIXES = {".avi", ".mkv", ".mov", ".mp4", ".webm"}
-NAMES = ("bicubic", "keep", "official", "no-kfn", "no-cfa", "per-frame", "dis", "codeformer")
+NAMES = ("bicubic", "keep", "official", "no-kfn", "no-update", "no-cfa", "per-frame", "dis", "codeformer")
 
 
 @dataclass(frozen=True)
@@ -213,7 +213,12 @@ def _variant(name: str, pipe: KeepPipeline, fidelity: float) -> Callable[[Degrad
     """KEEP, or KEEP with something left out or exchanged."""
     if name in ("keep", "official"):
         return _pipeline(pipe, fidelity, gain_mode="official" if name == "official" else "stream")
-    vq = _without_attention(pipe.vq) if name in ("no-cfa", "per-frame") else pipe.vq
+    vq = pipe.vq
+    if name in ("no-cfa", "per-frame"):
+        vq = _without(vq, "cross_frame")
+    if name == "no-update":
+        # The filter works on the latents alone, as published.
+        vq = _without(vq, "feature_update")
     if name in ("no-kfn", "per-frame"):
         # Without gain network nothing is predicted: the observation alone is decoded.
         return _pipeline(KeepPipeline(vq=vq), fidelity)
@@ -222,13 +227,12 @@ def _variant(name: str, pipe: KeepPipeline, fidelity: float) -> Callable[[Degrad
     return _pipeline(KeepPipeline(vq=vq, kalman=pipe.kalman, flow=flow, gain_window=window), fidelity)
 
 
-def _without_attention(vq: KeepVQModel) -> KeepVQModel:
-    """The same face model without cross-frame attention: each face is decoded alone."""
-    single = KeepVQModel.from_config(vq.config, cross_frame_sizes=())
-    weights = {name: value for name, value in vq.state_dict().items() if not name.startswith("cross_frame.")}
-    single.load_state_dict(weights)
+def _without(vq: KeepVQModel, part: str) -> KeepVQModel:
+    """The same face model without its `cross_frame` attention, or without its `feature_update`."""
+    rest = KeepVQModel.from_config(vq.config, **{f"{part}_sizes": ()})
+    rest.load_state_dict({name: value for name, value in vq.state_dict().items() if not name.startswith(f"{part}.")})
     # ModelMixin.to warns of modules to keep in float32; there are none.
-    return torch.nn.Module.to(single, vq.device, vq.dtype).eval()
+    return torch.nn.Module.to(rest, vq.device, vq.dtype).eval()
 
 
 def _pipeline(pipe: KeepPipeline, fidelity: float, gain_mode: str = "stream") -> Callable[[DegradedClip], np.ndarray]:

@@ -1,6 +1,7 @@
 """The evaluation of the KEEP paper on any folder of sharp clips: methods, degrees of degradation, measures.
 
-    python benchmarks/vfhq_test.py --videos VFHQ-Test/ --methods bicubic keep official no-kfn no-cfa per-frame dis \\
+    python benchmarks/vfhq_test.py --videos VFHQ-Test/ \\
+        --methods bicubic keep official no-kfn no-update no-cfa per-frame dis \\
         --identity MobileFaceNet.onnx --landmarks pfld.onnx --work runs/vfhq_test --plots runs/vfhq_test/plots
 
     clip ──> the largest face, followed and aligned: the truth ──> degraded ──> restored by each method ──> measured

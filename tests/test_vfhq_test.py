@@ -21,7 +21,7 @@ from keep_hf.metrics import psnr
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 SIZE, FRAMES, CLIPS = 128, 4, ("a", "b", "c")
-VARIANTS = ("keep", "official", "no-kfn", "no-cfa", "per-frame", "dis")
+VARIANTS = ("keep", "official", "no-kfn", "no-update", "no-cfa", "per-frame", "dis")
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,8 @@ def test_table_has_a_row_for_each_method_and_a_group_for_each_level(whole):
     lines = (whole / "work/table.md").read_text().splitlines()
     assert lines[0] == "| | mild | | | heavy | | |"
     assert lines[2] == "| | PSNR ↑ | SSIM ↑ | Flicker ↓ | PSNR ↑ | SSIM ↑ | Flicker ↓ |"
-    assert [line.split(" | ")[0] for line in lines[3:10]] == [f"| {name}" for name in ("bicubic", *VARIANTS)]
+    rows = ("bicubic", *VARIANTS)
+    assert [line.split(" | ")[0] for line in lines[3 : 3 + len(rows)]] == [f"| {name}" for name in rows]
     assert len({line.count("|") for line in lines[:10]}) == 1
     for label in ("LPIPS", "IDS", "AKD"):
         assert any(line.startswith(f"Not measured: {label}, which needs") for line in lines)
@@ -232,14 +233,15 @@ def test_variants_differ_where_they_should(methods, data):
         assert not np.array_equal(made[name], made["keep"]), name
 
 
-def test_without_kfn_is_a_gain_of_zero(methods, data):
+def test_without_kfn_is_a_gain_of_zero_and_no_update_of_features(methods, data):
     class NoGain(KalmanGainNetwork):
         def forward(self, observed):
             return observed.new_zeros(*observed.shape[:2], 1, *observed.shape[3:])
 
     pipe = KeepPipeline.from_pretrained(data / "model")
     kalman = NoGain.from_config(pipe.kalman.config)
-    zero = KeepPipeline(vq=pipe.vq, flow=pipe.flow, kalman=kalman)
+    vq = methods._without(pipe.vq, "feature_update")
+    zero = KeepPipeline(vq=vq, flow=pipe.flow, kalman=kalman)
     zero.set_progress_bar_config(disable=True)
     expected = zero(clip_of(methods).frames, aligned=True, output_type="np").frames[0] * 255
     assert np.abs(load(methods, data, "no-kfn")["no-kfn"] - expected).max() < 1.5
@@ -264,7 +266,7 @@ def test_dis_in_clips_is_dis_on_pairs(methods):
 
 def test_codeformer_is_used_with_its_own_fidelity(methods, data, tmp_path):
     pipe = KeepPipeline.from_pretrained(data / "model")
-    KeepPipeline(vq=methods._without_attention(pipe.vq)).save_pretrained(tmp_path)
+    KeepPipeline(vq=methods._without(pipe.vq, "cross_frame")).save_pretrained(tmp_path)
     (method,) = methods.load_methods(["codeformer"], pipe, fidelity=1.0, codeformer=tmp_path)
     clip = clip_of(methods)
     (half,) = methods.load_methods(["per-frame"], pipe, fidelity=0.5)
