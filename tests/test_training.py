@@ -52,6 +52,12 @@ def run(script: str, *arguments, check: bool = True) -> subprocess.CompletedProc
     return done
 
 
+def launch(processes: int, *command) -> None:
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", processes]
+    done = subprocess.run(list(map(str, [*launcher, *command])), capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+
+
 # Four portraits are an epoch: the checkpoint lies in the middle of the second one.  By then there are codes and an
 # adversary.
 VQ_STEPS = ("--steps", 7, "--save-every", 6, "--adversarial-weight", 0.1, "--adversarial-start", 0.5)
@@ -172,10 +178,7 @@ def test_two_processes_have_the_gradients_of_one_with_the_double_batch(tmp_path)
     gradients = []
     for processes in (1, 2):
         out = tmp_path / f"{processes}.safetensors"
-        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-        command = [*launcher, ROOT / "tests/gradients.py", out]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
-        assert done.returncode == 0, done.stderr
+        launch(processes, ROOT / "tests/gradients.py", out)
         with safe_open(out, "pt") as file:
             assert file.metadata() == {"processes": str(processes)}
         gradients.append(load_file(out))
@@ -189,13 +192,10 @@ def test_two_processes_have_the_gradients_of_one_with_the_double_batch(tmp_path)
 
 
 def test_fusion_learns_from_single_frames_in_two_processes(stages, faces, tmp_path):
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     pipeline = stages / "keep/pipeline"
     parts = [word for name in ("vq", "kalman", "flow") for word in (f"--{name}", pipeline / name)]
     steps = ("--data", faces, "--output", tmp_path, "--clip-length", 1, "--steps", 3, *COMMON)
-    command = [*launcher, ROOT / "training/train_keep.py", *parts, *steps]
-    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, cwd=ROOT)
-    assert done.returncode == 0, done.stderr
+    launch(2, ROOT / "training/train_keep.py", *parts, *steps)
     assert changed(pipeline / "vq", tmp_path / "pipeline/vq") == {"feature_fusion"}
 
 
