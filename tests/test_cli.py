@@ -15,6 +15,7 @@ from accelerate import PartialState
 from conftest import SIZE, make_clip, make_components
 from media import packets, write_clip
 from PIL import Image
+from processes import launch
 
 from keep_hf import FaceDetector, KeepPipeline
 from keep_hf.cli import list_jobs, main
@@ -287,15 +288,8 @@ def test_two_processes_share_a_folder(model, tmp_path):
     source.mkdir()
     for name in ("a", "b", "c"):
         write_clip(source / f"{name}.mp4", images=list(make_clip(2, SIZE, SIZE)))
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = ["-m", "keep_hf.cli", "restore", str(source), str(target), "--model", model, "--aligned"]
-    done = subprocess.run(
-        [*launcher, *command, "--device", "cpu", "--report", str(tmp_path / "report.json")],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        timeout=120,
-    )
+    command = ("-m", "keep_hf.cli", "restore", source, target, "--model", model, "--aligned")
+    done = launch(2, *command, "--device", "cpu", "--report", tmp_path / "report.json")
     assert done.returncode == 0, done.stderr
     assert files(target) == ["a.mp4", "b.mp4", "c.mp4"]
     shares = [json.loads((tmp_path / f"report-{i}.json").read_text()) for i in range(2)]

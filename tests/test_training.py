@@ -18,6 +18,7 @@ from conftest import SIZE
 from gradients import make_stages
 from hub_server import serve
 from huggingface_hub import ModelCard
+from processes import launch
 from safetensors import safe_open
 from safetensors.torch import load_file
 from train_keep import change_along, open_face_model
@@ -50,12 +51,6 @@ def run(script: str, *arguments, check: bool = True) -> subprocess.CompletedProc
     if check:
         assert done.returncode == 0, done.stderr[-2000:]
     return done
-
-
-def launch(processes: int, *command) -> None:
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", processes]
-    done = subprocess.run(list(map(str, [*launcher, *command])), capture_output=True, text=True, cwd=ROOT)
-    assert done.returncode == 0, done.stderr
 
 
 # Four portraits are an epoch: the checkpoint lies in the middle of the second one.  By then there are codes and an
@@ -178,7 +173,8 @@ def test_two_processes_have_the_gradients_of_one_with_the_double_batch(tmp_path)
     gradients = []
     for processes in (1, 2):
         out = tmp_path / f"{processes}.safetensors"
-        launch(processes, ROOT / "tests/gradients.py", out)
+        done = launch(processes, ROOT / "tests/gradients.py", out)
+        assert done.returncode == 0, done.stderr
         with safe_open(out, "pt") as file:
             assert file.metadata() == {"processes": str(processes)}
         gradients.append(load_file(out))
@@ -195,7 +191,8 @@ def test_fusion_learns_from_single_frames_in_two_processes(stages, faces, tmp_pa
     pipeline = stages / "keep/pipeline"
     parts = [word for name in ("vq", "kalman", "flow") for word in (f"--{name}", pipeline / name)]
     steps = ("--data", faces, "--output", tmp_path, "--clip-length", 1, "--steps", 3, *COMMON)
-    launch(2, ROOT / "training/train_keep.py", *parts, *steps)
+    done = launch(2, ROOT / "training/train_keep.py", *parts, *steps)
+    assert done.returncode == 0, done.stderr
     assert changed(pipeline / "vq", tmp_path / "pipeline/vq") == {"feature_fusion"}
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_clip, make_components
+from processes import launch
 
 from keep_hf import KeepPipeline
 from keep_hf.images import ImageFolderReader, ImageFolderWriter
@@ -45,12 +46,14 @@ def command(data: Path, work: Path, *more) -> list[str]:
     return [str(argument) for argument in (BENCHMARKS / "vfhq_test.py", *options, *methods, *levels, *more)]
 
 
-# torchrun gives each process one thread, and sums are rounded by the number of threads.
+# As each of several processes has one thread, and sums are rounded by the number of threads.
 ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
-def run(data: Path, work: Path, *more, launcher=(sys.executable,)) -> subprocess.CompletedProcess:
-    return subprocess.run([*launcher, *command(data, work, *more)], capture_output=True, text=True, env=ONE_THREAD)
+def run(data: Path, work: Path, *more) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, *command(data, work, *more)], capture_output=True, text=True, env=ONE_THREAD
+    )
 
 
 def tables(work: Path) -> dict[str, str]:
@@ -164,9 +167,7 @@ def test_frames_of_other_programs_get_a_row(data, whole, tmp_path):
 
 
 def test_two_processes_give_the_same_tables(data, whole, tmp_path):
-    # `accelerate launch` starts one process only where there is no GPU.
-    launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
-    done = run(data, tmp_path, launcher=launcher)
+    done = launch(2, *command(data, tmp_path))
     assert done.returncode == 0, done.stderr[-2000:]
     assert tables(tmp_path) == tables(whole / "work")
     # Each result was made once, and the table printed by one process only.

@@ -1,0 +1,56 @@
+"""Several processes of one program, as `torchrun` launches them, that end in any case.
+
+What waits for another process may wait for ever. A test that does not end tells nothing and costs all that come after
+it; so here it fails, with the place where every process stood.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+
+import psutil
+
+
+def launch(processes: int, *command, timeout: float = 300, **environment: str) -> subprocess.CompletedProcess:
+    """Run a script (or `-m`, module) with its arguments in so many processes of one thread each.
+
+    Args:
+        processes (`int`): How many.
+        command: What follows on the command line.
+        timeout (`float`, *optional*, defaults to 300): Seconds.
+        environment: Variables in addition to those of this process.
+
+    Raises:
+        TimeoutError: If they have not ended by then; with what they printed and the stacks of all of them.
+    """
+    # On a machine without network its name may lead nowhere.
+    launcher = ("torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1", "--nproc-per-node", processes)
+    words = list(map(str, (sys.executable, "-m", *launcher, *command)))
+    variables = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1", **environment}
+    # Into files: of a pipe, the end comes only when the last process that inherited it is gone.
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+
+        def printed() -> tuple[str, str]:
+            for file in (out, err):
+                file.seek(0)
+            return out.read(), err.read()
+
+        with subprocess.Popen(words, stdout=out, stderr=err, text=True, env=variables) as launched:
+            try:
+                launched.wait(timeout)
+            except subprocess.TimeoutExpired:
+                stop(launched.pid)
+                raise TimeoutError(f"{words} did not end in {timeout:g} s.\n" + "\n".join(printed())) from None
+        return subprocess.CompletedProcess(words, launched.returncode, *printed())
+
+
+def stop(pid: int) -> None:
+    """End a process and all that it started; those with `PYTHONFAULTHANDLER` print their stacks."""
+    family = [process := psutil.Process(pid), *process.children(recursive=True)]
+    for each in reversed(family):
+        each.send_signal(signal.SIGABRT)
+    _, alive = psutil.wait_procs(family, timeout=10)
+    for each in alive:
+        each.kill()
