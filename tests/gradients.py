@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "training"))
 
 from adversary import Adversary, PatchDiscriminator, discriminator_loss
+from loop import leave_together
 from losses import PictureLoss
 from train_codes import CodesStage
 from train_keep import FusionStage
@@ -70,9 +71,7 @@ def main() -> None:
     if accelerator.is_main_process:
         metadata = {"processes": str(accelerator.num_processes)}
         save_file({key: value.contiguous() for key, value in gradients.items()}, sys.argv[1], metadata)
-    # A process that leaves without a word may take the other down with it.
-    accelerator.wait_for_everyone()
-    accelerator.end_training()
+    leave_together(accelerator)
 
 
 if __name__ == "__main__":

@@ -214,6 +214,20 @@ def train(
                 accelerator.wait_for_everyone()
             if progress.step == args.steps:
                 break
+    leave_together(accelerator)
+
+
+def leave_together(accelerator: Accelerator) -> None:
+    """End all processes of a run, surely.
+
+    One that leaves without a word may take another down with it: so they meet.  After that a thread of gloo lets go of
+    what it did, and seems to need Python's global lock for it, which the main thread holds while it takes the process
+    group apart and waits for this very thread.  About once in a hundred runs on busy cores both waited for ever: so
+    the thread is given time.
+    """
+    accelerator.wait_for_everyone()
+    if accelerator.num_processes > 1:
+        time.sleep(1)
     accelerator.end_training()
 
 
