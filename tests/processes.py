@@ -13,14 +13,13 @@ import tempfile
 import psutil
 
 
-def launch(processes: int, *command, timeout: float = 300, **environment: str) -> subprocess.CompletedProcess:
+def launch(processes: int, *command, timeout: float = 300) -> subprocess.CompletedProcess:
     """Run a script (or `-m`, module) with its arguments in so many processes of one thread each.
 
     Args:
         processes (`int`): How many.
         command: What follows on the command line.
         timeout (`float`, *optional*, defaults to 300): Seconds.
-        environment: Variables in addition to those of this process.
 
     Raises:
         TimeoutError: If they have not ended by then; with what they printed and the stacks of all of them.
@@ -28,7 +27,7 @@ def launch(processes: int, *command, timeout: float = 300, **environment: str) -
     # On a machine without network its name may lead nowhere.
     launcher = ("torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1", "--nproc-per-node", processes)
     words = list(map(str, (sys.executable, "-m", *launcher, *command)))
-    variables = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1", **environment}
+    variables = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1"}
     # Into files: of a pipe, the end comes only when the last process that inherited it is gone.
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
 
