@@ -18,13 +18,14 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from methods import DegradedClip
-from tables import COLUMNS, Results, join
 
 from keep_hf import KeepPipeline
-from keep_hf.frames import to_crops, to_tensor
-from keep_hf.measures import COMPARED
-from keep_hf.recursion import KalmanRecursion
+from keep_hf.evaluation.series import COMPARED
+from keep_hf.models.recursion import KalmanRecursion
+from keep_hf.video.clip_formats import to_crops, to_tensor
+
+from .methods import DegradedClip
+from .tables import COLUMNS, Results, join
 
 
 # Of 68 points, in the order of the picture: outer corners of the eyes, tip of the nose.

@@ -8,13 +8,14 @@ from typing import Any
 
 import cv2
 import numpy as np
-from methods import VIDEO_SUFFIXES, DegradedClip
 
-from keep_hf.align import TEMPLATE_SIZE, crop_face, estimate_alignment
 from keep_hf.degrade import LEVELS, degrade_frames
-from keep_hf.follow import FaceFollower
-from keep_hf.images import SUFFIXES as PICTURE_SUFFIXES
-from keep_hf.pipeline import open_video
+from keep_hf.faces.alignment import TEMPLATE_SIZE, crop_face, estimate_alignment
+from keep_hf.faces.follower import FaceFollower
+from keep_hf.video.image_folder import SUFFIXES as PICTURE_SUFFIXES
+from keep_hf.video.open import open_video
+
+from .methods import VIDEO_SUFFIXES, DegradedClip
 
 
 class Clip:

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from keep_hf import KeepPipeline
-from keep_hf.pipeline import open_video
+from keep_hf.video.open import open_video
 
 
 def restore(source: str, target: str, model: str, segment_frames: int, aligned: bool) -> None:

@@ -18,14 +18,15 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from analyses import describe_gains
-from clips import Clip, find_clips, fit
 
 from keep_hf import KeepPipeline, KeepVQModel, YuNet
 from keep_hf.degrade import LEVELS
-from keep_hf.frames import to_crops, to_tensor
-from keep_hf.metrics import psnr
-from keep_hf.recursion import KalmanRecursion
+from keep_hf.evaluation.metrics import psnr
+from keep_hf.models.recursion import KalmanRecursion
+from keep_hf.video.clip_formats import to_crops, to_tensor
+
+from .analyses import describe_gains
+from .clips import Clip, find_clips, fit
 
 
 @torch.no_grad()

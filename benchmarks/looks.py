@@ -1,4 +1,4 @@
-"""How well the looks of `keep_hf.tracks` tell people apart: pairs of frames of one person against pairs of two.
+"""How well the looks of `keep_hf.faces.tracker` tell people apart: pairs of frames of one person against pairs of two.
 
     python benchmarks/looks.py --videos ../shared/media/hq_eval --detector ../shared/weights/yunet_n_dynamic.onnx
 
@@ -13,9 +13,9 @@ import cv2
 import numpy as np
 
 from keep_hf import YuNet
-from keep_hf.follow import FaceFollower
-from keep_hf.tracks import look
-from keep_hf.video import VideoReader
+from keep_hf.faces.follower import FaceFollower
+from keep_hf.faces.tracker import look
+from keep_hf.video.reader import VideoReader
 
 
 def degrade(image: np.ndarray, random: np.random.Generator) -> np.ndarray:

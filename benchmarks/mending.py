@@ -21,21 +21,21 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from data import FaceClips, open_validation, to_tensor
-from face_clips import Piece, cut_pieces, find_visits
-from loop import Parser, add_arguments, train
-from losses import PictureLoss
-from losses import add_arguments as add_loss_arguments
-from networks import KALMAN_NETWORKS
 from torch import nn
 from torch.utils.data import Dataset
-from train_codes import CodesStage
-from train_keep import FusionStage
-from validation import Validation
 
 from keep_hf import KalmanGainNetwork, KalmanRecursion, KeepPipeline, KeepVQModel, YuNet
 from keep_hf.degrade import TRAINING, degrade_frames
-from keep_hf.video import VideoReader
+from keep_hf.video.reader import VideoReader
+from training.data import FaceClips, open_validation, to_tensor
+from training.face_clips import Piece, cut_pieces, find_visits
+from training.loop import Parser, add_arguments, train
+from training.losses import PictureLoss
+from training.losses import add_arguments as add_loss_arguments
+from training.networks import KALMAN_NETWORKS
+from training.train_codes import CodesStage
+from training.train_keep import FusionStage
+from training.validation import Validation
 
 
 # What the official code calls CRF 25 to 44 at 1 frame per second is 14 to 33 at the true rate (degrade.py).

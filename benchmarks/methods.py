@@ -14,14 +14,15 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from plain_unet import PlainUNet
 
 from keep_hf import KeepPipeline, KeepVQModel
-from keep_hf.align import TEMPLATE_SIZE
-from keep_hf.convert import load_checkpoint
-from keep_hf.dis import DISFlow
-from keep_hf.frames import to_crops, to_tensor
-from keep_hf.pipeline import open_video
+from keep_hf.evaluation.dis_flow import DISFlow
+from keep_hf.faces.alignment import TEMPLATE_SIZE
+from keep_hf.models.checkpoint_files import load_checkpoint
+from keep_hf.video.clip_formats import to_crops, to_tensor
+from keep_hf.video.open import open_video
+
+from .plain_unet import PlainUNet
 
 
 VIDEO_SUFFIXES = {".avi", ".mkv", ".mov", ".mp4", ".webm"}

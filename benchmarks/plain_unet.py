@@ -17,7 +17,7 @@ from diffusers.configuration_utils import register_to_config
 from torch import nn
 
 from keep_hf.degrade import TRAINING
-from keep_hf.layers import Downsample, ResidualBlock, Upsample
+from keep_hf.models.layers import Downsample, ResidualBlock, Upsample
 
 
 class PlainUNet(ModelMixin, ConfigMixin):
@@ -74,10 +74,10 @@ class PlainUNet(ModelMixin, ConfigMixin):
 
 def main() -> None:
     # The loop, data and losses of training/, which are no package: it must be on the path.
-    from data import FaceClips, open_validation
-    from loop import Parser, add_arguments, train
-    from losses import PictureLoss, psnr
-    from losses import add_arguments as add_loss_arguments
+    from training.data import FaceClips, open_validation
+    from training.loop import Parser, add_arguments, train
+    from training.losses import PictureLoss, psnr
+    from training.losses import add_arguments as add_loss_arguments
 
     class UNetStage(nn.Module):
         def __init__(self, unet: PlainUNet, picture_loss: PictureLoss) -> None:

@@ -1,4 +1,4 @@
-"""Scene cuts: what `keep_hf.scenes` and the two usual detectors of PySceneDetect find, and how long they take.
+"""Scene cuts: what `CutFinder` and the two usual detectors of PySceneDetect find, and how long they take.
 
     python benchmarks/scenes.py --media ../shared/media --films 12 --hard 12
 
@@ -23,8 +23,8 @@ import cv2
 import numpy as np
 
 from keep_hf.degrade import Degradation, degrade_frames
-from keep_hf.scenes import CutFinder
-from keep_hf.video import VideoReader
+from keep_hf.faces.scene_cuts import CutFinder
+from keep_hf.video.reader import VideoReader
 
 
 WIDTH, HEIGHT = 640, 360

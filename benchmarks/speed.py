@@ -83,7 +83,7 @@ def run_compare(args: argparse.Namespace) -> None:
 def run_worker(args: argparse.Namespace) -> None:
     """One of the two: at every line of input, a clip through the recursion; nothing but the networks."""
     from keep_hf import GMFlow, KalmanGainNetwork, KalmanRecursion, KeepPipeline, KeepVQModel
-    from keep_hf.stream import peak_memory
+    from keep_hf.restoration.stream import peak_memory
 
     if args.keep_memory:
         from keep_hf.allocator import keep_freed_memory
@@ -144,8 +144,7 @@ def published(reference: Path) -> list[torch.nn.Module]:
     """Networks of the published size with the weights of the golden data: `fill_weights.py` says how they are made."""
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
     import golden
-
-    from keep_hf.convert import convert_checkpoint
+    from keep_hf.models.conversion import convert_checkpoint
 
     golden.REFERENCE = reference
     components = convert_checkpoint(golden.full_state_dict())
@@ -165,10 +164,10 @@ def moving_picture(num_frames: int, size: int) -> torch.Tensor:
 
 def run_precision(args: argparse.Namespace) -> None:
     """PSNR of restored faces in lower precision against those in fp32, and of both against the truth."""
-    from clips import Clip, find_clips, fit
-
     from keep_hf import KeepPipeline, YuNet
-    from keep_hf.metrics import compare_videos
+    from keep_hf.evaluation.metrics import compare_videos
+
+    from .clips import Clip, find_clips, fit
 
     detector = YuNet.from_pretrained(args.detector)
     pipes = {name: KeepPipeline.from_pretrained(args.model, dtype=DTYPES[name]) for name in ("fp32", args.dtype)}

@@ -26,10 +26,10 @@ import numpy as np
 import torch
 
 from keep_hf import KalmanRecursion, KeepPipeline
-from keep_hf.frames import to_tensor
-from keep_hf.identity import FaceIdentity
-from keep_hf.video import VideoReader
-from keep_hf.writer import VideoWriter
+from keep_hf.faces.identity import FaceIdentity
+from keep_hf.video.clip_formats import to_tensor
+from keep_hf.video.reader import VideoReader
+from keep_hf.video.writer import VideoWriter
 
 
 # Frames of past and of look-ahead; the rest of the gain window is the block

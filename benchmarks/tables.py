@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from keep_hf.align import TEMPLATE, TEMPLATE_SIZE
-from keep_hf.measures import COMPARED, JointMeasures, Series, VideoMeasures, join_videos
+from keep_hf.evaluation.series import COMPARED, JointMeasures, Series, VideoMeasures, join_videos
+from keep_hf.faces.alignment import TEMPLATE, TEMPLATE_SIZE
 
 
 # The measures of the paper's Table 1 and flicker: name, statistic, label with the better way, decimals.

@@ -29,20 +29,21 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import PartialState
-from analyses import draw_plots, estimate_yaw
-from clips import Clip, clip_name, find_clips, fit
 from diffusers.utils.logging import disable_progress_bar
-from methods import NAMES, Method, load_methods
 from PIL import Image
-from tables import Results, clips_table, groups_table, join, levels_table, write_text
 
 from keep_hf import KeepPipeline, YuNet
 from keep_hf.degrade import LEVELS
-from keep_hf.dis import DISFlow
-from keep_hf.evaluate import Networks
-from keep_hf.images import ImageFolderWriter
-from keep_hf.measures import COMPARED
-from keep_hf.metrics import compare_videos
+from keep_hf.evaluation.dis_flow import DISFlow
+from keep_hf.evaluation.evaluate import Networks
+from keep_hf.evaluation.metrics import compare_videos
+from keep_hf.evaluation.series import COMPARED
+from keep_hf.video.image_folder import ImageFolderWriter
+
+from .analyses import draw_plots, estimate_yaw
+from .clips import Clip, clip_name, find_clips, fit
+from .methods import NAMES, Method, load_methods
+from .tables import Results, clips_table, groups_table, join, levels_table, write_text
 
 
 def export(folder: Path, faces: np.ndarray) -> None:

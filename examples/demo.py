@@ -22,11 +22,11 @@ import skimage.data
 from PIL import Image
 
 from keep_hf import KeepPipeline
-from keep_hf.align import crop_face, estimate_alignment
 from keep_hf.degrade import LEVELS, degrade_video
-from keep_hf.metrics import psnr, ssim
-from keep_hf.video import VideoReader
-from keep_hf.writer import VideoWriter
+from keep_hf.evaluation.metrics import psnr, ssim
+from keep_hf.faces.alignment import crop_face, estimate_alignment
+from keep_hf.video.reader import VideoReader
+from keep_hf.video.writer import VideoWriter
 
 
 FRAME_RATE = 25

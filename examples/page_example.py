@@ -16,7 +16,7 @@ import numpy as np
 from demo import FACE_SIZE, FRAME_RATE, FRAME_SIZE, write_moving_portrait
 
 from keep_hf.degrade import LEVELS, degrade_video
-from keep_hf.video import VideoReader
+from keep_hf.video.reader import VideoReader
 
 
 NUM_FRAMES = 100

@@ -16,7 +16,7 @@ import cv2
 import torch
 
 from keep_hf import KeepPipeline
-from keep_hf.writer import VideoWriter
+from keep_hf.video.writer import VideoWriter
 
 
 def main() -> None:

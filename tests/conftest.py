@@ -5,10 +5,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from media import gradient
 
 from keep_hf import Faces, GMFlow, KalmanGainNetwork, KeepPipeline, KeepVQModel
-from keep_hf.align import TEMPLATE, TEMPLATE_SIZE
+from keep_hf.faces.alignment import TEMPLATE, TEMPLATE_SIZE
+from media import gradient
 
 
 SIZE = 64  # of the crops that the tiny face model takes

@@ -2,14 +2,15 @@
 
 import importlib.util
 import json
-from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from paths import SHARED
 
-REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "reference"
+
+REFERENCE = SHARED / "reference"
 needs_golden = pytest.mark.skipif(
     not REFERENCE.is_dir(), reason="the golden data of the published network (../shared/reference) is not here"
 )

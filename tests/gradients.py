@@ -8,24 +8,19 @@ codebook.
 
 import argparse
 import sys
-from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from conftest import SIZE, make_components
 from safetensors.torch import save_file
 
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "training"))
-
-from adversary import Adversary, PatchDiscriminator, discriminator_loss
-from loop import leave_together
-from losses import PictureLoss
-from train_codes import CodesStage
-from train_keep import FusionStage
-from train_vq import AutoencoderStage
-
+from conftest import SIZE, make_components
 from keep_hf import KalmanRecursion
+from training.adversary import Adversary, PatchDiscriminator, discriminator_loss
+from training.loop import leave_together
+from training.losses import PictureLoss
+from training.train_codes import CodesStage
+from training.train_keep import FusionStage
+from training.train_vq import AutoencoderStage
 
 
 LOSSES = argparse.Namespace(

@@ -19,10 +19,10 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
-from keep_hf import writer as writer_module
-from keep_hf.images import ImageFolderReader, ImageFolderWriter
-from keep_hf.video import VideoReader, ahead
-from keep_hf.writer import VideoWriter
+from keep_hf.video import writer as writer_module
+from keep_hf.video.image_folder import ImageFolderReader, ImageFolderWriter
+from keep_hf.video.reader import VideoReader, ahead
+from keep_hf.video.writer import VideoWriter
 
 
 SEGMENT = 7

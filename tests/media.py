@@ -8,8 +8,8 @@ import numpy as np
 from av.stream import Disposition
 from av.subtitles.subtitle import SubtitleSet
 
-from keep_hf.video import VideoReader
-from keep_hf.writer import VideoWriter
+from keep_hf.video.reader import VideoReader
+from keep_hf.video.writer import VideoWriter
 
 
 ASS_HEADER = b"""[Script Info]

@@ -18,11 +18,11 @@ import cv2
 import numpy as np
 
 from keep_hf.degrade import Degradation, degrade_frames
-from keep_hf.detector import YuNet
-from keep_hf.video import VideoReader
+from keep_hf.faces.detector import YuNet
+from keep_hf.video.reader import VideoReader
+from paths import SHARED
 
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
 CLIPS = SHARED / "media" / "hq_eval"
 YUNET = SHARED / "weights" / "yunet_n_dynamic.onnx"
 

@@ -2,11 +2,11 @@
 
 import json
 
-import golden
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+import golden
 from keep_hf import KeepPipeline
 from keep_hf.benchmark import MORE_FLOPS, Setup, load, measure_apart, measure_film, measure_networks
 from keep_hf.cli import main

@@ -12,18 +12,18 @@ import numpy as np
 import pytest
 import torch
 from accelerate import PartialState
-from conftest import SIZE, make_clip, make_components
-from media import packets, write_clip
 from PIL import Image
-from processes import launch
 
+from conftest import SIZE, make_clip, make_components
 from keep_hf import FaceDetector, KeepPipeline
 from keep_hf.cli import list_jobs, main
-from keep_hf.recursion import KalmanRecursion
-from keep_hf.video import VideoReader
+from keep_hf.models.recursion import KalmanRecursion
+from keep_hf.video.reader import VideoReader
+from media import packets, write_clip
+from paths import SHARED
+from processes import launch
 
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
 YUNET = SHARED / "weights" / "yunet_n_dynamic.onnx"
 REAL_CLIP = SHARED / "media" / "lq" / "keep_real_1.mp4"
 

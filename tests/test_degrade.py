@@ -6,10 +6,10 @@ from fractions import Fraction
 import cv2
 import numpy as np
 import pytest
-from media import gradient, packets, write_clip
 
 from keep_hf.degrade import LEVELS, TRAINING, Degradation, degrade_frames, degrade_video
-from keep_hf.video import VideoReader
+from keep_hf.video.reader import VideoReader
+from media import gradient, packets, write_clip
 
 
 SHARP = Degradation(blur_sigma=(0.01, 0.01), noise_sigma=(0, 0), scale=1, crf=(4, 4))

@@ -10,14 +10,15 @@ import cv2
 import numpy as np
 import pytest
 import skimage.data
-from media import packets
 from PIL import Image
 
-from keep_hf.align import crop_face, estimate_alignment
-from keep_hf.video import VideoReader
+from keep_hf.faces.alignment import crop_face, estimate_alignment
+from keep_hf.video.reader import VideoReader
+from media import packets
+from paths import REPOSITORY
 
 
-DEMO = Path(__file__).resolve().parents[1] / "examples" / "demo.py"
+DEMO = REPOSITORY / "examples" / "demo.py"
 NUM_FRAMES = 6
 SIZE = 384
 

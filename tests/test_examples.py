@@ -10,10 +10,11 @@ import pytest
 from PIL import Image
 
 from keep_hf import KeepPipeline
-from keep_hf.video import VideoReader
+from keep_hf.video.reader import VideoReader
+from paths import REPOSITORY
 
 
-EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+EXAMPLES = REPOSITORY / "examples"
 
 
 @pytest.fixture(scope="module")

@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import SIZE, make_clip
-from hub_server import serve
 from safetensors.torch import save_file
 
+from conftest import SIZE, make_clip
+from hub_server import serve
 from keep_hf import FaceDetector, KeepPipeline, YuNet
+from paths import SHARED
 
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
 YUNET = SHARED / "weights" / "yunet_n_dynamic.onnx"
 TINY_STATE_DICT = SHARED / "reference" / "golden" / "tiny_state_dict_fp16exact.safetensors"
 

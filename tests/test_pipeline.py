@@ -6,12 +6,12 @@ import re
 import numpy as np
 import pytest
 import torch
-from conftest import SIZE, KnownFaces, make_clip, make_components, make_faces
-from media import write_clip
 from PIL import Image
 
+from conftest import SIZE, KnownFaces, make_clip, make_components, make_faces
 from keep_hf import KalmanState, KeepPipeline
-from keep_hf.video import VideoReader
+from keep_hf.video.reader import VideoReader
+from media import write_clip
 
 
 ONE = make_faces((40, 24, SIZE))
@@ -223,7 +223,7 @@ def test_what_is_in_front_of_a_face_stays(make_pipe, frames, monkeypatch):
             half[:, SIZE // 2 :] = 0
         return [half] * len(crops)
 
-    monkeypatch.setattr("keep_hf.restore.face_mask", mask)
+    monkeypatch.setattr("keep_hf.restoration.face_restorer.face_mask", mask)
     parser = make_components()["vq"]  # any model will do: it is not asked
     difference = changed(frames, restore(make_pipe(*[ONE] * len(frames), parser=parser), frames))
     assert seen == [parser] * len(frames)

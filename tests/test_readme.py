@@ -10,9 +10,9 @@ from typing import NamedTuple
 import pytest
 
 from keep_hf import cli
+from paths import REPOSITORY
 
 
-ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = ["README.md", "model_card.md"]
 BLOCK = re.compile(r"^(?:<!-- not run: (?P<why>[^>]+) -->\n)?```(?P<language>\w*)\n(?P<code>.*?)^```$", re.M | re.S)
 
@@ -25,7 +25,7 @@ class Block(NamedTuple):
 
 
 def blocks(document: str) -> list[Block]:
-    text = (ROOT / document).read_text()
+    text = (REPOSITORY / document).read_text()
     return [
         Block(
             f"{document}:{text.count(chr(10), 0, found.start()) + 1}", found["language"], found["code"], found["why"]
@@ -51,7 +51,7 @@ def runnable(language: str) -> list:
 def clip(tmp_path_factory) -> Path:
     """A few frames of a face, with sound."""
     path = tmp_path_factory.mktemp("clip") / "in.mp4"
-    runpy.run_path(str(ROOT / "examples" / "demo.py"))["write_moving_portrait"](path, 5)
+    runpy.run_path(str(REPOSITORY / "examples" / "demo.py"))["write_moving_portrait"](path, 5)
     return path
 
 
@@ -101,7 +101,7 @@ def test_the_table_of_options_is_complete(capsys):
     with pytest.raises(SystemExit):
         cli.main(["restore", "--help"])
     existing = set(re.findall(r"--[a-z][a-z-]+", capsys.readouterr().out)) - {"--help"}
-    table = [line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("|")]
+    table = [line for line in (REPOSITORY / "README.md").read_text().splitlines() if line.startswith("|")]
     assert set(re.findall(r"`(--[a-z-]+)`", "\n".join(table))) == existing
 
 
@@ -115,10 +115,10 @@ TRAINING_COMMANDS = [
 
 def options_of(script: str) -> str:
     """The source in which the options of a script are named."""
-    source = (ROOT / script).read_text()
+    source = (REPOSITORY / script).read_text()
     for call, module in (("add_arguments(parser", "loop"), ("add_loss_arguments(parser", "losses")):
         if call in source:
-            source += (ROOT / "training" / f"{module}.py").read_text()
+            source += (REPOSITORY / "training" / f"{module}.py").read_text()
     return source
 
 
@@ -130,11 +130,11 @@ def test_training_commands_name_what_exists(words):
         if word.startswith("--"):
             assert f'"{word}"' in source, f"{script} has no option {word}"
         if word.startswith("@"):
-            assert (ROOT / word[1:]).is_file()
+            assert (REPOSITORY / word[1:]).is_file()
 
 
 @pytest.mark.parametrize(
-    "recipe", sorted(ROOT.glob("training/recipes/*/*.txt")), ids=lambda p: f"{p.parent.name} {p.stem}"
+    "recipe", sorted(REPOSITORY.glob("training/recipes/*/*.txt")), ids=lambda p: f"{p.parent.name} {p.stem}"
 )
 def test_recipes_have_options_of_their_stage(recipe):
     source = options_of(f"training/train_{recipe.stem}.py")
@@ -148,12 +148,12 @@ PAGES = [*DOCUMENTS, "CONTRIBUTING.md", "CHANGELOG.md", "training/README.md", "d
 
 @pytest.mark.parametrize("page", PAGES)
 def test_links_lead_to_files(page):
-    targets = re.findall(r"\]\(([^)#]+)[^)]*\)", (ROOT / page).read_text())
-    missing = [t for t in targets if "://" not in t and not (ROOT / page).parent.joinpath(t).exists()]
+    targets = re.findall(r"\]\(([^)#]+)[^)]*\)", (REPOSITORY / page).read_text())
+    missing = [t for t in targets if "://" not in t and not (REPOSITORY / page).parent.joinpath(t).exists()]
     assert not missing
 
 
 def test_every_room_is_in_the_plan():
-    plan = (ROOT / "docs" / "architecture.md").read_text()
-    rooms = sorted(path.name for path in (ROOT / "src" / "keep_hf").glob("[a-z]*.py"))
+    plan = (REPOSITORY / "docs" / "architecture.md").read_text()
+    rooms = sorted(path.name for path in (REPOSITORY / "src" / "keep_hf").glob("[a-z]*.py"))
     assert not [room for room in rooms if f"`{room}`" not in plan]

@@ -19,16 +19,17 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
-import augment
 import cv2
 import numpy as np
 import torch
 from datasets import Video, load_dataset
 from torch.utils.data import Dataset
 
-from keep_hf.align import crop_face, estimate_alignment
 from keep_hf.degrade import Degradation, degrade_frames
-from keep_hf.video import VideoReader
+from keep_hf.faces.alignment import crop_face, estimate_alignment
+from keep_hf.video.reader import VideoReader
+
+from . import augment
 
 
 VIDEO_SUFFIXES = {".mp4", ".mov", ".mkv"}

@@ -14,12 +14,12 @@ from typing import Any
 import cv2
 import numpy as np
 
-from keep_hf.align import crop_face, estimate_alignment
-from keep_hf.detector import FaceDetector, YuNet
-from keep_hf.follow import FaceFollower, FollowedFrame
-from keep_hf.images import ImageFolderReader
-from keep_hf.video import VideoReader, ahead
-from keep_hf.writer import VideoWriter
+from keep_hf.faces.alignment import crop_face, estimate_alignment
+from keep_hf.faces.detector import FaceDetector, YuNet
+from keep_hf.faces.follower import FaceFollower, FollowedFrame
+from keep_hf.video.image_folder import ImageFolderReader
+from keep_hf.video.reader import VideoReader, ahead
+from keep_hf.video.writer import VideoWriter
 
 
 CRF = 8

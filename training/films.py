@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from keep_hf.images import SUFFIXES as PICTURE_SUFFIXES
-from keep_hf.part_folder import describe_source
+from keep_hf.video.image_folder import SUFFIXES as PICTURE_SUFFIXES
+from keep_hf.video.part_folder import describe_source
 
 
 VIDEO_SUFFIXES = {".avi", ".mkv", ".mov", ".mp4", ".webm"}

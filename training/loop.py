@@ -19,11 +19,12 @@ from typing import Any
 import torch
 from accelerate import Accelerator, DataLoaderConfiguration
 from accelerate.utils import ProjectConfiguration, set_seed
-from adversary import discriminator_loss
 from diffusers.training_utils import EMAModel
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
-from validation import Validation
+
+from .adversary import discriminator_loss
+from .validation import Validation
 
 
 class Parser(argparse.ArgumentParser):

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from face_features import FaceFeatures
 from torch import nn
 
-from keep_hf.lpips import LPIPS
+from keep_hf.models.lpips import LPIPS
+
+from .face_features import FaceFeatures
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -40,15 +40,16 @@ from typing import Any
 import av
 import cv2
 import torch
-from face_clips import Settings, cut_clips
-from films import Film, list_films, list_vfhq
 from PIL import Image
-from preview import draw_contact_sheet, draw_degradations
-from shards import PATTERN, write_shards
 
-from keep_hf.detector import FaceDetector, YuNet
-from keep_hf.part_folder import PartFolder
-from keep_hf.pipeline import open_video
+from keep_hf.faces.detector import FaceDetector, YuNet
+from keep_hf.video.open import open_video
+from keep_hf.video.part_folder import PartFolder
+
+from .face_clips import Settings, cut_clips
+from .films import Film, list_films, list_vfhq
+from .preview import draw_contact_sheet, draw_degradations
+from .shards import PATTERN, write_shards
 
 
 # What OUTPUT was made from and how; hidden, so that `load_dataset` does not take it for data.

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from shards import read_clips
 
 from keep_hf.degrade import LEVELS, TRAINING, degrade_frames
+
+from .shards import read_clips
 
 
 LOOKS = 4  # of a clip in the contact sheet

@@ -15,7 +15,7 @@ import torch
 from huggingface_hub import HfApi
 
 from keep_hf import KeepPipeline
-from keep_hf.measures import COMPARED
+from keep_hf.evaluation.series import COMPARED
 
 
 CARD = Path(__file__).parent / "model_card_template.md"

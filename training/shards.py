@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from keep_hf.video import VideoReader
+from keep_hf.video.reader import VideoReader
 
 
 PATTERN = "shard-*.tar"

@@ -11,14 +11,15 @@ against the vectors of the true codes, and half the cross-entropy of the codes.
 
 import torch
 import torch.nn.functional as F
-from data import FaceClips, open_validation
-from loop import Parser, add_arguments, positive, train
-from losses import psnr
-from networks import KALMAN_NETWORKS
 from torch import nn
 
 from keep_hf import GMFlow, KalmanGainNetwork, KalmanRecursion, KeepVQModel
 from keep_hf.degrade import TRAINING
+
+from .data import FaceClips, open_validation
+from .loop import Parser, add_arguments, positive, train
+from .losses import psnr
+from .networks import KALMAN_NETWORKS
 
 
 LABEL_SMOOTHING = 0.02

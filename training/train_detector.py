@@ -27,7 +27,7 @@ from accelerate.utils import send_to_device, set_seed
 from diffusers.optimization import get_cosine_schedule_with_warmup
 from torch import nn
 
-from keep_hf.detector import FaceDetector, YuNet
+from keep_hf.faces.detector import FaceDetector, YuNet
 
 
 PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}

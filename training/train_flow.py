@@ -21,12 +21,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from loop import Parser, add_arguments, train
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from keep_hf.flow import REDUCTION, GMFlow, match, pixel_grid
+from keep_hf.models.flow import REDUCTION, GMFlow, match, pixel_grid
+
+from .loop import Parser, add_arguments, train
 
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}

@@ -12,16 +12,17 @@ result is a pipeline for `from_pretrained`.
 
 import torch
 import torch.nn.functional as F
-from adversary import Adversary, PatchDiscriminator
-from data import FaceClips, open_validation
-from loop import Parser, add_arguments, positive, train
-from losses import PictureLoss, charbonnier, psnr
-from losses import add_arguments as add_loss_arguments
 from torch import nn
 
 from keep_hf import FaceDetector, GMFlow, KalmanGainNetwork, KalmanRecursion, KeepPipeline, KeepVQModel
 from keep_hf.degrade import TRAINING
-from keep_hf.flow import warp
+from keep_hf.models.flow import warp
+
+from .adversary import Adversary, PatchDiscriminator
+from .data import FaceClips, open_validation
+from .loop import Parser, add_arguments, positive, train
+from .losses import PictureLoss, charbonnier, psnr
+from .losses import add_arguments as add_loss_arguments
 
 
 class FusionStage(nn.Module):

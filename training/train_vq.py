@@ -9,16 +9,17 @@ and an adversary with the adaptive weight of VQGAN.
 
 import torch
 import torch.nn.functional as F
-from adversary import Adversary, PatchDiscriminator, adaptive_weight
-from codebook import CodebookLearner
-from data import FaceClips, open_validation
-from loop import Parser, add_arguments, train
-from losses import PictureLoss, psnr
-from losses import add_arguments as add_loss_arguments
-from networks import VQ_NETWORKS
 from torch import nn
 
 from keep_hf import KeepVQModel
+
+from .adversary import Adversary, PatchDiscriminator, adaptive_weight
+from .codebook import CodebookLearner
+from .data import FaceClips, open_validation
+from .loop import Parser, add_arguments, train
+from .losses import PictureLoss, psnr
+from .losses import add_arguments as add_loss_arguments
+from .networks import VQ_NETWORKS
 
 
 COMMITMENT = 0.25

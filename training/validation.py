@@ -10,7 +10,7 @@ from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from keep_hf.metrics import psnr, ssim
+from keep_hf.evaluation.metrics import psnr, ssim
 
 
 BATCHES = 16

@@ -8,15 +8,15 @@ pipe.restore_video("in.mp4", "out.mp4")
 
 from diffusers.pipelines.pipeline_loading_utils import ALL_IMPORTABLE_CLASSES, LOADABLE_CLASSES
 
-from .detector import FaceDetector, Faces, YuNet
-from .flow import GMFlow
-from .identity import FaceIdentity
-from .kalman import KalmanGainNetwork, KalmanState
+from .faces.detector import FaceDetector, Faces, YuNet
+from .faces.identity import FaceIdentity
+from .faces.tracker import FaceTrack
+from .models.flow import GMFlow
+from .models.kalman import KalmanGainNetwork, KalmanState
+from .models.recursion import KalmanRecursion
+from .models.vq import KeepVQModel
 from .pipeline import KeepPipeline, KeepPipelineOutput
-from .recursion import KalmanRecursion
-from .stream import FaceStream
-from .tracks import FaceTrack
-from .vq import KeepVQModel
+from .restoration.stream import FaceStream
 
 
 __version__ = "0.1.0"

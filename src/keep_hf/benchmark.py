@@ -24,16 +24,16 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from .allocator import keep_freed_memory
-from .autoencoder import Features
 from .drawn_people import draw_film
-from .flow import GMFlow, warp
-from .frames import to_tensor
-from .kalman import KalmanGainNetwork
+from .models.autoencoder import Features
+from .models.flow import GMFlow, warp
+from .models.kalman import KalmanGainNetwork
+from .models.recursion import KalmanRecursion
+from .models.vq import KeepVQModel
 from .pipeline import KeepPipeline
-from .recursion import KalmanRecursion
-from .video import VideoReader
-from .vq import KeepVQModel
-from .writer import VideoWriter
+from .video.clip_formats import to_tensor
+from .video.reader import VideoReader
+from .video.writer import VideoWriter
 
 
 DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

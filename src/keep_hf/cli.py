@@ -18,24 +18,26 @@ from PIL import Image
 
 from . import __version__
 from .allocator import keep_freed_memory
-from .background import load_background
 from .benchmark import DTYPES as BENCHMARK_DTYPES
 from .benchmark import PUBLISHED_SIZE, run_benchmarks
-from .convert import convert_checkpoint, load_checkpoint
 from .degrade import LEVELS, degrade_video
-from .detector import YuNet
-from .dis import DISFlow
-from .evaluate import Networks, evaluate_video
-from .flow import GMFlow
-from .identity import FaceIdentity
-from .images import SUFFIXES as PICTURE_SUFFIXES
-from .measures import COMPARED, INSPECTED
-from .pairs import VideoPair, pair_videos
-from .parsing import load_parser
-from .pipeline import KeepPipeline, open_video
-from .plots import draw_plots, require_matplotlib
-from .report import Report
-from .sheet import draw_people
+from .evaluation.dis_flow import DISFlow
+from .evaluation.evaluate import Networks, evaluate_video
+from .evaluation.pairs import VideoPair, pair_videos
+from .evaluation.plots import draw_plots, require_matplotlib
+from .evaluation.report import Report
+from .evaluation.series import COMPARED, INSPECTED
+from .faces.contact_sheet import draw_people
+from .faces.detector import YuNet
+from .faces.face_parser import load_parser
+from .faces.identity import FaceIdentity
+from .models.checkpoint_files import load_checkpoint
+from .models.conversion import convert_checkpoint
+from .models.flow import GMFlow
+from .pipeline import KeepPipeline
+from .restoration.background import load_background
+from .video.image_folder import SUFFIXES as PICTURE_SUFFIXES
+from .video.open import open_video
 
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

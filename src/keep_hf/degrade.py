@@ -21,9 +21,9 @@ import av
 import cv2
 import numpy as np
 
-from .encoder import REPRODUCIBLE
-from .video import VideoReader
-from .writer import VideoWriter
+from .video.reader import VideoReader
+from .video.segment_encoder import REPRODUCIBLE
+from .video.writer import VideoWriter
 
 
 SMALLEST_SIDE = 16

@@ -19,18 +19,20 @@ from diffusers import DiffusionPipeline
 from diffusers.utils import BaseOutput
 from PIL import Image
 
-from .convert import convert_checkpoint, load_checkpoint
-from .detector import FaceDetector, YuNet
-from .flow import GMFlow
-from .follow import FaceFollower
-from .frames import OUTPUT_TYPES, read_frames, write_frames
-from .identity import FaceIdentity
-from .images import ImageFolderReader, ImageFolderWriter
-from .kalman import KalmanGainNetwork
-from .stream import FaceStream, Options
-from .tracks import FaceTrack, link_tracks
-from .video import VideoReader, ahead
-from .writer import VideoWriter
+from .faces.detector import FaceDetector, YuNet
+from .faces.follower import FaceFollower
+from .faces.identity import FaceIdentity
+from .faces.tracker import FaceTrack, link_tracks
+from .models.checkpoint_files import load_checkpoint
+from .models.conversion import convert_checkpoint
+from .models.flow import GMFlow
+from .models.kalman import KalmanGainNetwork
+from .restoration.stream import FaceStream, Options
+from .video.clip_formats import OUTPUT_TYPES, read_frames, write_frames
+from .video.image_folder import ImageFolderReader, ImageFolderWriter
+from .video.open import create_video, open_video
+from .video.reader import VideoReader, ahead
+from .video.writer import VideoWriter
 
 
 BUILT_IN = {"keep-tiny": Path(__file__).parent / "checkpoints" / "keep-tiny"}
@@ -62,7 +64,7 @@ class KeepPipeline(DiffusionPipeline):
         detector ([`FaceDetector`] or [`YuNet`], *optional*): Finds faces; without one, YuNet is loaded from the Hub
             the first time that faces must be found.
         parser (`transformers.SegformerForSemanticSegmentation`, *optional*): Tells the face from what is in front of
-            it, which then is not painted over; see `keep_hf.parsing`.
+            it, which then is not painted over; see `keep_hf.faces.face_parser`.
         identity ([`FaceIdentity`], *optional*): Tells in reports how alike a person looks before and after.
         gain_window (`int`, *optional*, defaults to 20): Frames that the gain network sees at once.
         fidelity (`float`, *optional*): What calls use when they do not say; 1.0 by default, 0.5 without `kalman`.
@@ -120,7 +122,7 @@ class KeepPipeline(DiffusionPipeline):
             checkpoint (`str` or `os.PathLike`): The file; nothing in it is executed.
             detector ([`FaceDetector`] or [`YuNet`], *optional*): See the class.
             dtype (`torch.dtype`, *optional*, defaults to `torch.float32`): Of the networks.
-            config: Settings that the weights do not tell, see `keep_hf.convert.convert_checkpoint`.
+            config: Settings that the weights do not tell, see `keep_hf.models.conversion.convert_checkpoint`.
 
         Raises:
             ValueError: If the file is missing, damaged, or of another network; it names what does not fit.
@@ -428,16 +430,3 @@ class KeepPipeline(DiffusionPipeline):
             elif isinstance(component, YuNet):
                 crc = zlib.crc32(component.model_file.read_bytes(), crc)
         return f"{crc:08x}"
-
-
-def open_video(path: str | os.PathLike, frame_rate: float) -> VideoReader | ImageFolderReader:
-    """Open a video file, or a folder of pictures with so many of them in a second."""
-    return ImageFolderReader(path, frame_rate) if Path(path).is_dir() else VideoReader(path)
-
-
-def create_video(
-    path: str | os.PathLike, like: VideoReader | ImageFolderReader, width: int, height: int, resume: bool
-) -> VideoWriter | ImageFolderWriter:
-    """Begin a video file or, under a name without suffix, a folder of pictures."""
-    writer = VideoWriter if Path(path).suffix else ImageFolderWriter
-    return writer(path, like, width=width, height=height, resume=resume)

@@ -16,9 +16,9 @@ from av.container import InputContainer
 from av.video.reformatter import ColorRange
 from av.video.stream import VideoStream
 
-from ..encoder import Encoding
-from ..other_streams import CONVERSIONS, Sound
-from ..video import EXACT, VideoFrame, VideoReader, open_container
+from ..video.other_streams import CONVERSIONS, Sound
+from ..video.reader import EXACT, VideoFrame, VideoReader, open_container
+from ..video.segment_encoder import Encoding
 
 
 # A step between the first and the second encoding that cannot be seen.

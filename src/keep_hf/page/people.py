@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from ..tracks import FaceTrack
+from ..faces.tracker import FaceTrack
 
 
 def best_frame(tracks: list[FaceTrack]) -> int:

@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..follow import FaceFollower
+from ..faces.contact_sheet import draw_people
+from ..faces.follower import FaceFollower
+from ..faces.tracker import FaceTrack, link_tracks
 from ..pipeline import KeepPipeline
-from ..restore import RestoredFrame
-from ..sheet import draw_people
-from ..tracks import FaceTrack, link_tracks
-from ..video import VideoReader, ahead
-from ..writer import VideoWriter
+from ..restoration.face_restorer import RestoredFrame
+from ..video.reader import VideoReader, ahead
+from ..video.writer import VideoWriter
 from .clips import cut, look_at, side_by_side
 from .limits import Limits
 from .people import best_frame, draw_boxes

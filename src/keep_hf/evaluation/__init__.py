@@ -1,0 +1,1 @@
+"""Measuring restored videos: metrics, pairing with references, reports and plots."""

@@ -1,0 +1,117 @@
+"""Videos and their references: which belong together, and both frame by frame at one size."""
+
+import itertools
+from collections.abc import Collection, Generator
+from pathlib import Path
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from ..video.open import open_video
+
+
+Images = tuple[np.ndarray, ...]  # of the restored video and, if there is one, of the reference
+
+
+def pair_videos(
+    restored: Path, reference: Path | None, suffixes: Collection[str]
+) -> list[tuple[str, Path, Path | None]]:
+    """Find the videos to measure, with the reference of each.
+
+    Args:
+        restored (`Path`): Video file, folder of pictures, or folder of videos at any depth.
+        reference (`Path`, *optional*): The same of the references; the videos of two folders are matched by their
+            paths in them without suffix.
+        suffixes (`Collection[str]`): Of video files, as `.mp4`.
+
+    Returns:
+        `list[tuple[str, Path, Path | None]]`: name, restored video and reference of each.
+
+    Raises:
+        ValueError: If there is nothing, or a video has no counterpart.
+    """
+    videos = _find_videos(restored, suffixes)
+    if reference is None:
+        return [(name or restored.stem, path, None) for name, path in videos.items()]
+    references = _find_videos(reference, suffixes)
+    if alone := videos.keys() ^ references.keys():
+        paths = ", ".join(sorted(str(videos.get(name) or references[name]) for name in alone))
+        raise ValueError(
+            f"without a counterpart: {paths}; videos of folders must have the same names but for suffixes."
+        )
+    return [(name or restored.stem, path, references[name]) for name, path in videos.items()]
+
+
+def _find_videos(source: Path, suffixes: Collection[str]) -> dict[str, Path]:
+    """Videos by their path in a folder without suffix; a file, or a folder of pictures, has the name ""."""
+    if not source.exists():
+        raise ValueError(f"{source} does not exist.")
+    found = sorted(path for path in source.rglob("*") if path.suffix.lower() in suffixes) if source.is_dir() else []
+    if not found:
+        return {"": source}
+    videos: dict[str, Path] = {}
+    for path in found:
+        name = path.relative_to(source).with_suffix("").as_posix()
+        if name in videos:
+            raise ValueError(f"{videos[name]} and {path} have one name but for the suffix; rename one.")
+        videos[name] = path
+    return videos
+
+
+class VideoPair:
+    """A video and its reference, if there is one, read side by side as often as needed.
+
+    Args:
+        restored (`Path`): Video file, or folder of pictures.
+        reference (`Path`, *optional*): The same of the reference.
+        resize (`bool`, defaults to `False`): Shrink the larger one by area to the size of the smaller one.
+        frame_rate (`float`, defaults to 25.0): Of folders of pictures.
+        show_progress (`bool`, defaults to `False`): Whether reading draws a bar on stderr.
+
+    Raises:
+        ValueError: If one cannot be read, or their sizes differ and may not or cannot be made equal; while reading,
+            if their numbers of frames differ.
+    """
+
+    def __init__(
+        self,
+        restored: Path,
+        reference: Path | None,
+        resize: bool = False,
+        frame_rate: float = 25.0,
+        show_progress: bool = False,
+    ) -> None:
+        paths = [restored] if reference is None else [restored, reference]
+        self.readers = [open_video(path, frame_rate) for path in paths]
+        self.sizes = [(reader.width, reader.height) for reader in self.readers]
+        self.size = min(self.sizes)
+        self.show_progress = show_progress
+        for reader, (width, height) in zip(self.readers, self.sizes, strict=True):
+            if (width, height) == self.size:
+                continue
+            told = f"{reader.path} has {width} x {height} pixels and the other video {self.size[0]} x {self.size[1]}"
+            if height < self.size[1]:
+                raise ValueError(f"{told}: neither is the larger one, cut or resize one first.")
+            if not resize:
+                raise ValueError(f"{told}: resize (--resize) shrinks the larger one by area.")
+
+    def read(self, purpose: str) -> Generator[Images, None, None]:
+        """Decode both from their beginnings."""
+        streams = [reader.read() for reader in self.readers]
+        total = self.readers[-1].num_frames
+        with tqdm(total=total, desc=purpose, unit="frame", leave=False, disable=not self.show_progress) as bar:
+            for index, frames in enumerate(itertools.zip_longest(*streams)):
+                ended = [reader.path for reader, frame in zip(self.readers, frames, strict=True) if frame is None]
+                if ended:
+                    raise ValueError(
+                        f"{ended[0]} ends after {index} frames and the other video goes on: measure videos with the "
+                        "same frames, cut to the same part."
+                    )
+                yield tuple(self._fit(frame.image) for frame in frames)
+                bar.update()
+
+    def _fit(self, image: np.ndarray) -> np.ndarray:
+        if image.shape[1::-1] == self.size:
+            return image
+        return cv2.resize(image, self.size, interpolation=cv2.INTER_AREA)

@@ -1,0 +1,1 @@
+"""Video files and image folders in and out: frames with their times, sound, segments that survive a kill."""

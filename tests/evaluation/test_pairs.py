@@ -1,0 +1,91 @@
+"""Which video belongs to which reference, and both side by side at one size."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from conftest import make_clip
+from keep_hf.evaluation.pairs import VideoPair, pair_videos
+from people import write_lossless
+
+
+SUFFIXES = {".mp4", ".mkv"}
+
+
+def touch(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    return folder
+
+
+def test_two_videos_need_no_common_name(tmp_path):
+    touch(tmp_path, "a.mp4", "b.mkv", "pictures/0.png")
+    a, b, pictures = (tmp_path / name for name in ("a.mp4", "b.mkv", "pictures"))
+    assert pair_videos(a, b, SUFFIXES) == [("a", a, b)]
+    assert pair_videos(pictures, b, SUFFIXES) == [("pictures", pictures, b)]
+    assert pair_videos(a, None, SUFFIXES) == [("a", a, None)]
+
+
+def test_folders_are_matched_by_paths_without_suffix(tmp_path):
+    mine = touch(tmp_path / "mine", "b.mp4", "deep/a.MKV", "notes.txt")
+    theirs = touch(tmp_path / "theirs", "b.mkv", "deep/a.mp4")
+    assert pair_videos(mine, theirs, SUFFIXES) == [
+        ("b", mine / "b.mp4", theirs / "b.mkv"),
+        ("deep/a", mine / "deep" / "a.MKV", theirs / "deep" / "a.mp4"),
+    ]
+    assert [name for name, *_ in pair_videos(mine, None, SUFFIXES)] == ["b", "deep/a"]
+
+
+def test_what_has_no_counterpart_is_named(tmp_path):
+    mine = touch(tmp_path / "mine", "a.mp4", "b.mp4")
+    theirs = touch(tmp_path / "theirs", "b.mp4", "deep/a.mp4")
+    with pytest.raises(ValueError, match=r"mine/a\.mp4, .*theirs/deep/a\.mp4;") as error:
+        pair_videos(mine, theirs, SUFFIXES)
+    assert "b.mp4" not in str(error.value)
+    with pytest.raises(ValueError, match=r"theirs/b\.mp4"):
+        pair_videos(mine / "a.mp4", theirs, SUFFIXES)
+    touch(mine, "a.mkv")
+    with pytest.raises(ValueError, match=r"a\.mkv and .*a\.mp4 have one name"):
+        pair_videos(mine, theirs, SUFFIXES)
+    with pytest.raises(ValueError, match=r"nowhere does not exist"):
+        pair_videos(theirs, tmp_path / "nowhere", SUFFIXES)
+
+
+def test_frames_come_side_by_side_again_and_again(tmp_path):
+    restored, reference = make_clip(3, 40, 32), make_clip(3, 40, 32, seed=1)
+    (tmp_path / "pictures").mkdir()
+    for i, image in enumerate(restored):
+        Image.fromarray(image).save(tmp_path / "pictures" / f"{i}.png")
+    pair = VideoPair(tmp_path / "pictures", write_lossless(tmp_path / "reference.mkv", reference))
+    for _ in range(2):
+        frames = list(pair.read("test"))
+        np.testing.assert_array_equal([frame for frame, _ in frames], restored)
+        np.testing.assert_array_equal([truth for _, truth in frames], reference)
+    alone = VideoPair(tmp_path / "reference.mkv", None)
+    np.testing.assert_array_equal([frame for (frame,) in alone.read("test")], reference)
+
+
+def test_the_larger_one_is_shrunk_by_area_if_that_is_wanted(tmp_path):
+    small, large = make_clip(2, 40, 32), make_clip(2, 80, 64)
+    paths = [write_lossless(tmp_path / f"{len(clip[0])}.mkv", clip) for clip in (small, large)]
+    for order in (paths, paths[::-1]):
+        with pytest.raises(ValueError, match=r"64\.mkv has 80 x 64 pixels and the other video 40 x 32: .*--resize"):
+            VideoPair(*order)
+    pair = VideoPair(*paths, resize=True)
+    assert pair.size == (40, 32)
+    shrunk = [cv2.resize(frame, (40, 32), interpolation=cv2.INTER_AREA) for frame in large]
+    np.testing.assert_array_equal([truth for _, truth in pair.read("test")], shrunk)
+    turned = write_lossless(tmp_path / "turned.mkv", make_clip(2, 32, 40))
+    with pytest.raises(ValueError, match="neither is the larger one"):
+        VideoPair(paths[0], turned, resize=True)
+
+
+@pytest.mark.parametrize("shorter", [0, 1])
+def test_the_shorter_one_is_named(tmp_path, shorter):
+    paths = [write_lossless(tmp_path / f"{i}.mkv", make_clip(3 if i == shorter else 4, 40, 32)) for i in range(2)]
+    with pytest.raises(ValueError, match=rf"{shorter}\.mkv ends after 3 frames"):
+        list(VideoPair(*paths).read("test"))

@@ -1,0 +1,129 @@
+"""Identity: the same person's crops are close and others' are not, with a real network; and the doors."""
+
+import cv2
+import numpy as np
+import pytest
+
+from keep_hf.faces.alignment import TEMPLATE, crop_face, estimate_alignment
+from keep_hf.faces.detector import YuNet
+from keep_hf.faces.identity import ARCFACE_TEMPLATE, CROP_TO_ARCFACE, FaceIdentity
+from keep_hf.video.reader import VideoReader
+from paths import SHARED
+
+
+MODEL = SHARED / "weights" / "MobileFaceNet.onnx"
+needs_shared = pytest.mark.skipif(not MODEL.exists(), reason="MobileFaceNet.onnx of ../shared is not here")
+
+
+@pytest.fixture(scope="module")
+def identity():
+    return FaceIdentity(MODEL)
+
+
+@pytest.fixture(scope="module")
+def crops():
+    """Two crops a second and a half apart of each of four people."""
+    detector = YuNet(SHARED / "weights" / "yunet_n_dynamic.onnx")
+    crops = []
+    for number in (1, 4, 9, 12):
+        reader = VideoReader(SHARED / "media" / "hq_eval" / f"talkvid_{number:02}.mp4")
+        images = [frame.image for i, frame in enumerate(reader) if i in (0, 36)]
+        for image, faces in zip(images, detector.detect(images), strict=True):
+            crops.append(crop_face(image, estimate_alignment(faces.landmarks[0], 256), 256))
+    return crops
+
+
+def test_crops_are_taken_over_to_the_alignment_of_arcface():
+    places = TEMPLATE @ CROP_TO_ARCFACE[:, :2].T + CROP_TO_ARCFACE[:, 2]
+    # Two different mean faces: no similarity takes one onto the other, about 2 px are left.
+    assert np.abs(places - ARCFACE_TEMPLATE).max() < 2.2
+    np.testing.assert_allclose(places.mean(axis=0), ARCFACE_TEMPLATE.mean(axis=0))
+    # Least squares: no turn or scale brings them nearer.
+    distance = ((places - ARCFACE_TEMPLATE) ** 2).sum()
+    for turn in (1.01, 0.99, 1 + 0.01j, 1 - 0.01j):
+        moved = (places - places.mean(axis=0)) @ (1, 1j) * turn + places.mean(axis=0) @ (1, 1j)
+        assert (np.abs(moved - ARCFACE_TEMPLATE @ (1, 1j)) ** 2).sum() > distance
+
+
+@needs_shared
+def test_same_person_is_near_and_others_are_far(identity, crops):
+    embeddings = identity.embed(crops)
+    assert embeddings.shape == (8, 128) and embeddings.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-5)
+    likeness = embeddings @ embeddings.T
+    people = np.arange(8) // 2
+    same = likeness[(people[:, None] == people) & ~np.eye(8, dtype=bool)]
+    others = likeness[people[:, None] != people]
+    assert same.mean() > 0.8 and same.min() > 0.6
+    assert abs(others.mean()) < 0.15 and others.max() < 0.45
+
+
+@needs_shared
+def test_size_of_the_crop_hardly_matters(identity, crops):
+    small = [cv2.resize(crop, (128, 128), interpolation=cv2.INTER_AREA) for crop in crops]
+    assert (identity.embed(crops) * identity.embed(small)).sum(axis=1).min() > 0.9
+
+
+@needs_shared
+def test_channel_order_and_normalisation_are_heard(identity, crops):
+    swapped = FaceIdentity(MODEL, channel_order="bgr")
+    mirrored = [np.ascontiguousarray(crop[..., ::-1]) for crop in crops]
+    np.testing.assert_allclose(swapped.embed(mirrored), identity.embed(crops), atol=1e-5)
+    raw = FaceIdentity(MODEL, mean=(0, 0, 0), scale=1).embed(crops)
+    assert (raw @ raw.T).min() > 0.4  # Everybody looks alike to a network that is fed levels of 255.
+
+
+@needs_shared
+def test_saved_and_loaded_it_is_the_same(identity, crops, tmp_path):
+    settings = {"mean": (123.7, 116.3, 103.5), "scale": 1 / 57.4, "channel_order": "bgr"}
+    FaceIdentity(MODEL, **settings).save_pretrained(tmp_path / "saved")
+    expected = FaceIdentity(MODEL, **settings).embed(crops[:1])
+    loaded = FaceIdentity.from_pretrained(tmp_path / "saved", torch_dtype=None)
+    np.testing.assert_array_equal(loaded.embed(crops[:1]), expected)
+    default = FaceIdentity.from_pretrained(tmp_path / "saved", mean=(127.5,) * 3, scale=1 / 127.5, channel_order="rgb")
+    np.testing.assert_array_equal(default.embed(crops[:1]), identity.embed(crops[:1]))
+    by_file = FaceIdentity.from_pretrained(MODEL)
+    np.testing.assert_array_equal(by_file.embed(crops[:1]), identity.embed(crops[:1]))
+
+
+@needs_shared
+def test_nobody_gives_no_rows(identity):
+    assert identity.embed([]).shape == (0, 128)
+
+
+@needs_shared
+def test_what_is_no_crop_or_no_order_is_refused(identity):
+    with pytest.raises(ValueError, match="aligned crops"):
+        identity.embed([np.zeros((64, 80, 3), np.uint8)])
+    with pytest.raises(ValueError, match="channel_order"):
+        FaceIdentity(MODEL, channel_order="grb")
+
+
+def test_missing_file_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"no file .*none\.onnx"):
+        FaceIdentity.from_pretrained(tmp_path / "none.onnx")
+
+
+def test_folder_must_hold_one_file(tmp_path):
+    with pytest.raises(ValueError, match="found none"):
+        FaceIdentity.from_pretrained(tmp_path)
+    for name in ("a.onnx", "b.onnx"):
+        (tmp_path / name).write_bytes(b"")
+    with pytest.raises(ValueError, match=r"found a\.onnx, b\.onnx"):
+        FaceIdentity.from_pretrained(tmp_path)
+
+
+def test_damaged_file_is_named(tmp_path):
+    (tmp_path / "noise.onnx").write_bytes(bytes(range(256)) * 64)
+    with pytest.raises(ValueError, match=r"noise\.onnx is damaged"):
+        FaceIdentity(tmp_path / "noise.onnx")
+    if MODEL.exists():
+        (tmp_path / "half.onnx").write_bytes(MODEL.read_bytes()[:2_000_000])
+        with pytest.raises(ValueError, match=r"half\.onnx is damaged"):
+            FaceIdentity(tmp_path / "half.onnx")
+
+
+@needs_shared
+def test_network_of_another_kind_is_refused():
+    with pytest.raises(ValueError, match=r"no face recognition network .*several outputs"):
+        FaceIdentity(SHARED / "weights" / "yunet_n_dynamic.onnx")

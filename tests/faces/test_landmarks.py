@@ -1,0 +1,139 @@
+"""Landmarks: points lie where they should on real faces, follow the picture, come back at its scale; and the doors."""
+
+import cv2
+import numpy as np
+import pytest
+
+from keep_hf.faces.alignment import crop_face, estimate_alignment
+from keep_hf.faces.detector import YuNet
+from keep_hf.faces.landmarks import LandmarkNetwork
+from keep_hf.video.reader import VideoReader
+from paths import SHARED
+
+
+MODEL = SHARED / "weights" / "pfld.onnx"
+needs_shared = pytest.mark.skipif(not MODEL.exists(), reason="pfld.onnx of ../shared is not here")
+
+
+@pytest.fixture(scope="module")
+def landmarks():
+    return LandmarkNetwork(MODEL)
+
+
+@pytest.fixture(scope="module")
+def crops():
+    """The faces of four people."""
+    detector = YuNet(SHARED / "weights" / "yunet_n_dynamic.onnx")
+    crops = []
+    for number in (1, 4, 9, 12):
+        with VideoReader(SHARED / "media" / "hq_eval" / f"talkvid_{number:02}.mp4") as reader:
+            image = next(iter(reader)).image
+        crops.append(crop_face(image, estimate_alignment(detector.detect([image])[0].landmarks[0])))
+    return crops
+
+
+def five(points: np.ndarray) -> np.ndarray:
+    """Eyes, nose and mouth corners of the usual 68."""
+    return np.stack([points[36:42].mean(axis=0), points[42:48].mean(axis=0), points[30], points[48], points[54]])
+
+
+def distance(points: np.ndarray, others: np.ndarray) -> float:
+    return float(np.linalg.norm(points - others, axis=-1).mean())
+
+
+@needs_shared
+def test_points_lie_on_eyes_nose_and_mouth(landmarks, crops):
+    found = landmarks.find(crops)
+    assert found.shape == (4, 68, 2) and found.dtype == np.float32
+    detected = YuNet(SHARED / "weights" / "yunet_n_dynamic.onnx").detect(crops)
+    for points, faces in zip(found, detected, strict=True):
+        # The eyes are 126 pixels apart; the two networks differ in what they call the tip of the nose.
+        assert distance(five(points), faces.landmarks[0]) < 14
+        brows, eyes, mouth, chin = (
+            points[part, 1].mean() for part in (slice(17, 27), slice(36, 48), slice(48, 68), 8)
+        )
+        assert brows < eyes < mouth < chin
+        assert points[0, 0] < points[36, 0] < points[45, 0] < points[16, 0]
+
+
+@needs_shared
+def test_points_follow_the_picture(landmarks, crops):
+    found = landmarks.find(crops)
+    moved = [np.roll(crop, (6, 9), axis=(0, 1)) for crop in crops]
+    assert distance(landmarks.find(moved), found + np.array((9, 6))) < 4
+    # They keep their place in a picture of a quarter of the size, pixels' middles at x + 1/2.
+    small = [cv2.resize(crop, (128, 128), interpolation=cv2.INTER_AREA) for crop in crops]
+    assert distance((landmarks.find(small) + 0.5) * 4 - 0.5, found) < 3
+
+
+@needs_shared
+def test_region_is_what_the_network_is_shown(landmarks, crops):
+    left, top, right, bottom = (72, 136, 440, 504)
+    cut = [crop[top:bottom, left:right] for crop in crops]
+    whole = LandmarkNetwork(MODEL, region=(0, 0, 512, 512))
+    np.testing.assert_allclose(whole.find(cut) + np.array((left, top)), landmarks.find(crops), atol=0.2)
+
+
+@needs_shared
+def test_channel_order_and_normalisation_are_heard(landmarks, crops):
+    expected = landmarks.find(crops)
+    swapped = LandmarkNetwork(MODEL, channel_order="rgb")
+    np.testing.assert_allclose(swapped.find([crop[..., ::-1].copy() for crop in crops]), expected, atol=1e-3)
+    assert distance(LandmarkNetwork(MODEL, mean=(127.5,) * 3, scale=1 / 127.5).find(crops), expected) > 1
+    dark = [crop // 2 for crop in crops]
+    brighter = [(crop + np.array((10, 20, 30))).astype(np.uint8) for crop in dark]
+    found = LandmarkNetwork(MODEL, mean=(10, 20, 30)).find(brighter)
+    np.testing.assert_allclose(found, landmarks.find(dark), atol=0.5)
+
+
+@needs_shared
+def test_saved_and_loaded_it_is_the_same(landmarks, crops, tmp_path):
+    settings = {
+        "mean": (1.0, 2.0, 3.0), "scale": 1 / 250, "channel_order": "rgb", "region": (60.0, 120.0, 450.0, 510.0),
+        "input_size": 112,
+    }  # fmt: skip
+    LandmarkNetwork(MODEL, **settings).save_pretrained(tmp_path / "saved")
+    loaded = LandmarkNetwork.from_pretrained(tmp_path / "saved", torch_dtype=None)
+    assert {name: tuple(x) if isinstance(x, list) else x for name, x in loaded.settings.items()} == settings
+    np.testing.assert_array_equal(loaded.find(crops[:1]), LandmarkNetwork(MODEL, **settings).find(crops[:1]))
+    default = LandmarkNetwork.from_pretrained(tmp_path / "saved", **landmarks.settings)
+    np.testing.assert_array_equal(default.find(crops[:1]), landmarks.find(crops[:1]))
+    by_file = LandmarkNetwork.from_pretrained(MODEL)
+    np.testing.assert_array_equal(by_file.find(crops[:1]), landmarks.find(crops[:1]))
+
+
+@needs_shared
+def test_nobody_gives_no_rows(landmarks):
+    assert landmarks.find([]).shape == (0, 68, 2)
+
+
+@needs_shared
+def test_what_is_no_crop_or_no_setting_is_refused(landmarks):
+    with pytest.raises(ValueError, match="aligned crops"):
+        landmarks.find([np.zeros((64, 80, 3), np.uint8)])
+    with pytest.raises(ValueError, match="channel_order"):
+        LandmarkNetwork(MODEL, channel_order="grb")
+    for region in ((0, 0, 512, 400), (300, 300, 100, 100)):
+        with pytest.raises(ValueError, match="of a square"):
+            LandmarkNetwork(MODEL, region=region)
+
+
+@needs_shared
+def test_network_of_another_kind_is_refused():
+    with pytest.raises(ValueError, match="several outputs"):
+        LandmarkNetwork(SHARED / "weights" / "yunet_n_dynamic.onnx")
+    with pytest.raises(ValueError, match=r"gives 128 numbers from .* fractions of the picture"):
+        LandmarkNetwork(SHARED / "weights" / "MobileFaceNet.onnx")
+
+
+def test_missing_or_ambiguous_file_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"no file .*none\.onnx"):
+        LandmarkNetwork.from_pretrained(tmp_path / "none.onnx")
+    with pytest.raises(ValueError, match="found none"):
+        LandmarkNetwork.from_pretrained(tmp_path)
+    for name in ("a.onnx", "b.onnx"):
+        (tmp_path / name).write_bytes(bytes(range(256)) * 64)
+    with pytest.raises(ValueError, match=r"found a\.onnx, b\.onnx"):
+        LandmarkNetwork.from_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"a\.onnx is damaged"):
+        LandmarkNetwork(tmp_path / "a.onnx")

@@ -1,0 +1,70 @@
+"""Compiled networks: the same faces, and nothing is compiled anew while people come and go.
+
+The graphs are run as torch would run them without a compiler, which takes a minute less.
+`python benchmarks/speed.py compare SRC SRC --new-compiles` has them compiled, and tells the difference.
+"""
+
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+import torch
+from torch._dynamo.utils import counters
+
+from conftest import KnownFaces, make_clip, make_components, make_faces
+from keep_hf import KeepPipeline, KeepVQModel
+from keep_hf.restoration.stream import FaceStream
+from media import write_clip
+
+
+SIZE = 32
+ONE = make_faces((10, 6, SIZE))
+TWO = make_faces((10, 6, SIZE), (50, 8, SIZE))
+NOBODY = make_faces()
+
+
+def make_pipe(people: list) -> KeepPipeline:
+    components = make_components()
+    config = components["vq"].config | {"sample_size": SIZE, "block_out_channels": (8, 16), "layers_per_block": 1}
+    torch.manual_seed(0)
+    sizes = {"fusion_sizes": (16,), "feature_update_sizes": (16,), "cross_frame_sizes": (8,)}
+    components["vq"] = KeepVQModel.from_config(config | sizes).eval()
+    pipe = KeepPipeline(**components, detector=KnownFaces(people))
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def test_compiled_once():
+    people = [ONE] * 6 + [TWO] * 8 + [ONE] * 8 + [NOBODY] * 15 + [TWO] * 7
+    frames = make_clip(len(people), 100, 48)
+    plain = np.stack(list(map(np.asarray, make_pipe(people)(frames).frames[0])))
+    pipe = make_pipe(people)
+    names = set(pipe.vq.state_dict())
+    pipe.compile(backend="aot_eager")
+    assert set(pipe.vq.state_dict()) == names
+
+    torch._dynamo.reset()
+    counters.clear()
+    pipe.detector.clip = [ONE] * 3
+    pipe(frames[:3])
+    # The HQ encoder, the feature update, the code transformer, the decoder without and with a frame before.
+    assert counters["stats"]["unique_graphs"] == 5
+    pipe.detector.clip, pipe.detector.num_seen = people, 0
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        compiled = np.stack(list(map(np.asarray, pipe(frames).frames[0])))
+    assert counters["stats"]["unique_graphs"] == 5
+    assert (plain != frames).any(axis=(1, 2, 3)).sum() > 25
+    # Rounding moves a level here and there, and may choose another code where two are equally likely.
+    assert (np.abs(compiled.astype(int) - plain) <= 1).mean() > 0.999
+
+
+def test_what_was_begun_uncompiled_is_not_gone_on_with_compiled(tmp_path):
+    source, target = write_clip(tmp_path / "in.mp4", num_frames=12), tmp_path / "out.mp4"
+    pipe = make_pipe([])
+    pipe.register_to_config(gain_window=2)
+    failing = patch.object(FaceStream, "finish", side_effect=KeyboardInterrupt)
+    with failing, pytest.raises(KeyboardInterrupt):
+        pipe.restore_video(source, target, segment_frames=1, aligned=True, gain_mode="official")
+    pipe.compile(backend="eager")
+    with pytest.raises(ValueError, match=r"other settings \(compiled\)"):
+        pipe.restore_video(source, target, segment_frames=1, aligned=True, gain_mode="official", resume=True)

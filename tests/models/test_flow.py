@@ -1,0 +1,282 @@
+"""Optical flow: the published network's numbers, warping, clips, and the packaged small network."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from keep_hf.models.conversion import convert_flow, convert_flow_state_dict
+from keep_hf.models.flow import GMFlow, match, warp
+from paths import REPOSITORY, SHARED
+
+
+REFERENCE = SHARED / "reference"
+PACKAGED = REPOSITORY / "src" / "keep_hf" / "checkpoints" / "keep-tiny" / "flow"
+
+needs_reference = pytest.mark.skipif(not REFERENCE.exists(), reason="the golden data of ../shared are not here")
+
+
+def tiny_flow() -> GMFlow:
+    torch.manual_seed(0)
+    return GMFlow(
+        (8, 12, 16), feature_channels=16, num_layers=2, feedforward_expansion=1, upsampler_channels=16
+    ).eval()
+
+
+def random_frames(*shape: int) -> torch.Tensor:
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(1)) * 2 - 1
+
+
+# --- warp ------------------------------------------------------------------------------------------------------------
+
+
+def test_warp_by_zero_is_the_image():
+    image = random_frames(2, 3, 5, 7)
+    torch.testing.assert_close(warp(image, torch.zeros(2, 2, 5, 7)), image, atol=2e-6, rtol=0)
+
+
+def test_warp_samples_where_the_flow_points_and_zero_outside():
+    image = torch.tensor([[[[1.0, 2.0, 3.0], [4.0, 5.0, 6.0], [7.0, 8.0, 9.0]]]])
+    one_right = torch.tensor([1.0, 0.0])[None, :, None, None].expand(1, 2, 3, 3)
+    two_up = torch.tensor([0.0, -2.0])[None, :, None, None].expand(1, 2, 3, 3)
+    half_right = 0.5 * one_right
+
+    shifted_left = torch.tensor([[2.0, 3.0, 0.0], [5.0, 6.0, 0.0], [8.0, 9.0, 0.0]])
+    shifted_down = torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, 0.0], [1.0, 2.0, 3.0]])
+    between = torch.tensor([[1.5, 2.5, 1.5], [4.5, 5.5, 3.0], [7.5, 8.5, 4.5]])
+    for flow, expected in ((one_right, shifted_left), (two_up, shifted_down), (half_right, between)):
+        torch.testing.assert_close(warp(image, flow)[0, 0], expected, atol=1e-5, rtol=0)
+
+
+def test_warp_keeps_the_dtype_and_has_gradients():
+    image = random_frames(1, 3, 16, 16)
+    flow = torch.full((1, 2, 16, 16), 3.0, requires_grad=True)
+    half = warp(image.bfloat16(), flow)
+    assert half.dtype == torch.bfloat16
+    torch.testing.assert_close(half.float(), warp(image, flow), atol=1e-2, rtol=0)
+    warp(image, flow).sum().backward()
+    assert flow.grad.abs().sum() > 0
+
+
+def test_warp_refuses_a_flow_of_another_size():
+    with pytest.raises(ValueError, match=r"\(1, 2, 16, 16\)"):
+        warp(random_frames(1, 3, 16, 16), torch.zeros(1, 2, 8, 8))
+
+
+# --- the published network -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def published_flow() -> GMFlow:
+    """GMFlow at full size with the weights of the golden run, made by the rule in `fill_weights.py`."""
+    rule: dict = {}
+    exec((REFERENCE / "fill_weights.py").read_text(), rule)
+    manifest = json.loads((REFERENCE / "manifest_full.json").read_text())["tensors"]
+    state_dict = {
+        entry["key"].removeprefix("flownet.model."): torch.from_numpy(rule["fill_array"](entry["key"], entry["shape"]))
+        for entry in manifest
+        if entry["key"].startswith("flownet.")
+    }
+    return convert_flow(state_dict).eval()
+
+
+@needs_reference
+@pytest.mark.parametrize("case", ["a_128x128", "b_128x128", "c_96x160"])
+@torch.no_grad()
+def test_published_network_step_by_step(published_flow, case):
+    golden = load_file(REFERENCE / "golden" / "gmflow.safetensors")
+    frames = golden[f"{case}.frames_u8"].permute(0, 3, 1, 2) / 127.5 - 1
+    before, now = frames[:1], frames[1:]
+
+    features = published_flow.encode(torch.cat((now, before)))
+    features1, features2 = published_flow.transformer(*features.chunk(2))
+    matched = match(features1, features2)
+    propagated = published_flow.propagation(matched, features1)
+    steps = {
+        "features_backbone": features,
+        "features_transformer": torch.cat((features1, features2)),
+        "flow_matching": matched,
+        "flow_propagated": propagated,
+        "flow": published_flow(now, before),
+    }
+    for name, value in steps.items():
+        torch.testing.assert_close(
+            value, golden[f"{case}.{name}"], atol=2e-4, rtol=0, msg=lambda text, n=name: f"{n}: {text}"
+        )
+
+
+@needs_reference
+@torch.no_grad()
+def test_reduced_published_network_on_a_clip():
+    golden = load_file(REFERENCE / "golden" / "tiny_fp32.safetensors")
+    weights = load_file(REFERENCE / "golden" / "tiny_state_dict_fp16exact.safetensors")
+    prefix = "flownet.model."
+    weights = {key.removeprefix(prefix): value.float() for key, value in weights.items() if key.startswith(prefix)}
+    flow = GMFlow(feature_channels=32, num_layers=2).eval()
+    flow.load_state_dict(convert_flow_state_dict(weights))
+    frames = golden["frames_u8"].permute(0, 3, 1, 2) / 127.5 - 1
+    torch.testing.assert_close(flow.flow_between_frames(frames[None]), golden["flows"], atol=2e-4, rtol=0)
+
+
+# --- behaviour of the class ------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def test_a_batch_equals_its_pairs():
+    flow = tiny_flow()
+    images1, images2 = random_frames(2, 3, 3, 32, 64)
+    singles = torch.cat([flow(images1[index, None], images2[index, None]) for index in range(3)])
+    torch.testing.assert_close(flow(images1, images2), singles, atol=1e-4, rtol=0)
+
+
+@torch.no_grad()
+def test_flow_between_frames_equals_pairs_and_encodes_each_frame_once():
+    flow = tiny_flow()
+    frames = random_frames(2, 4, 3, 32, 48)
+    encoded = []
+    flow.backbone.register_forward_hook(lambda module, inputs, output: encoded.append(len(output)))
+    flows = flow.flow_between_frames(frames, batch_size=3)
+    assert sum(encoded) == 8
+    assert max(encoded) == 3
+    assert flows.shape == (2, 3, 2, 32, 48)
+    for index in range(3):
+        pair = flow(frames[:, index + 1], frames[:, index])
+        torch.testing.assert_close(flows[:, index], pair, atol=1e-4, rtol=0)
+
+
+@torch.no_grad()
+def test_one_frame_has_no_flow():
+    assert tiny_flow().flow_between_frames(random_frames(2, 1, 3, 32, 32)).shape == (2, 0, 2, 32, 32)
+
+
+@pytest.mark.parametrize("size", [(120, 128), (128, 136), (122, 122)])
+def test_sides_not_divisible_by_16_are_refused(size):
+    frames = random_frames(1, 2, 3, *size)
+    with pytest.raises(ValueError, match=f"{size[0]} x {size[1]}"):
+        tiny_flow()(frames[:, 0], frames[:, 1])
+    with pytest.raises(ValueError, match="divisible by 16"):
+        tiny_flow().flow_between_frames(frames)
+
+
+def test_wrong_shapes_are_refused():
+    with pytest.raises(ValueError, match="differ in shape"):
+        tiny_flow()(random_frames(1, 3, 32, 32), random_frames(1, 3, 32, 48))
+    with pytest.raises(ValueError, match="b, t, 3, h, w"):
+        tiny_flow().flow_between_frames(random_frames(4, 3, 32, 32))
+    with pytest.raises(ValueError, match="three numbers"):
+        GMFlow(backbone_channels=(8, 8))
+    with pytest.raises(ValueError, match="divisible by 4"):
+        GMFlow(feature_channels=18)
+
+
+@torch.no_grad()
+def test_save_and_load_is_exact(tmp_path):
+    flow = tiny_flow()
+    flow.save_pretrained(tmp_path)
+    loaded = GMFlow.from_pretrained(tmp_path).eval()
+    image1, image2 = random_frames(2, 1, 3, 32, 32)
+    assert torch.equal(loaded(image1, image2), flow(image1, image2))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@torch.no_grad()
+def test_half_precision_weights_give_a_float32_flow(tmp_path, dtype):
+    flow = tiny_flow()
+    flow.save_pretrained(tmp_path)
+    half = GMFlow.from_pretrained(tmp_path, dtype=dtype).eval()
+    assert {parameter.dtype for parameter in half.parameters()} == {dtype}
+    image1, image2 = random_frames(2, 1, 3, 64, 64)
+    estimate = half(image1, image2)
+    assert estimate.dtype == torch.float32
+    assert (estimate - flow(image1, image2)).abs().mean() < 0.5
+
+
+def test_gradient_checkpointing_changes_no_gradient():
+    flow = tiny_flow().train()
+    image1, image2 = random_frames(2, 1, 3, 32, 32)
+    calls = 0
+
+    def count(module, inputs):
+        nonlocal calls
+        calls += 1
+
+    flow.transformer.layers[0].register_forward_pre_hook(count)
+    gradients = []
+    for checkpointing in (False, True):
+        flow.zero_grad()
+        if checkpointing:
+            flow.enable_gradient_checkpointing()
+        flow(image1, image2).square().mean().backward()
+        gradients.append({name: parameter.grad.clone() for name, parameter in flow.named_parameters()})
+    assert calls == 3, "the checkpointed layer is computed again in the backward pass"
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient, msg=lambda text, n=name: f"{n}: {text}")
+
+
+# --- the packaged network --------------------------------------------------------------------------------------------
+
+
+def known_motion(size: int, strength: float) -> torch.Tensor:
+    """A turn about the centre and a shift, up to a few pixels long."""
+    y, x = torch.meshgrid(torch.linspace(-1, 1, size), torch.linspace(-1, 1, size), indexing="ij")
+    return strength * torch.stack((-y + 0.8, x + 0.5 * torch.sin(3 * y)))[None]
+
+
+@torch.no_grad()
+def test_packaged_network_finds_a_known_motion():
+    data = pytest.importorskip("skimage.data", reason="scikit-image, whose portrait this is, is not installed")
+    flow = GMFlow.from_pretrained(PACKAGED).eval()
+    face = torch.from_numpy(data.astronaut()[:256, 96:352].copy()).permute(2, 0, 1)[None] / 127.5 - 1
+    for strength, remainder in ((2.0, 0.75), (4.0, 0.5), (8.0, 0.4)):
+        truth = known_motion(256, strength)
+        error = (flow(warp(face, truth), face) - truth).norm(dim=1)[:, 16:-16, 16:-16].mean()
+        assert error < remainder * truth.norm(dim=1)[:, 16:-16, 16:-16].mean()
+
+
+# --- training --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def portraits(tmp_path) -> Path:
+    folder = tmp_path / "portraits"
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    for index in range(24):
+        image = cv2.resize(random.integers(0, 256, (12, 12, 3), np.uint8), (128, 128), interpolation=cv2.INTER_CUBIC)
+        cv2.imwrite(str(folder / f"{index:02}.png"), image)
+    return folder
+
+
+def test_training_pairs_move_by_their_flow(monkeypatch, portraits):
+    monkeypatch.syspath_prepend(REPOSITORY / "training")
+    import train_flow
+
+    monkeypatch.setattr(train_flow, "degrade", lambda rng, images: images)
+    pairs = train_flow.MovingFaces(sorted(portraits.glob("*.png")), size=64, seed=0)
+    moved = 0
+    for index in range(len(pairs)):
+        pair = {name: torch.from_numpy(value)[None] for name, value in pairs[index].items()}
+        known = pair["visible"] * train_flow.inside(pair["flow"])
+        error = ((warp(pair["image2"], pair["flow"]) - pair["image1"]).abs() * known).sum() / known.sum() / 3
+        unmoved = ((pair["image2"] - pair["image1"]).abs() * known).sum() / known.sum() / 3
+        assert error < 0.03
+        moved += unmoved > 3 * error
+    assert moved > len(pairs) / 2
+    assert np.array_equal(pairs[3]["image1"], pairs[3]["image1"]), "an item depends on seed, epoch and number alone"
+
+
+def test_training_runs(portraits, tmp_path):
+    script = REPOSITORY / "training" / "train_flow.py"
+    command = [sys.executable, script, "--data", portraits, "--output", tmp_path, "--size", 32, "--steps", 2]
+    command += ["--batch-size", 2, "--log-every", 1, "--workers", 0]
+    run = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert "step 2 " in run.stdout
+    assert "held out, px: network" in run.stdout
+    assert GMFlow.from_pretrained(tmp_path / "flow").config.feature_channels == 64

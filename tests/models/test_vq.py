@@ -1,0 +1,220 @@
+"""The face model: sizes from the configuration, fusion, codes, checkpointing, saving."""
+
+import pytest
+import torch
+
+from keep_hf import KeepVQModel
+from keep_hf.models.autoencoder import CrossFrameAttention, FeatureFusion, FeatureUpdate
+
+
+def make(**changes) -> KeepVQModel:
+    torch.manual_seed(0)
+    config = {
+        "sample_size": 64,
+        "patch_size": 2,
+        "block_out_channels": (16, 32),
+        "layers_per_block": 2,
+        "norm_num_groups": 8,
+        "latent_channels": 16,
+        "num_codes": 32,
+        "transformer_channels": 32,
+        "transformer_num_heads": 2,
+        "transformer_num_layers": 2,
+        "fusion_sizes": (16, 32),
+        "feature_update_sizes": (32,),
+        "cross_frame_sizes": (16,),
+        "cross_frame_num_heads": 2,
+        "cross_frame_head_dim": 8,
+    }
+    model = KeepVQModel(**(config | changes)).eval()
+    # Fusion starts silent; tests need it to speak.
+    for module in model.modules():
+        if isinstance(module, FeatureFusion):
+            torch.nn.init.normal_(module.scale_out.weight, std=0.05)
+            torch.nn.init.normal_(module.shift_out.weight, std=0.05)
+        if isinstance(module, FeatureUpdate):
+            torch.nn.init.normal_(module.correction.weight, std=0.05)
+        if isinstance(module, CrossFrameAttention):
+            torch.nn.init.ones_(module.norm1.weight)
+            torch.nn.init.ones_(module.norm2.weight)
+    return model
+
+
+def restore(model: KeepVQModel, images: torch.Tensor, fidelity=1.0, previous=None):
+    latents, features = model.encode_lq(images)
+    codes = model.predict_codes(latents).argmax(-1)
+    return model.decode(model.lookup(codes, latents), features, fidelity, previous)
+
+
+@pytest.mark.parametrize(
+    ("sample_size", "patch_size", "widths", "grid"),
+    [(64, 1, (16, 16, 32), 16), (96, 2, (16, 32), 24), (128, 4, (16, 16, 32), 8)],
+)
+def test_any_size_the_code_grid_allows(sample_size, patch_size, widths, grid):
+    finest = sample_size // patch_size
+    model = make(
+        sample_size=sample_size,
+        patch_size=patch_size,
+        block_out_channels=widths,
+        fusion_sizes=(finest,),
+        feature_update_sizes=(finest,),
+        cross_frame_sizes=(grid,),
+    )
+    images = torch.randn(2, 3, sample_size, sample_size)
+    with torch.no_grad():
+        latents, _ = model.encode_lq(images)
+        made, features = restore(model, images)
+    assert latents.shape == (2, 16, grid, grid)
+    assert made.shape == images.shape
+    assert features.keys() == {str(grid)}
+
+
+def test_sizes_that_do_not_fit_are_refused_by_name():
+    with pytest.raises(ValueError, match="multiple of 4"):
+        make(sample_size=66)
+    with pytest.raises(ValueError, match="No feature map has the size 8"):
+        make(fusion_sizes=(8,))
+    with pytest.raises(ValueError, match=r"feature_update_sizes are \(16,\); they must be among .* \(32,\)"):
+        make(fusion_sizes=(32,), feature_update_sizes=(16,))
+    with pytest.raises(ValueError, match="with an HQ encoder"):
+        make(has_hq_encoder=False)
+    with pytest.raises(ValueError, match="must be"):
+        make().encode_lq(torch.randn(1, 3, 32, 32))
+
+
+def test_fidelity_weighs_the_features_of_the_crop():
+    model = make()
+    images = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        at = {w: restore(model, images, w)[0] for w in (0.0, 1e-6, 0.5, 1.0)}
+        mixed = restore(model, images.repeat(2, 1, 1, 1), torch.tensor([0.0, 1.0]))[0]
+    assert torch.allclose(at[0.0], at[1e-6], atol=1e-4)
+    assert (at[0.0] - at[0.5]).abs().max() > 1e-2
+    assert (at[0.5] - at[1.0]).abs().max() > 1e-2
+    assert torch.allclose(mixed[0], at[0.0][0], atol=1e-5)
+    assert torch.allclose(mixed[1], at[1.0][0], atol=1e-5)
+
+
+def test_the_previous_frame_is_attended_to():
+    model = make()
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        first, features = restore(model, images)
+        second, _ = restore(model, images, previous=features)
+        swapped, _ = restore(model, images, previous={size: f.flip(0) for size, f in features.items()})
+    assert (first - second).abs().max() > 1e-2
+    assert (second - swapped).abs().max() > 1e-3
+
+
+@torch.no_grad()
+def test_the_prediction_corrects_the_features_of_the_crop():
+    model = make()
+    _, observed = model.encode_lq(torch.randn(2, 3, 64, 64))
+    _, predicted = model.encode_hq(torch.randn(2, 3, 64, 64))
+    assert predicted.keys() == {"32"}
+    updated = model.update_features(observed, predicted)
+    swapped = model.update_features(observed, {"32": predicted["32"].flip(0)})
+    assert (updated["32"] - observed["32"]).abs().max() > 1e-2
+    assert (updated["32"] - swapped["32"]).abs().max() > 1e-3
+    assert torch.equal(updated["16"], observed["16"])
+
+
+def test_fresh_fusion_is_silent_but_learns_at_once():
+    """All layers at zero, as published, would leave every weight without a gradient for ever."""
+    torch.manual_seed(0)
+    fusion = FeatureFusion(16, 8)
+    decoded = torch.randn(1, 16, 8, 8)
+    out = fusion(torch.randn(1, 16, 8, 8), decoded, torch.ones(1, 1, 1, 1))
+    assert torch.equal(out, decoded)
+    out.square().sum().backward()
+    assert fusion.scale_out.weight.grad.abs().sum() > 0
+    assert fusion.shift_out.weight.grad.abs().sum() > 0
+    feature_update = FeatureUpdate(16, 8)
+    out = feature_update(decoded, torch.randn(1, 16, 8, 8))
+    assert torch.equal(out, decoded)
+    out.square().sum().backward()
+    assert feature_update.correction.weight.grad.abs().sum() > 0
+    attention = CrossFrameAttention(16, 2, 8)
+    out = attention(decoded, torch.randn(1, 16, 8, 8))
+    assert torch.equal(out, decoded)
+    out.square().sum().backward()
+    assert attention.norm1.weight.grad.abs().sum() > 0
+    assert attention.norm2.weight.grad.abs().sum() > 0
+
+
+def test_nearest_codes_against_all_distances():
+    model = make()
+    torch.nn.init.normal_(model.codebook.weight)
+    latents = torch.randn(2, 16, 16, 16)
+    tokens = latents.flatten(2).transpose(1, 2)
+    distances = (tokens[:, :, None] - model.codebook.weight).square().sum(-1)
+    codes = model.nearest_codes(latents)
+    assert torch.equal(codes, distances.argmin(-1))
+    vectors = model.lookup(codes, latents)
+    assert torch.equal(vectors[1, :, 3, 5], model.codebook.weight[codes[1, 3 * 16 + 5]])
+
+
+def test_adain_gives_codes_the_statistics_of_the_latents():
+    model = make(adain=True, has_hq_encoder=False, feature_update_sizes=(), cross_frame_sizes=())
+    latents = 3 * torch.randn(1, 16, 16, 16) + 2
+    torch.nn.init.normal_(model.codebook.weight)
+    styled = model.lookup(torch.arange(256)[None] % 32, latents)
+    assert torch.allclose(styled.mean((2, 3)), latents.mean((2, 3)), atol=1e-4)
+    assert torch.allclose(styled.std((2, 3)), latents.std((2, 3)), rtol=1e-3)
+
+
+def test_reconstruction_passes_gradients_straight_through():
+    model = make()
+    torch.nn.init.normal_(model.codebook.weight)
+    output = model(torch.randn(1, 3, 64, 64))
+    assert torch.allclose(output.quantized, model.lookup(output.codes, output.latents), atol=1e-5)
+    output.images.square().mean().backward()
+    assert model.hq_encoder.conv_in.weight.grad.abs().sum() > 0
+
+
+def test_gradient_checkpointing_changes_no_gradient():
+    images = torch.randn(1, 3, 64, 64)
+    gradients = []
+    for checkpointing in (False, True):
+        model = make()
+        if checkpointing:
+            model.enable_gradient_checkpointing()
+        latents, features = model.encode_lq(images)
+        logits = model.predict_codes(latents)
+        made, _ = model.decode(latents, features)
+        (logits.square().mean() + made.square().mean()).backward()
+        gradients.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
+    assert gradients[0].keys() == gradients[1].keys()
+    for name, gradient in gradients[0].items():
+        assert torch.allclose(gradient, gradients[1][name], atol=1e-6), name
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_loads_and_runs(tmp_path, dtype):
+    make().save_pretrained(tmp_path)
+    model = KeepVQModel.from_pretrained(tmp_path, dtype=dtype)
+    assert model.dtype == dtype
+    with torch.no_grad():
+        made, _ = restore(model, torch.randn(1, 3, 64, 64).to(dtype))
+    assert made.dtype == dtype
+    assert made.isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@torch.no_grad()
+def test_logits_are_finer_than_half_precision(dtype):
+    model = make().to(dtype)
+    logits = model.predict_codes(torch.randn(1, 16, 16, 16).to(dtype))
+    assert logits.dtype == torch.float32
+    assert (logits != logits.to(dtype)).float().mean() > 0.5
+
+
+def test_attention_backend_of_diffusers_is_honoured():
+    model = make()
+    images = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        native = restore(model, images)[0]
+        model.set_attention_backend("_native_math")
+        math = restore(model, images)[0]
+    assert model.decoder.levels[0].attentions[0].attention.processor._attention_backend == "_native_math"
+    assert torch.allclose(native, math, atol=1e-5)

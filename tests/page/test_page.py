@@ -1,0 +1,445 @@
+"""The page in a real browser, and its functions through gradio_client: everything that a visitor can do."""
+
+import json
+import re
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from gradio_client import Client, handle_file
+from playwright.sync_api import Browser, Page, expect
+
+from browser import LOW_CONTRAST, NAMELESS, open_browser, sideways
+from conftest import make_components
+from keep_hf import KeepPipeline
+from keep_hf.page import PAGE, Limits, app, build_demo
+from keep_hf.video.reader import VideoReader
+from media import packets, write_clip
+from paths import REPOSITORY
+from portraits import FRAME_RATE, SIDE, write_people
+
+
+NUM_FRAMES = 36  # 3.6 seconds: more than the preview, less than the limit
+LIMITS = Limits(seconds=4, megabytes=2)
+DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+PATIENCE = 60_000  # milliseconds
+
+
+@pytest.fixture(scope="module")
+def pipe() -> KeepPipeline:
+    """Small networks that change a face beyond recognition, and the detector of keep-tiny, which finds real ones."""
+    detector = KeepPipeline.from_pretrained("keep-tiny").detector
+    return KeepPipeline(**make_components(), detector=detector, gain_window=4)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory) -> Iterator[tuple[Path, Path]]:
+    """Where gradio keeps files, and where the page works."""
+    uploads, work = tmp_path_factory.mktemp("uploads"), tmp_path_factory.mktemp("work")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADIO_TEMP_DIR", str(uploads))
+        patch.setattr(tempfile, "tempdir", str(work))
+        yield uploads, work
+
+
+@pytest.fixture(scope="module")
+def url(pipe, folders) -> Iterator[str]:
+    demo = build_demo(pipe, limits=LIMITS)
+    demo.launch(prevent_thread_lock=True, quiet=True, max_file_size=f"{LIMITS.megabytes}mb", **PAGE)
+    yield demo.local_url
+    demo.close()
+
+
+@pytest.fixture(scope="module")
+def browser(url, tmp_path_factory) -> Iterator[Browser]:
+    """Chromium, in whose camera a person sits."""
+    folder = tmp_path_factory.mktemp("camera")
+    film = frames(write_people(folder / "film.mp4", 30, num_people=1)).astype(np.uint8)
+    images = list(film.repeat(3, axis=1).repeat(3, axis=2))
+    camera = write_clip(
+        folder / "camera.mjpeg", images=images, codec="mjpeg", pixel_format="yuvj420p", container_format="mjpeg"
+    )
+    fakes = ("--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream")
+    with open_browser(*fakes, f"--use-file-for-fake-video-capture={camera}") as browser:
+        yield browser
+
+
+@pytest.fixture
+def visit(browser, url) -> Iterator[Callable[[dict], Page]]:
+    pages = []
+
+    def visit(size: dict, **options) -> Page:
+        pages.append(page := browser.new_page(viewport=size, accept_downloads=True, **options))
+        page.set_default_timeout(PATIENCE)
+        page.goto(url)
+        expect(page.locator("#run")).to_be_visible(timeout=PATIENCE)
+        return page
+
+    yield visit
+    for page in pages:
+        page.close()
+
+
+@pytest.fixture(scope="module")
+def two_people(tmp_path_factory) -> Path:
+    return write_people(tmp_path_factory.mktemp("clips") / "two people.mp4", NUM_FRAMES)
+
+
+def upload(page: Page, path: Path) -> None:
+    page.set_input_files("#video input[type=file]", path)
+
+
+def clear(page: Page) -> None:
+    """Take the video away, and wait, as a person does, until the page has taken it in."""
+    page.get_by_label("Clear").click()
+    expect(page.locator("#about p")).to_have_count(0, timeout=PATIENCE)
+
+
+def says(page: Page, place: str, text: str) -> None:
+    expect(page.locator(f"#{place}")).to_contain_text(text, timeout=PATIENCE)
+
+
+def frames(path: Path) -> np.ndarray:
+    with VideoReader(path) as reader:
+        return np.stack([frame.image for frame in reader]).astype(int)
+
+
+def sound_seconds(path: Path) -> float:
+    return len(packets(path, "audio")) * 1024 / 48000
+
+
+def changes(before: Path, after: Path) -> list[float]:
+    """How far the middle of each of two places of a clip has changed, in levels."""
+    difference = np.abs(frames(after) - frames(before)).mean(axis=(0, 1, 3))
+    return [difference[number * SIDE + 50 : number * SIDE + SIDE - 50].mean() for number in range(2)]
+
+
+def watch_progress(page: Page) -> None:
+    """Note every value that the bar under the buttons has."""
+    page.evaluate(
+        """() => { window.shares = []; new MutationObserver(() => {
+        const bar = document.querySelector("#status progress[value]"), line = document.querySelector("#status p");
+        if (bar) window.shares.push([line.innerText, bar.value]); })
+        .observe(document.querySelector("#status"), { childList: true, subtree: true, attributes: true }); }"""
+    )
+
+
+def check_legible(page: Page) -> None:
+    judged, found = page.evaluate(LOW_CONTRAST)
+    assert judged > 10 and not found
+    assert not page.evaluate(NAMELESS)
+    assert sideways(page) <= 0
+
+
+def check_players(page: Page) -> None:
+    """Both videos play, in step."""
+    page.click("#compare .play")
+    page.wait_for_function("document.querySelector('#compare .after').currentTime > 0.3")
+    drifts = page.evaluate(
+        """async () => { const [a, b] = ["before", "after"].map((name) => document.querySelector(`#compare .${name}`));
+        const found = []; for (let i = 0; i < 20; i++) { await new Promise((done) => setTimeout(done, 100));
+        found.push([a.currentTime, b.currentTime]); } return found; }"""
+    )
+    before, after = np.array(drifts).T
+    going = np.abs(before - after) < 1  # not while one of them begins again
+    assert len(set(before)) > 10 and len(set(after)) > 10
+    assert np.abs(before - after)[going].max() < 0.1
+    page.click("#compare .play")
+    assert page.evaluate("['before', 'after'].every((name) => document.querySelector(`#compare .${name}`).paused)")
+
+
+def split(page: Page) -> float:
+    return float(
+        page.eval_on_selector("#compare .stage", "node => node.style.getPropertyValue('--split')").rstrip("%")
+    )
+
+
+def test_one_of_two_people(visit, two_people, folders, tmp_path):
+    page = visit(DESKTOP)
+    check_legible(page)
+    says(page, "limits", "4 seconds at a time")
+    upload(page, two_people)
+    says(page, "about", "Found 2 people.")
+    expect(page.locator("#frame img")).to_be_visible()
+    expect(page.locator("#portraits img")).to_be_visible()
+    boxes = page.locator("#people input")
+    assert boxes.count() == 2
+    # Who is on the left?  The client's way of asking must know the same people.
+    found = Client(page.url, verbose=False).predict(handle_file(two_people), api_name="/faces")
+    assert [person["frames"] for person in found] == [NUM_FRAMES] * 2
+    labels = page.locator("#people label")
+    expect(labels.nth(0)).to_contain_text(f"Person {found[0]['number']}")
+    boxes.nth(1).uncheck()
+
+    watch_progress(page)
+    page.click("#run")
+    expect(page.locator("#cancel")).to_be_enabled()
+    says(page, "status", f"Done: {NUM_FRAMES} frames, 1 person restored.")
+    shares = [value for line, value in page.evaluate("window.shares") if line.startswith("Restoring")]
+    assert len(set(shares)) > 3 and shares == sorted(shares)
+    expect(page.locator("#cancel")).to_be_disabled()
+    check_legible(page)
+
+    # The divider, by mouse and by keyboard
+    box = page.locator("#compare .stage").bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] / 4, box["y"] + box["height"] / 2, steps=4)
+    page.mouse.up()
+    assert split(page) == pytest.approx(25, abs=1)
+    page.focus("#compare .divider")
+    for _ in range(4):
+        page.keyboard.press("ArrowRight")
+    assert split(page) == pytest.approx(27, abs=1)
+    assert "27%" in page.eval_on_selector("#compare .after", "node => getComputedStyle(node).clipPath")
+    check_players(page)
+
+    saved = {}
+    for name in ("download", "download-both", "download-report"):
+        with page.expect_download() as download:
+            page.click(f"#{name}")
+        saved[name] = tmp_path / download.value.suggested_filename
+        download.value.save_as(saved[name])
+    restored = saved["download"]
+    assert restored.name == "restored.mp4"
+    assert frames(restored).shape == frames(two_people).shape
+    assert sound_seconds(restored) == pytest.approx(NUM_FRAMES / FRAME_RATE, abs=0.1)
+    assert sound_seconds(saved["download-both"]) == pytest.approx(NUM_FRAMES / FRAME_RATE, abs=0.1)
+    assert frames(saved["download-both"]).shape == (NUM_FRAMES, SIDE, 4 * SIDE, 3)
+    report = json.loads(saved["download-report"].read_text())
+    assert report["options"]["people"] == [found[0]["number"]]
+    changed, same = sorted(changes(two_people, restored), reverse=True)
+    assert changed > 10 and same < 4
+    assert not list(folders[1].iterdir())
+
+
+def test_three_seconds_on_a_phone(visit, two_people):
+    page = visit(PHONE, has_touch=True, is_mobile=True)
+    check_legible(page)
+    upload(page, two_people)
+    says(page, "about", "Found 2 people.")
+    check_legible(page)
+    page.click("#preview")
+    expect(page.locator("#status progress[value]")).to_be_visible()
+    check_legible(page)
+    says(page, "status", f"Done: {3 * FRAME_RATE} frames, 2 people restored.")
+    check_legible(page)
+    box = page.locator("#compare .stage").bounding_box()
+    page.locator("#compare .stage").scroll_into_view_if_needed()
+    box = page.locator("#compare .stage").bounding_box()
+    page.touchscreen.tap(box["x"] + 0.7 * box["width"], box["y"] + box["height"] / 2)
+    assert split(page) == pytest.approx(70, abs=2)
+
+
+def test_faults_are_told_in_the_page(visit, tmp_path):
+    page = visit(DESKTOP, color_scheme="dark")
+    page.click("#run")
+    says(page, "status", "There is no video yet")
+
+    text = tmp_path / "holiday.mp4"
+    text.write_text("Nothing to see.")
+    upload(page, text)
+    says(page, "about", "holiday.mp4 is not a video")
+    page.click("#run")
+    says(page, "status", "holiday.mp4 is not a video")
+    expect(page.locator("#run")).to_be_enabled()
+
+    clear(page)
+    upload(page, write_clip(tmp_path / "empty room.mp4", num_frames=12))
+    says(page, "about", "No face was found")
+    page.click("#run")
+    says(page, "status", "No face was found in this part")
+
+    clear(page)
+    upload(page, write_people(tmp_path / "long.mp4", 60, num_people=1))
+    says(page, "about", "Found 1 person.")  # in the first four seconds, for which it was told to be too long
+    end = page.get_by_label("number input for To (seconds)")
+    assert end.input_value() == "4"
+    end.fill("6")
+    end.press("Tab")
+    says(page, "about", "Another part")
+    page.click("#run")
+    says(page, "status", "6.0 seconds are too long: choose a part of at most 4 seconds.")
+    check_legible(page)
+    assert str(tmp_path) not in page.content() and "Traceback" not in page.content()
+
+    clear(page)
+    large = tmp_path / "large.mp4"
+    large.write_bytes(bytes(3_000_000))
+    upload(page, large)
+    expect(page.get_by_text("exceed the maximum allowed size", exact=False).first).to_be_visible()
+
+
+def test_cancel(visit, two_people, folders):
+    page = visit(DESKTOP)
+    upload(page, two_people)
+    says(page, "about", "Found 2 people.")
+    page.click("#run")
+    says(page, "status", "Restoring the faces")
+    assert list(folders[1].iterdir())
+    page.click("#cancel")
+    says(page, "status", "Cancelled.")
+    expect(page.locator("#run")).to_be_enabled()
+    deadline = time.monotonic() + 20
+    while list(folders[1].iterdir()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not list(folders[1].iterdir())
+    says(page, "status", "Cancelled.")
+    assert not page.locator("#compare .stage").count()
+
+
+def test_keyboard_alone(visit):
+    """From the top of the page every control is reached in the order in which it is used."""
+    page = visit(DESKTOP)
+    wanted = ["video", "start", "end", "find", "fidelity", "strength", "upscale", "quality", "preview", "run"]
+    reached: list[str] = []
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        place = page.evaluate(
+            "names => names.find((name) => document.activeElement.closest(`#${name}`)) ?? null", wanted
+        )
+        if place and place not in reached:
+            reached.append(place)
+    assert reached == wanted
+
+
+def test_programs_do_the_same(url, two_people, tmp_path):
+    client = Client(url, verbose=False, download_files=tmp_path)
+    endpoints = client.view_api(return_format="dict")["named_endpoints"]
+    assert set(endpoints) == {"/faces", "/restore"}
+    people = client.predict(handle_file(two_people), end=2.0, api_name="/faces")
+    numbers = [person["number"] for person in people]
+    assert len(numbers) == 2 and people[0]["frames"] == 20
+
+    job = client.submit(
+        handle_file(two_people), start=1.0, end=2.0, people=numbers[:1], upscale=2, quality="best", api_name="/restore"
+    )
+    restored, both, report = job.result()
+    assert any("Restoring" in output[2].get("progress", "") for output in job.outputs())
+    assert frames(Path(restored)).shape == (FRAME_RATE, 2 * SIDE, 4 * SIDE, 3)
+    assert frames(Path(both)).shape == (FRAME_RATE, 2 * SIDE, 8 * SIDE, 3)
+    assert sound_seconds(Path(restored)) == pytest.approx(1, abs=0.1)
+    assert report["frames"] == FRAME_RATE and [track["id"] for track in report["tracks"]] == numbers[:1]
+
+
+def test_the_readme_shows_how(url, tmp_path, monkeypatch):
+    """The block of README.md that needs a page, with one."""
+    readme = (REPOSITORY / "README.md").read_text()
+    code = next(code for code in re.findall(r"```python\n(.*?)```", readme, re.S) if "gradio_client" in code)
+    write_people(tmp_path / "in.mp4", 8)
+    monkeypatch.chdir(tmp_path)
+    shown: dict = {}
+    exec(compile(code.replace("http://127.0.0.1:7860", url), "README.md", "exec"), shown)
+    assert len(shown["numbers"]) == 2
+    assert len(frames(Path(shown["restored"]))) == shown["report"]["frames"] == 8
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"start": 3.0, "end": 2.0}, "must end after it starts"),
+        ({"start": 9.0}, "is 3.6 seconds long"),
+        ({"people": [7]}, "None of the people chosen"),
+        ({"people": ["me"]}, "numbers of people"),
+        ({"fidelity": 2.0}, "fidelity must lie in 0 to 1"),
+        ({"upscale": 5}, "upscale must be 1, 2, 3 or 4"),
+        ({"quality": "perfect"}, "small file, good, best"),
+        ({"start": "now"}, "should not have"),
+    ],
+)
+def test_programs_are_told_faults(url, two_people, options, told):
+    client = Client(url, verbose=False)
+    with pytest.raises(Exception, match=re.escape(told)) as raised:
+        client.predict(handle_file(two_people), **options, api_name="/restore")
+    assert str(two_people.parent) not in str(raised.value)
+
+
+def test_nobody_gets_files_of_others(url, two_people, folders, tmp_path):
+    """Neither what lies on the machine, nor what is being worked on."""
+    uploads, work = folders
+    (work / "keep_hf_page_other").mkdir()
+    shutil.copyfile(two_people, work / "keep_hf_page_other" / "before.mp4")
+    client = Client(url, verbose=False)
+    for name in (two_people, work / "keep_hf_page_other" / "before.mp4", uploads, "/etc/passwd"):
+        assert httpx.get(f"{url}gradio_api/file={name}").status_code in (403, 404)
+        for endpoint in ("/faces", "/restore"):
+            # As a client of one's own would: naming a file without sending it.
+            index = next(fn["id"] for fn in client.config["dependencies"] if fn["api_name"] == endpoint[1:])
+            defaults = {"faces": [0, 1], "restore": [0, 1, None, 1, 1, 1, "good"]}[endpoint[1:]]
+            file = {"path": str(name)}
+            assert "must be uploaded" in ask(url, index, [file, *defaults])
+            file["meta"] = {"_type": "gradio.FileData"}
+            assert '"success":false' in ask(url, index, [file, *defaults])
+    shutil.rmtree(work / "keep_hf_page_other")
+
+
+def ask(url: str, index: int, data: list) -> str:
+    """Ask a function of the page without gradio's client; the last that it says."""
+    session = {"session_hash": f"test{time.monotonic_ns()}"}
+    httpx.post(f"{url}gradio_api/queue/join", json={"data": data, "fn_index": index} | session).raise_for_status()
+    with httpx.stream("GET", f"{url}gradio_api/queue/data", params=session, timeout=60) as stream:
+        for line in stream.iter_lines():
+            if "process_completed" in line or "unexpected_error" in line:
+                return line
+    return ""
+
+
+def test_two_at_once_get_their_own(url, tmp_path):
+    results: dict[int, tuple] = {}
+    clips = {
+        length: write_people(tmp_path / "clip.mp4", length, 1).rename(tmp_path / f"{length}") for length in (8, 13)
+    }
+
+    def visitor(length: int) -> None:
+        folder = tmp_path / f"of {length}"
+        folder.mkdir()
+        mine = shutil.copyfile(clips[length], folder / "clip.mp4")  # of one name, too
+        client = Client(url, verbose=False, download_files=folder)
+        results[length] = client.predict(handle_file(mine), api_name="/restore")
+
+    visitors = [threading.Thread(target=visitor, args=(length,)) for length in clips]
+    for thread in visitors:
+        thread.start()
+    for thread in visitors:
+        thread.join()
+    for length in clips:
+        restored, _, report = results[length]
+        assert report["frames"] == len(frames(Path(restored))) == length
+
+
+def test_files_are_deleted_after_a_while(pipe, two_people, tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
+    monkeypatch.setattr(app, "KEPT_SECONDS", 1)
+    demo = build_demo(pipe, limits=LIMITS)
+    demo.launch(prevent_thread_lock=True, quiet=True, **PAGE)
+    try:
+        client = Client(demo.local_url, verbose=False, download_files=tmp_path)
+        kept = set((tmp_path / "uploads").rglob("*.*"))  # the example
+        client.predict(handle_file(two_people), end=0.3, api_name="/restore")
+        deadline = time.monotonic() + 20
+        while set((tmp_path / "uploads").rglob("*.*")) > kept and time.monotonic() < deadline:
+            time.sleep(0.2)
+        assert set((tmp_path / "uploads").rglob("*.*")) == kept
+        assert kept
+    finally:
+        demo.close()
+
+
+def test_a_recording_of_the_camera(visit):
+    """What a browser records does not know its length."""
+    page = visit(DESKTOP)
+    page.get_by_label("Capture from camera").click()
+    page.get_by_text("Click to Access Webcam").click()
+    record = page.locator("#video .capture-button")
+    record.click()
+    expect(record).to_contain_text("Stop")
+    page.wait_for_timeout(1500)
+    record.click()
+    says(page, "about", "Found 1 person.")
+    assert 0.5 < float(page.get_by_label("number input for To (seconds)").input_value()) < 4

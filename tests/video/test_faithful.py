@@ -1,0 +1,189 @@
+"""A table of real inputs, each read and written as a restoration would: what comes out is what went in.
+
+The exceptions are in the table itself. Run with `-s` to see what was measured.
+"""
+
+import warnings
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from keep_hf.video.reader import VideoReader
+from media import copy_clip, gradient, times, write_clip
+
+
+NTSC_FILM, NTSC = Fraction(24000, 1001), Fraction(30000, 1001)
+VARIABLE = {"pts": [0, 33, 71, 100, 140, 180, 181, 250, 300, 333, 367, 400, 600, 633], "time_base": Fraction(1, 1000)}
+MILLISECONDS = "times rounded to milliseconds"  # Matroska and WebM
+EIGHT_BITS = "8 bits per colour"
+OPUS, AAC = "sound converted to opus", "sound converted to aac"
+TEXT = "text converted"
+NO_ALPHA = "transparency left out"
+PRIMING = "the silence that AAC begins with, cut off in MP4 and MOV, lies before 0"
+PADDING = "the padding of the last packet of sound, cut off in WebM, is heard"
+MPEG_AUDIO = "MP4 has one name for MP2 and MP3"
+AVERAGE = "average frame rate told by the container, from the times as far as it knows them"
+
+TEXTS = {".mp4": "mov_text", ".mov": "mov_text", ".mkv": "subrip", ".webm": "webvtt"}
+
+
+@dataclass
+class Case:
+    """One input and where it goes; `options` are those of `media.write_clip`."""
+
+    source: str
+    target: str
+    options: dict = field(default_factory=dict)
+    exceptions: tuple[str, ...] = ()
+
+
+CASES = [
+    Case("in.mp4", "out.mp4", {"frame_rate": NTSC_FILM, "audio_codec": "aac"}),
+    Case("in.mp4", "out.mov", {"frame_rate": NTSC, "audio_codec": "aac", "languages": ("dan", "eng")}),
+    Case("in.mp4", "out.mkv", {"frame_rate": NTSC, "audio_codec": "aac"}, (MILLISECONDS, PRIMING)),
+    Case("in.mp4", "out.webm", {"frame_rate": 25, "audio_codec": "aac"}, (OPUS,)),
+    Case("in.mp4", "out.webm", {"frame_rate": NTSC, "audio_codec": "libopus"}, (MILLISECONDS,)),
+    Case("in.mp4", "out.mp4", {"codec": "libx265", "frame_rate": 50}),
+    Case("in.mp4", "out.mp4", {"codec": "libx265", "pixel_format": "yuv420p10le"}, (EIGHT_BITS,)),
+    Case("in.mp4", "out.mp4", {"codec": "mpeg4", "frame_rate": NTSC, "audio_codec": "libmp3lame"}),
+    Case("in.mp4", "out.mp4", {"rotation": 90, "audio_codec": "aac"}),
+    Case("in.mp4", "out.mkv", {"rotation": -90}),
+    Case("in.mov", "out.mp4", {"rotation": 180, "codec": "libx265"}),
+    Case("in.mp4", "out.mp4", {"rotation": 90, "sample_aspect": Fraction(4, 3)}),
+    Case("in.mp4", "out.mp4", {"sample_aspect": Fraction(16, 15), "frame_rate": NTSC_FILM}),
+    Case("in.mkv", "out.mov", {"sample_aspect": Fraction(8, 9), "audio_codec": "flac"}, (AAC,)),
+    Case("in.mkv", "out.mp4", VARIABLE | {"audio_codec": "flac", "languages": ("fra", "deu")}, (AVERAGE,)),
+    Case("in.mkv", "out.webm", VARIABLE | {"audio_codec": "libopus"}),
+    Case("in.mkv", "out.mkv", VARIABLE | {"codec": "libvpx-vp9", "subtitle_codec": "ass", "audio_codec": "ac3"}),
+    Case("in.mp4", "out.mp4", VARIABLE | {"codec": "libx265", "audio_codec": "aac"}, (AVERAGE,)),
+    Case("in.mkv", "out.mp4", {"subtitle_codec": "subrip", "audio_codec": "ac3"}, (TEXT,)),
+    Case("in.mp4", "out.webm", {"subtitle_codec": "mov_text", "audio_codec": "aac"}, (TEXT, OPUS)),
+    Case("in.mp4", "out.mp4", {"subtitle_codec": "mov_text"}),
+    Case("in.mkv", "out.mkv", {"codec": "ffv1", "pixel_format": "bgr0", "width": 97, "height": 63}),
+    Case("in.mkv", "out.mp4", {"codec": "ffv1", "pixel_format": "gray", "audio_codec": "pcm_f64le"}, (AAC,)),
+    Case("in.mkv", "out.webm", {"codec": "ffv1", "pixel_format": "yuv444p10le", "width": 65}, (EIGHT_BITS,)),
+    Case("in.mov", "out.mov", {"codec": "prores_ks", "pixel_format": "yuv422p10le", "audio_codec": "pcm_s24le"},
+         (EIGHT_BITS,)),
+    Case("in.mov", "out.mp4", {"codec": "qtrle", "pixel_format": "argb", "frame_rate": 50}, (NO_ALPHA,)),
+    Case("in.mov", "out.mp4", {"codec": "mjpeg", "pixel_format": "yuvj422p", "audio_codec": "pcm_s16le"}),
+    Case("in.avi", "out.mp4", {"codec": "mjpeg", "pixel_format": "yuvj420p", "audio_codec": "pcm_u8"},
+         (AAC,)),
+    Case("in.avi", "out.mkv", {"codec": "mpeg4", "frame_rate": NTSC, "audio_codec": "libmp3lame"}, (MILLISECONDS,)),
+    Case("in.avi", "out.mp4", {"frame_rate": NTSC_FILM, "height": 65, "width": 98, "pixel_format": "yuv444p"}),
+    Case("in.webm", "out.webm", {"codec": "libvpx-vp9", "audio_codec": "libopus", "languages": ("dan", "eng")}),
+    Case("in.webm", "out.mp4", {"codec": "libvpx-vp9", "audio_codec": "libopus", "colour": (1, 1)}, (PADDING,)),
+    Case("in.webm", "out.mkv", {"codec": "libvpx-vp9", "subtitle_codec": "webvtt"}),
+    Case("in.mp4", "out.mp4", {"colour": (9, 1), "audio_codec": "aac", "languages": ("dan", "eng", "fra")}),
+    Case("in.mp4", "out.mkv", {"colour": (1, 2), "frame_rate": 50}),
+    Case("in.mkv", "out.mp4", {"codec": "ffv1", "pixel_format": "yuv420p", "colour": (5, 2), "width": 95}),
+    Case("in.ts", "out.mp4", {"codec": "mpeg2video", "frame_rate": NTSC, "audio_codec": "mp2"}, (MPEG_AUDIO,)),
+    Case("in.ts", "out.mkv", {"codec": "mpeg2video", "audio_codec": "mp2"}, (MILLISECONDS,)),
+    Case("in.ts", "out.webm", {"codec": "mpeg2video", "audio_codec": "mp2"}, (MILLISECONDS, OPUS)),
+]  # fmt: skip
+
+
+@dataclass
+class Content:
+    """What a player finds in a file."""
+
+    times: list[Fraction]
+    duration: Fraction
+    frame_rate: Fraction
+    size: tuple[int, int]
+    rotation: int
+    sample_aspect: Fraction
+    streams: list[tuple[str, str]]
+    names: list[tuple[str | None, bool]]
+    sound: list[tuple[Fraction, Fraction]]
+
+
+def look(path: Path) -> Content:
+    frames = list(VideoReader(path))
+    with av.open(str(path)) as container:
+        others = [stream for stream in container.streams if stream.type != "video"]
+        kinds = [(stream.type, stream.codec_context.codec.canonical_name) for stream in others]
+        names = [(stream.metadata.get("language", "und"), bool(stream.disposition & 1)) for stream in others]
+        indices = [stream.index for stream in others if stream.type == "audio"]
+    reader = VideoReader(path)
+    last = frames[-1]
+    return Content(
+        times(path), (last.pts + last.duration) * last.time_base, reader.frame_rate, (reader.width, reader.height),
+        reader.rotation, reader.pixel_aspect, kinds, names, [sound_of(path, index) for index in indices],
+    )  # fmt: skip
+
+
+def sound_of(path: Path, index: int) -> tuple[Fraction, Fraction]:
+    """Seconds between which a sound is heard."""
+    with av.open(str(path)) as container:
+        start = VideoReader(path).start
+        frames = list(container.decode(container.streams[index]))
+    begin, last = (frame.pts * frame.time_base - start for frame in (frames[0], frames[-1]))
+    return begin, last + Fraction(frames[-1].samples, frames[-1].sample_rate)
+
+
+def expected_warnings(case: Case) -> list[str]:
+    patterns = {OPUS: "to opus", AAC: "to aac", TEXT: "subtitle", EIGHT_BITS: "10 bits", NO_ALPHA: "transparency"}
+    return [patterns[exception] for exception in case.exceptions if exception in patterns]
+
+
+def describe(case: Case) -> str:
+    return f"{case.source} {' '.join(str(value) for value in case.options.values())} -> {case.target}"[:90]
+
+
+@pytest.mark.parametrize(
+    "case", CASES, ids=[f"{index}-{case.source}-{case.target}" for index, case in enumerate(CASES)]
+)
+def test_table(tmp_path, case):
+    options = {"num_frames": 14} | case.options
+    source, target = write_clip(tmp_path / case.source, **options), tmp_path / case.target
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        read = copy_clip(source, target)
+        before, after = look(source), look(target)
+    messages = " ".join(str(warning.message) for warning in caught)
+    assert all(pattern in messages for pattern in expected_warnings(case))
+    assert bool(messages) == bool(expected_warnings(case)), messages
+
+    written = [frame.image for frame in VideoReader(target)]
+    late = max(abs(a - b) for a, b in zip(before.times, after.times, strict=True))
+    error = np.mean([np.abs(a.astype(int) - b).mean() for a, b in zip(read, written, strict=True)])
+    print(
+        f"\n{describe(case):<90} {len(written)} frames, late {float(late) * 1000:.2f} ms, "
+        f"longer {float(after.duration - before.duration) * 1000:+.2f} ms, error {error:.2f}, "
+        f"{[codec for _, codec in after.streams]} {', '.join(case.exceptions)}",
+        end="",
+    )
+    rounding = Fraction(1, 2000) if MILLISECONDS in case.exceptions else 0
+    assert late <= rounding
+    assert abs(before.duration - after.duration) <= 3 * rounding
+    assert after.frame_rate == before.frame_rate or AVERAGE in case.exceptions
+    assert after.size == before.size
+    assert after.rotation == 0
+    assert after.sample_aspect == before.sample_aspect
+    assert error < 1.5
+    upright = gradient(3, options.get("width", 96), options.get("height", 64))
+    turns = {90: 1, 180: 2, -90: 3}.get(options.get("rotation", 0), 0)
+    if options.get("pixel_format") != "gray":
+        assert np.abs(written[3].astype(int) - np.rot90(upright, turns)).mean() < 4
+
+    assert [kind for kind, _ in after.streams] == [kind for kind, _ in before.streams]
+    for (kind, old), (_, new) in zip(before.streams, after.streams, strict=True):
+        converted = {"audio": {OPUS: "opus", AAC: "aac", MPEG_AUDIO: "mp3"}, "subtitle": {TEXT: TEXTS[target.suffix]}}
+        allowed = [codec for exception, codec in converted[kind].items() if exception in case.exceptions]
+        assert new == (allowed or [old])[0]
+    if target.suffix in (".mp4", ".mov"):
+        # Where no stream of a kind is marked as the one to play, these mark the first.
+        for kind in ("audio", "subtitle"):
+            same = [number for number, stream in enumerate(before.streams) if stream[0] == kind]
+            if same and not any(before.names[number][1] for number in same):
+                before.names[same[0]] = (before.names[same[0]][0], True)
+    assert after.names == before.names
+    for (begin, finish), (new_begin, new_finish) in zip(before.sound, after.sound, strict=True):
+        assert abs(begin - new_begin) < (Fraction(1024, 44100) if PRIMING in case.exceptions else Fraction(2, 1000))
+        assert abs(finish - new_finish) < (
+            Fraction(1, 30) if {OPUS, AAC, PADDING} & set(case.exceptions) else Fraction(2, 1000)
+        )
