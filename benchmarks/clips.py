@@ -12,10 +12,10 @@ import numpy as np
 from keep_hf.degrade import LEVELS, degrade_frames
 from keep_hf.faces.alignment import TEMPLATE_SIZE, crop_face, estimate_alignment
 from keep_hf.faces.follower import FaceFollower
-from keep_hf.video.image_folder import SUFFIXES as PICTURE_SUFFIXES
+from keep_hf.video.media_files import contains_images, is_video
 from keep_hf.video.open import open_video
 
-from .methods import VIDEO_SUFFIXES, DegradedClip
+from .methods import DegradedClip
 
 
 class Clip:
@@ -99,17 +99,13 @@ def find_clips(folder: Path, names: list[str] | None) -> list[Path]:
         raise ValueError(f"there is no folder {str(folder)!r}.")
     paths: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        is_clip = path.suffix.lower() in VIDEO_SUFFIXES if path.is_file() else has_pictures(path)
+        is_clip = is_video(path) if path.is_file() else contains_images(path)
         if is_clip and paths.setdefault(clip_name(path), path) != path:
             raise ValueError(f"{path} and {paths[clip_name(path)]} have one name: rename one of them.")
     missing = sorted(set(names or ()) - set(paths))
     if missing or not paths:
         raise ValueError(f"{folder} has no clip {', '.join(missing)}: it has {', '.join(paths) or 'none at all'}.")
     return [paths[name] for name in (names or paths)]
-
-
-def has_pictures(folder: Path) -> bool:
-    return any(path.suffix.lower() in PICTURE_SUFFIXES for path in folder.iterdir())
 
 
 def fit(faces: np.ndarray, size: int) -> np.ndarray:

@@ -20,12 +20,12 @@ from keep_hf.evaluation.dis_flow import DISFlow
 from keep_hf.faces.alignment import TEMPLATE_SIZE
 from keep_hf.models.checkpoint_files import load_checkpoint
 from keep_hf.video.clip_formats import to_crops, to_tensor
+from keep_hf.video.media_files import is_video
 from keep_hf.video.open import open_video
 
 from .plain_unet import PlainUNet
 
 
-VIDEO_SUFFIXES = {".avi", ".mkv", ".mov", ".mp4", ".webm"}
 NAMES = ("bicubic", "keep", "official", "no-kfn", "no-update", "no-cfa", "per-frame", "dis", "codeformer")
 
 
@@ -184,8 +184,7 @@ def read_folder(path: Path, clip: DegradedClip) -> np.ndarray:
     found = [
         file
         for file in sorted(level.glob("*"))
-        if (file.is_dir() and file.name == clip.name)
-        or (file.suffix.lower() in VIDEO_SUFFIXES and file.stem == clip.name)
+        if (file.is_dir() and file.name == clip.name) or (is_video(file) and file.stem == clip.name)
     ]
     if len(found) != 1:
         raise ValueError(f"{level} must hold one video or folder of pictures named {clip.name!r}, found {len(found)}.")

@@ -2,7 +2,7 @@
 
 A source is a folder or a dataset on the Hub.  A folder may hold, in any mixture and depth,
 
-- videos of aligned faces (`.mp4`, `.mov`, `.mkv`), or shards of them (`.tar`, see `prepare_data.py`);
+- videos of aligned faces, or shards of them (`.tar`, see `prepare_data.py`);
 - portraits with a `metadata.jsonl` beside them: one line an image, `{"file_name": ..., "landmarks": [[x, y] * 5]}`
   (left eye, right eye, nose, left and right corner of the mouth as the viewer sees them).  A clip is made of a
   portrait by a smooth random motion, and many people of few by `augment.py`.
@@ -27,12 +27,12 @@ from torch.utils.data import Dataset
 
 from keep_hf.degrade import Degradation, degrade_frames
 from keep_hf.faces.alignment import crop_face, estimate_alignment
+from keep_hf.video.media_files import find_videos
 from keep_hf.video.reader import VideoReader
 
 from . import augment
 
 
-VIDEO_SUFFIXES = {".mp4", ".mov", ".mkv"}
 VIDEO_COLUMNS = ("mp4", "video")
 # Of a portrait, this much more than the face is prepared, so that there is something where it moves to.
 MARGIN = 1.25
@@ -94,7 +94,7 @@ class FaceClips(Dataset):
     def _open_folder(self, folder: Path) -> None:
         for path in sorted(folder.rglob("metadata.jsonl")):
             self.portraits += read_portraits(path)
-        for path in sorted(path for path in folder.rglob("*") if path.suffix in VIDEO_SUFFIXES):
+        for path in find_videos(folder):
             self.videos.append(StoredVideo(str(path), lambda path=path: VideoReader(path)))
         shards = sorted(str(path) for path in folder.rglob("*.tar"))
         if shards:

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from keep_hf.video.image_folder import SUFFIXES as PICTURE_SUFFIXES
+from keep_hf.video.media_files import VIDEO_SUFFIXES, find_images, find_videos
 from keep_hf.video.part_folder import describe_source
 
 
-VIDEO_SUFFIXES = {".avi", ".mkv", ".mov", ".mp4", ".webm"}
 VFHQ_NAME = re.compile(r"Clip\+.+\+P\d+\+C\d+\+F\d+-\d+")
 
 
@@ -54,9 +53,8 @@ def list_films(source: Path, frame_rate: float) -> list[Film]:
     Raises:
         ValueError: If there is none, or the clips of two films would have the same names.
     """
-    files = sorted(path for path in source.rglob("*") if path.is_file() and not path.name.startswith("."))
-    videos = [path for path in files if path.suffix.lower() in VIDEO_SUFFIXES]
-    folders = {path.parent for path in files if path.suffix.lower() in PICTURE_SUFFIXES}
+    videos = find_videos(source)
+    folders = {path.parent for path in find_images(source)}
     folders -= {source, *(path.parent for path in videos)}
     films = [Film(path.relative_to(source).as_posix(), path, frame_rate) for path in sorted({*videos, *folders})]
     if not films:

@@ -28,10 +28,9 @@ from diffusers.optimization import get_cosine_schedule_with_warmup
 from torch import nn
 
 from keep_hf.faces.detector import FaceDetector, YuNet
+from keep_hf.video.media_files import is_image, is_video
 
 
-PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
-VIDEO_SUFFIXES = {".mp4", ".mkv", ".mov", ".webm", ".avi"}
 # In the mirror the left eye becomes the right one.
 MIRRORED = [1, 0, 2, 4, 3]
 
@@ -68,9 +67,9 @@ class Portrait:
 
 def read_pictures(folders: list[Path], frames_per_video: int):
     for path in sorted(path for folder in folders for path in folder.rglob("*")):
-        if path.suffix.lower() in PICTURE_SUFFIXES:
+        if is_image(path):
             yield cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
-        elif path.suffix.lower() in VIDEO_SUFFIXES:
+        elif is_video(path):
             with av.open(str(path)) as container:
                 frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
             yield from frames[:: max(len(frames) // frames_per_video, 1)]

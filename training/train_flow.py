@@ -26,11 +26,11 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from keep_hf.models.flow import REDUCTION, GMFlow, match, pixel_grid
+from keep_hf.video.media_files import IMAGE_SUFFIXES, find_images
 
 from .loop import Parser, add_arguments, train
 
 
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 TINY = {
     "backbone_channels": (16, 32, 64),
     "feature_channels": 64,
@@ -238,7 +238,7 @@ def evaluate(flow: GMFlow, pairs: MovingFaces) -> dict[str, float]:
 
 def find_portraits(folders: list[str]) -> tuple[list[Path], list[Path]]:
     """The portraits to train on and those held out."""
-    paths = sorted(path for folder in folders for path in Path(folder).rglob("*") if path.suffix in IMAGE_SUFFIXES)
+    paths = sorted(path for folder in folders for path in find_images(Path(folder)))
     held_out = [path for path in paths if zlib.crc32(path.name.encode()) % 12 == 0]
     training = [path for path in paths if path not in set(held_out)]
     if not training or not held_out:

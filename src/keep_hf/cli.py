@@ -36,12 +36,12 @@ from .models.conversion import convert_checkpoint
 from .models.flow import GMFlow
 from .pipeline import KeepPipeline
 from .restoration.background import load_background
-from .video.image_folder import SUFFIXES as PICTURE_SUFFIXES
+from .video.media_files import VIDEO_SUFFIXES, contains_images, find_videos
 from .video.open import open_video
+from .video.writer import OUTPUT_FORMATS
 
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-VIDEO_SUFFIXES = {".avi", ".mkv", ".mov", ".mp4", ".webm"}
 RESUMABLE = "what is done so far is kept: --resume goes on from there"
 
 
@@ -261,21 +261,18 @@ def list_jobs(source: Path, target: Path) -> list[tuple[Path, Path]]:
         raise ValueError(f"{source} does not exist.")
     if not source.is_dir():
         return [(source, target)]
-    found = sorted(path for path in source.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
-    if not found and any(path.suffix.lower() in PICTURE_SUFFIXES for path in source.iterdir()):
+    found = find_videos(source)
+    if not found and contains_images(source):
         return [(source, target)]
     if not found:
-        raise ValueError(f"There is no video ({', '.join(sorted(VIDEO_SUFFIXES))}) and no picture in {source}.")
+        raise ValueError(f"{source} contains no videos ({', '.join(sorted(VIDEO_SUFFIXES))}) and no images.")
     if target.exists() and not target.is_dir():
         raise ValueError(f"{source} is a folder, so {target} must be one too.")
     if target.resolve().is_relative_to(source.resolve()):
         raise ValueError(f"{target} lies in {source}, where results would be taken for sources; name another folder.")
-    # AVI cannot be written: such files become MP4.
-    suffixes = {".avi": ".mp4"}
-    jobs = [
-        (path, (target / path.relative_to(source)).with_suffix(suffixes.get(path.suffix.lower(), path.suffix)))
-        for path in found
-    ]
+    jobs = [(path, target / path.relative_to(source)) for path in found]
+    # VideoWriter writes few formats; videos in any other one become MP4.
+    jobs = [(path, to if to.suffix.lower() in OUTPUT_FORMATS else to.with_suffix(".mp4")) for path, to in jobs]
     clashes = {target for _, target in jobs if sum(target == other for _, other in jobs) > 1}
     if clashes:
         raise ValueError(f"Several videos would be written to {sorted(map(str, clashes))}; rename one of each.")
@@ -316,7 +313,7 @@ def run_evaluate(args: argparse.Namespace) -> None:
     if args.plots:
         require_matplotlib()
         args.plots.mkdir(parents=True, exist_ok=True)
-    jobs = pair_videos(args.restored, args.reference, VIDEO_SUFFIXES)
+    jobs = pair_videos(args.restored, args.reference)
     bars = sys.stderr.isatty()
     pairs = {
         name: VideoPair(restored, reference, args.resize, args.frame_rate, bars) for name, restored, reference in jobs

@@ -12,9 +12,6 @@ from keep_hf.evaluation.pairs import VideoPair, pair_videos
 from people import write_lossless
 
 
-SUFFIXES = {".mp4", ".mkv"}
-
-
 def touch(folder: Path, *names: str) -> Path:
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -25,34 +22,34 @@ def touch(folder: Path, *names: str) -> Path:
 def test_two_videos_need_no_common_name(tmp_path):
     touch(tmp_path, "a.mp4", "b.mkv", "pictures/0.png")
     a, b, pictures = (tmp_path / name for name in ("a.mp4", "b.mkv", "pictures"))
-    assert pair_videos(a, b, SUFFIXES) == [("a", a, b)]
-    assert pair_videos(pictures, b, SUFFIXES) == [("pictures", pictures, b)]
-    assert pair_videos(a, None, SUFFIXES) == [("a", a, None)]
+    assert pair_videos(a, b) == [("a", a, b)]
+    assert pair_videos(pictures, b) == [("pictures", pictures, b)]
+    assert pair_videos(a, None) == [("a", a, None)]
 
 
 def test_folders_are_matched_by_paths_without_suffix(tmp_path):
     mine = touch(tmp_path / "mine", "b.mp4", "deep/a.MKV", "notes.txt")
     theirs = touch(tmp_path / "theirs", "b.mkv", "deep/a.mp4")
-    assert pair_videos(mine, theirs, SUFFIXES) == [
+    assert pair_videos(mine, theirs) == [
         ("b", mine / "b.mp4", theirs / "b.mkv"),
         ("deep/a", mine / "deep" / "a.MKV", theirs / "deep" / "a.mp4"),
     ]
-    assert [name for name, *_ in pair_videos(mine, None, SUFFIXES)] == ["b", "deep/a"]
+    assert [name for name, *_ in pair_videos(mine, None)] == ["b", "deep/a"]
 
 
 def test_what_has_no_counterpart_is_named(tmp_path):
     mine = touch(tmp_path / "mine", "a.mp4", "b.mp4")
     theirs = touch(tmp_path / "theirs", "b.mp4", "deep/a.mp4")
     with pytest.raises(ValueError, match=r"mine/a\.mp4, .*theirs/deep/a\.mp4;") as error:
-        pair_videos(mine, theirs, SUFFIXES)
+        pair_videos(mine, theirs)
     assert "b.mp4" not in str(error.value)
     with pytest.raises(ValueError, match=r"theirs/b\.mp4"):
-        pair_videos(mine / "a.mp4", theirs, SUFFIXES)
+        pair_videos(mine / "a.mp4", theirs)
     touch(mine, "a.mkv")
     with pytest.raises(ValueError, match=r"a\.mkv and .*a\.mp4 have one name"):
-        pair_videos(mine, theirs, SUFFIXES)
+        pair_videos(mine, theirs)
     with pytest.raises(ValueError, match=r"nowhere does not exist"):
-        pair_videos(theirs, tmp_path / "nowhere", SUFFIXES)
+        pair_videos(theirs, tmp_path / "nowhere")
 
 
 def test_frames_come_side_by_side_again_and_again(tmp_path):

@@ -114,7 +114,7 @@ def test_folders_that_can_not_be_read(tmp_path):
     for path, frame_rate, message in (
         (tmp_path / "nowhere", 25, "does not exist"),
         (tmp_path / "file.png", 25, "is not a folder"),
-        (tmp_path / "empty", 25, "has no pictures"),
+        (tmp_path / "empty", 25, "contains no images"),
         (folder, 0, "frame_rate must be positive"),
         (folder, float("nan"), "frame_rate must be positive"),
     ):

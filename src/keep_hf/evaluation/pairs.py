@@ -1,29 +1,27 @@
 """Videos and their references: which belong together, and both frame by frame at one size."""
 
 import itertools
-from collections.abc import Collection, Generator
+from collections.abc import Generator
 from pathlib import Path
 
 import cv2
 import numpy as np
 from tqdm import tqdm
 
+from ..video.media_files import find_videos
 from ..video.open import open_video
 
 
 Images = tuple[np.ndarray, ...]  # of the restored video and, if there is one, of the reference
 
 
-def pair_videos(
-    restored: Path, reference: Path | None, suffixes: Collection[str]
-) -> list[tuple[str, Path, Path | None]]:
+def pair_videos(restored: Path, reference: Path | None) -> list[tuple[str, Path, Path | None]]:
     """Find the videos to measure, with the reference of each.
 
     Args:
         restored (`Path`): Video file, folder of pictures, or folder of videos at any depth.
         reference (`Path`, *optional*): The same of the references; the videos of two folders are matched by their
             paths in them without suffix.
-        suffixes (`Collection[str]`): Of video files, as `.mp4`.
 
     Returns:
         `list[tuple[str, Path, Path | None]]`: name, restored video and reference of each.
@@ -31,10 +29,10 @@ def pair_videos(
     Raises:
         ValueError: If there is nothing, or a video has no counterpart.
     """
-    videos = _find_videos(restored, suffixes)
+    videos = _find_videos(restored)
     if reference is None:
         return [(name or restored.stem, path, None) for name, path in videos.items()]
-    references = _find_videos(reference, suffixes)
+    references = _find_videos(reference)
     if alone := videos.keys() ^ references.keys():
         paths = ", ".join(sorted(str(videos.get(name) or references[name]) for name in alone))
         raise ValueError(
@@ -43,11 +41,11 @@ def pair_videos(
     return [(name or restored.stem, path, references[name]) for name, path in videos.items()]
 
 
-def _find_videos(source: Path, suffixes: Collection[str]) -> dict[str, Path]:
+def _find_videos(source: Path) -> dict[str, Path]:
     """Videos by their path in a folder without suffix; a file, or a folder of pictures, has the name ""."""
     if not source.exists():
         raise ValueError(f"{source} does not exist.")
-    found = sorted(path for path in source.rglob("*") if path.suffix.lower() in suffixes) if source.is_dir() else []
+    found = find_videos(source) if source.is_dir() else []
     if not found:
         return {"": source}
     videos: dict[str, Path] = {}

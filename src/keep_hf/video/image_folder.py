@@ -17,11 +17,11 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
+from .media_files import IMAGE_SUFFIXES, is_image
 from .part_folder import PartFolder, describe_source, sync
 from .reader import Colour, VideoFrame, VideoReader
 
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 # Folder within the unfinished one; it gets the name of the target when it is complete.
 PICTURES = "pictures"
 NOTHING: dict[str, Any] = {"num_written": 0, "state": None}
@@ -55,10 +55,9 @@ class ImageFolderReader:
             raise ValueError(f"{self.path} is not a folder." if self.path.exists() else f"{self.path} does not exist.")
         if not 0 < frame_rate < float("inf"):
             raise ValueError(f"frame_rate must be positive, got {frame_rate}.")
-        pictures = [file for file in self.path.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file()]
-        self.names = sorted((file.name for file in pictures if not file.name.startswith(".")), key=_counting_order)
+        self.names = sorted((file.name for file in self.path.iterdir() if is_image(file)), key=_counting_order)
         if not self.names:
-            raise ValueError(f"{self.path} has no pictures in it ({', '.join(sorted(SUFFIXES))}).")
+            raise ValueError(f"{self.path} contains no images ({', '.join(sorted(IMAGE_SUFFIXES))}).")
         self.num_frames = len(self.names)
         self.frame_rate = Fraction(frame_rate).limit_denominator(100_000)
         self.time_base = 1 / self.frame_rate

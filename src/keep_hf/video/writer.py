@@ -31,7 +31,7 @@ from .segment_encoder import PRESETS, Encoding, SegmentEncoder, read_segment
 
 
 # File name extension -> container format and encoder.
-OUTPUTS = {
+OUTPUT_FORMATS = {
     ".mp4": ("mp4", "libx264"),
     ".mov": ("mov", "libx264"),
     ".mkv": ("matroska", "libx264"),
@@ -88,8 +88,8 @@ class VideoWriter:
         resume: bool = False,
     ):
         self.path = Path(path)
-        if self.path.suffix.lower() not in OUTPUTS:
-            raise ValueError(f"{self.path}: the output must be one of {', '.join(OUTPUTS)}.")
+        if self.path.suffix.lower() not in OUTPUT_FORMATS:
+            raise ValueError(f"{self.path}: the output must be one of {', '.join(OUTPUT_FORMATS)}.")
         if not self.path.parent.is_dir():
             raise ValueError(f"{self.path}: the folder {self.path.parent} does not exist; create it first.")
         if self.path.is_dir():
@@ -106,7 +106,7 @@ class VideoWriter:
             raise ValueError(f"crf must be from 0 to 51, got {crf}.")
         if preset not in PRESETS:
             raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {preset!r}.")
-        self.format, encoder = OUTPUTS[self.path.suffix.lower()]
+        self.format, encoder = OUTPUT_FORMATS[self.path.suffix.lower()]
         if encoder not in av.codecs_available:
             raise ValueError(f"{self.path}: this build of PyAV has no {encoder}; write another format.")
         self.like, self.resume = like, resume
