@@ -1,12 +1,25 @@
 """Linking of faces, gaps, absences, fades and smoothing, on drawn people: everybody has a pattern of their own."""
 
+import io
+
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from keep_hf.faces.alignment import TEMPLATE
 from keep_hf.faces.detector import Faces
-from keep_hf.faces.tracker import FaceTrack, FaceTracker, Person, PlacedFace, link_tracks, look, smooth_landmarks
+from keep_hf.faces.tracker import (
+    FaceTrack,
+    FaceTracker,
+    Person,
+    PlacedFace,
+    Sighting,
+    link_tracks,
+    look,
+    smooth_landmarks,
+)
+from keep_hf.restoration.state import pack, unpack
 
 
 WIDTH, HEIGHT = 800, 400
@@ -166,7 +179,7 @@ def test_nobody_is_filled_in_where_their_twin_is_seen(twin):
     tracker.step(faces(), images)
     if twin:
         face = look(images[1], place.landmarks[0])
-        tracker.people.append(Person(face, face, {1: (place.boxes[0], place.landmarks[0], 0.9)}, last=1))
+        tracker.people.append(Person(face, face, {1: Sighting(place.boxes[0], place.landmarks[0], 0.9)}, last=1))
     tracker.step(place, images)
     assert (1 in tracker.people[0].seen) != twin and 2 in tracker.people[0].seen
 
@@ -286,6 +299,47 @@ def test_memory_does_not_grow_with_the_scene():
         tracker.step(faces((200, 200), (500, 200)), images)
     assert sum(len(person.seen) for person in tracker.people) <= 4 * tracker.look_ahead
     assert len(tracker.decided) <= 2 * tracker.fade + 1
+
+
+def test_more_people_than_are_remembered():
+    """The one who was not seen for longest is forgotten, also when others were there before them."""
+    tracker = FaceTracker(RATE)
+    image = picture({0: (200, 200)})
+    for t in range(6):
+        tracker.step(faces((200, 200)) if t < 3 else faces(), {t: image})
+    vectors = np.eye(70, 768, dtype=np.float32)
+    for number, vector in enumerate(vectors):
+        tracker.people.append(Person(vector, vector, last=number + 10, track_id=number + 1))
+    tracker.people[0].last = 1000
+    for t in range(6, 9):
+        tracker.step(faces(), {t: image})
+    assert tracker.people[0].track_id in (-1, 0) and tracker.people[0].last == 1000
+    assert [person.track_id for person in tracker.people[1:]] == list(range(4, 71))
+
+
+def test_a_tracker_continues_from_a_saved_state():
+    clip = missed(8, there=True)
+    expected = clip.place()
+    for stop in (0, 3, 22, 30, 49):
+        first, second = FaceTracker(RATE), FaceTracker(RATE)
+        images = dict(enumerate(clip.images))
+        placed = [frame for found in clip.found[:stop] for frame in first.step(found, images)]
+        saved = io.BytesIO()
+        torch.save(pack(first.state_dict()), saved)
+        saved.seek(0)
+        second.load_state_dict(unpack(torch.load(saved, weights_only=True), torch.device("cpu")))
+        placed += [frame for found in clip.found[stop:] for frame in second.step(found, images)]
+        placed += second.flush()
+        assert [[face.track_id for face in frame] for frame in placed] == [[0]] * 50
+        for frame, others in zip(placed, expected, strict=True):
+            for face, other in zip(frame, others, strict=True):
+                np.testing.assert_equal(vars(face), vars(other))
+
+
+def test_a_state_of_another_version_is_refused():
+    state = FaceTracker(RATE).state_dict() | {"version": 0}
+    with pytest.raises(ValueError, match=r"FaceTracker has version 0, .* start the job again"):
+        FaceTracker(RATE).load_state_dict(state)
 
 
 def test_a_look_is_the_same_in_the_dark():

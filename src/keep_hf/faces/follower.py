@@ -4,12 +4,13 @@ Frames go in one by one and come out in order, a fixed look-ahead later.  Everyt
 gives the same whether it is followed alone or in the middle of a film, and however the frames arrive.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from ..state_version import check_state_version
 from ..stopwatch import Stopwatch
 from .detector import FaceDetector, YuNet
 from .scene_cuts import CutFinder
@@ -17,6 +18,7 @@ from .tracker import FaceTrack, FaceTracker, PlacedFace, link_tracks
 
 
 DETECTION_BATCH = 8
+STATE_VERSION = 1
 
 
 @dataclass
@@ -34,6 +36,20 @@ class FollowedFrame:
     image: np.ndarray
     faces: list[PlacedFace]
     starts_scene: bool
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all but the image, as numbers, arrays, lists and dictionaries."""
+        return {
+            "index": self.index,
+            "faces": [face.state_dict() for face in self.faces],
+            "starts_scene": self.starts_scene,
+        }
+
+    @classmethod
+    def from_state_dict(cls, state: Mapping[str, Any], image: np.ndarray) -> "FollowedFrame":
+        """Rebuild a frame from its `state_dict` and its image."""
+        faces = [PlacedFace.from_state_dict(face) for face in state["faces"]]
+        return cls(state["index"], image, faces, state["starts_scene"])
 
 
 class FaceFollower:
@@ -133,19 +149,37 @@ class FaceFollower:
         return out
 
     def state_dict(self) -> dict[str, Any]:
-        """All but the frames, as [`keep_hf.restoration.state.pack`] takes it."""
-        names = ("tracker", "num_in", "num_searched", "num_out", "num_kept", "scene", "num_scenes")
-        return {name: getattr(self, name) for name in names} | {
+        """Return all but the images, as numbers, arrays, lists and dictionaries."""
+        return {
+            "version": STATE_VERSION,
+            "tracker": self.tracker.state_dict(),
             "finder": self.finder.state_dict() if self.finder else None,
-            "seconds": self.watch.seconds,
+            "num_in": self.num_in,
+            "num_searched": self.num_searched,
+            "num_out": self.num_out,
+            "num_kept": self.num_kept,
+            "scene": self.scene,
+            "num_scenes": self.num_scenes,
+            "seconds": dict(self.watch.seconds),
         }
 
-    def load_state_dict(self, state: dict[str, Any], images: dict[int, np.ndarray]) -> None:
-        """Go on where another follower, of the same arguments, was; `images` are the frames that it held."""
-        finder, self.watch.seconds = state.pop("finder"), state.pop("seconds")
-        vars(self).update(state)
+    def load_state_dict(self, state: Mapping[str, Any], images: Mapping[int, np.ndarray]) -> None:
+        """Continue from the state of a follower with the same arguments.
+
+        Args:
+            state (`Mapping[str, Any]`): From `state_dict`.
+            images (`Mapping[int, np.ndarray]`): By index, at least the frames that follower held.
+
+        Raises:
+            ValueError: If the state has another version.
+        """
+        check_state_version(state, STATE_VERSION, "FaceFollower")
+        self.tracker.load_state_dict(state["tracker"])
         if self.finder:
-            self.finder.load_state_dict(finder)
+            self.finder.load_state_dict(state["finder"])
+        self.num_in, self.num_searched, self.num_out = state["num_in"], state["num_searched"], state["num_out"]
+        self.num_kept, self.scene, self.num_scenes = state["num_kept"], state["scene"], state["num_scenes"]
+        self.watch.seconds = dict(state["seconds"])
         self.images = {index: image for index, image in images.items() if index >= self.num_out}
 
 

@@ -9,10 +9,13 @@ damaged frame), or changes as much in the frames before or after (a fade, a whip
 Within one set, a jump of the camera or a piece left out is no cut: place and size of things hardly change.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import cv2
 import numpy as np
+
+from ..state_version import check_state_version
 
 
 # Long side of a thumbnail, the least short side, and how many samples per side of its pixels are averaged.
@@ -22,6 +25,7 @@ CORRELATION = 0.7
 DIFFERENCE = 1.0
 # A cut stands out by this factor from the changes before and after it.
 CONTRAST = 2.0
+STATE_VERSION = 1
 
 
 class CutFinder:
@@ -76,11 +80,20 @@ class CutFinder:
         return decisions
 
     def state_dict(self) -> dict[str, Any]:
-        """The state between two steps, as arrays and numbers."""
-        return {"thumbnails": list(self._thumbnails), "num_undecided": self._num_undecided}
+        """Return the state between two steps: the version, a list of uint8 arrays, and a number."""
+        return {
+            "version": STATE_VERSION,
+            "thumbnails": list(self._thumbnails),
+            "num_undecided": self._num_undecided,
+        }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where another finder gave its `state_dict`."""
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from the `state_dict` of another finder.
+
+        Raises:
+            ValueError: If the state has another version.
+        """
+        check_state_version(state, STATE_VERSION, "CutFinder")
         self._thumbnails = list(state["thumbnails"])
         self._num_undecided = state["num_undecided"]
 

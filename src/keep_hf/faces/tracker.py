@@ -12,10 +12,12 @@ everybody is followed, and nobody across a cut.
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from itertools import takewhile
+from typing import Any
 
 import cv2
 import numpy as np
 
+from ..state_version import check_state_version
 from .alignment import crop_face, estimate_alignment
 from .detector import Faces
 
@@ -35,6 +37,7 @@ LOOK_SIZE = 16
 MIN_LANDMARK_SPREAD = 4.0  # pixels; smaller faces cannot be aligned
 # A face that counts, or is the largest one, stays so until it is clearly smaller: sizes tremble.
 SIZE_MARGIN = 0.8
+STATE_VERSION = 1
 
 
 @dataclass
@@ -84,17 +87,41 @@ class PlacedFace:
     score: float
     weight: float = 1.0
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return the fields as numbers and arrays."""
+        return dict(vars(self))
+
+    @classmethod
+    def from_state_dict(cls, state: Mapping[str, Any]) -> "PlacedFace":
+        """Rebuild a placed face from its `state_dict`."""
+        return cls(**state)
+
 
 @dataclass
-class Person:
-    """Somebody in the scene: where they were seen of late, and how they look.
+class Sighting:
+    """A face of a person in one frame.
 
-    `seen` maps frames to (box, landmarks, score); frames that cannot matter any more are forgotten.
+    Attributes:
+        box (`np.ndarray` of shape `(4,)`, float32): Left, top, right and bottom in pixels of the frame.
+        landmarks (`np.ndarray` of shape `(5, 2)`, float32): In pixels of the frame.
+        score (`float`): Confidence of the detector; 0 where the face was not detected but interpolated.
+    """
+
+    box: np.ndarray
+    landmarks: np.ndarray
+    score: float
+
+
+@dataclass(eq=False)  # compared by identity: fields are arrays
+class Person:
+    """A person in the scene: where they were seen recently, and how they look.
+
+    `seen` maps frames to sightings; frames that no later decision needs are removed.
     """
 
     usual_look: np.ndarray
     latest_look: np.ndarray
-    seen: dict[int, tuple[np.ndarray, np.ndarray, float]] = field(default_factory=dict)
+    seen: dict[int, Sighting] = field(default_factory=dict)
     last: int = -1
     velocity: np.ndarray = field(default_factory=lambda: np.zeros(2, np.float32))
     track_id: int = -1  # given when they are first believed to be there
@@ -103,6 +130,16 @@ class Person:
 
     def likeness(self, look: np.ndarray) -> float:
         return float(max(self.usual_look @ look, self.latest_look @ look))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the fields as numbers, arrays and dictionaries."""
+        return vars(self) | {"seen": {frame: dict(vars(sighting)) for frame, sighting in self.seen.items()}}
+
+    @classmethod
+    def from_state_dict(cls, state: Mapping[str, Any]) -> "Person":
+        """Rebuild a person from their `state_dict`."""
+        seen = {frame: Sighting(**sighting) for frame, sighting in state["seen"].items()}
+        return cls(**{**state, "seen": seen})
 
 
 def link_tracks(frames: list[list[PlacedFace]]) -> list[FaceTrack]:
@@ -199,6 +236,38 @@ class FaceTracker:
             self._decide(now - self.decide_after, ended=False)
         return self._place(ended=False)
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state between two steps as numbers, arrays, lists and dictionaries."""
+        return {
+            "version": STATE_VERSION,
+            "first_frame": self.first_frame,
+            "num_seen": self.num_seen,
+            "num_decided": self.num_decided,
+            "num_placed": self.num_placed,
+            "next_id": self.next_id,
+            "next_visit": self.next_visit,
+            "chosen": self.chosen,
+            "visits": dict(self.visits),
+            "people": [person.state_dict() for person in self.people],
+            "decided": {frame: [face.state_dict() for face in faces] for frame, faces in self.decided.items()},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from the state of a tracker with the same `frame_rate`, `faces` and `min_face_size`.
+
+        Raises:
+            ValueError: If the state has another version.
+        """
+        check_state_version(state, STATE_VERSION, "FaceTracker")
+        self.first_frame, self.num_seen = state["first_frame"], state["num_seen"]
+        self.num_decided, self.num_placed = state["num_decided"], state["num_placed"]
+        self.next_id, self.next_visit = state["next_id"], state["next_visit"]
+        self.chosen, self.visits = state["chosen"], dict(state["visits"])
+        self.people = [Person.from_state_dict(person) for person in state["people"]]
+        self.decided = {
+            frame: [PlacedFace.from_state_dict(face) for face in faces] for frame, faces in state["decided"].items()
+        }
+
     def flush(self) -> list[list[PlacedFace]]:
         """End the scene: the decided faces of the frames that are left."""
         while self.num_decided < self.num_seen:
@@ -256,39 +325,39 @@ class FaceTracker:
         gap = range(person.last + 1, now)
         if not 0 < len(gap) <= self.max_gap or person.last not in person.seen:
             return
-        box_then, landmarks_then, _ = person.seen[person.last]
+        before = person.seen[person.last]
         filled = {}
         for frame in gap:
             part = (frame - person.last) / (now - person.last)
-            place = (1 - part) * landmarks_then + part * landmarks
-            box_there = ((1 - part) * box_then + part * box).astype(np.float32)
+            place = (1 - part) * before.landmarks + part * landmarks
+            box_there = ((1 - part) * before.box + part * box).astype(np.float32)
             there = look(images[frame], place)
             alike = max(there @ person.latest_look, there @ look_now) > STILL_THERE
             if not alike or self._is_taken(person, frame, box_there):
                 return
-            filled[frame] = (box_there, place.astype(np.float32), 0.0)
+            filled[frame] = Sighting(box_there, place.astype(np.float32), 0.0)
         person.seen |= filled
 
     def _is_taken(self, person: Person, frame: int, box: np.ndarray) -> bool:
         """Whether somebody else was seen in that place."""
         return any(
-            _overlap(other.seen[frame][0], box) > 0.3
+            _overlap(other.seen[frame].box, box) > 0.3
             for other in self.people
-            if other is not person and frame in other.seen and other.seen[frame][2] > 0
+            if other is not person and frame in other.seen and other.seen[frame].score > 0
         )
 
     def _add(
         self, person: Person, now: int, box: np.ndarray, landmarks: np.ndarray, score: float, look_now: np.ndarray
     ) -> None:
         if person.last in person.seen and now - person.last <= self.max_gap + 1:
-            step = (landmarks - person.seen[person.last][1]).mean(axis=0) / (now - person.last)
+            step = (landmarks - person.seen[person.last].landmarks).mean(axis=0) / (now - person.last)
             # Half of the newest step: landmarks tremble, and a wrong guess is worse than none.
             person.velocity = (0.5 * person.velocity + 0.5 * step).astype(np.float32)
         else:
             person.velocity = np.zeros(2, np.float32)
         mixed = 0.9 * person.usual_look + 0.1 * look_now
         person.usual_look, person.latest_look = mixed / max(float(np.linalg.norm(mixed)), 1e-6), look_now
-        person.seen[now] = (box, landmarks, score)
+        person.seen[now] = Sighting(box, landmarks, score)
         person.last = now
 
     # Deciding
@@ -309,18 +378,17 @@ class FaceTracker:
             run = {i: person.seen[i] for i in range(first, last + 1)}
             if not person.believed:
                 known = takewhile(person.seen.__contains__, range(first, self.num_seen))
-                sightings = sum(person.seen[i][2] > 0 for i in known)
+                sightings = sum(person.seen[i].score > 0 for i in known)
                 if sightings < (min(MIN_SIGHTINGS, self.num_seen - self.first_frame) if ended else MIN_SIGHTINGS):
                     continue
                 person.believed = True
                 if person.track_id < 0:
                     person.track_id, self.next_id = self.next_id, self.next_id + 1
-            size = float(np.median([(box[2:] - box[:2]).max() for box, _, _ in run.values()]))
+            size = float(np.median([(seen.box[2:] - seen.box[:2]).max() for seen in run.values()]))
             person.large_enough = size >= self.min_face_size * (SIZE_MARGIN if person.large_enough else 1)
             if person.large_enough:
-                box, _, score = run[frame]
-                place = _smooth_at(frame, {i: landmarks for i, (_, landmarks, _) in run.items()}, self.sigma)
-                here.append((size, PlacedFace(person.track_id, -1, box, place, score)))
+                place = _smooth_at(frame, {i: seen.landmarks for i, seen in run.items()}, self.sigma)
+                here.append((size, PlacedFace(person.track_id, -1, run[frame].box, place, run[frame].score)))
 
         selected = self._select(here)
         for face in selected:
@@ -408,9 +476,9 @@ def _smooth_at(frame: int, points: Mapping[int, np.ndarray], sigma: float) -> np
 
 def _distance(person: Person, lost: int, box: np.ndarray, landmarks: np.ndarray) -> float:
     """How far a face lies from where the person should be, in sides of the face; a change of size counts as well."""
-    box_then, landmarks_then, _ = person.seen[person.last]
-    side_then, side_now = (np.sqrt(np.prod(corners[2:] - corners[:2])) for corners in (box_then, box))
-    foreseen = landmarks_then + person.velocity * lost
+    before = person.seen[person.last]
+    side_then, side_now = (np.sqrt(np.prod(corners[2:] - corners[:2])) for corners in (before.box, box))
+    foreseen = before.landmarks + person.velocity * lost
     away = np.linalg.norm(landmarks - foreseen, axis=1).mean() / max(side_then, side_now)
     return float(away + 0.5 * abs(np.log(side_now / side_then)))
 
