@@ -340,7 +340,7 @@ def test_people_who_left_take_no_memory(make_pipe):
     gc.collect()
     of_other_tests = count_states()
     for done in stream.restore(make_clip(24, 168, 112)):
-        seen.update(face.visit for face in done.followed.faces)
+        seen.update(face.segment for face in done.followed.faces)
         assert count_states() <= of_other_tests + 2
     assert len(seen) == 6
 

@@ -152,7 +152,7 @@ def find_visits(reader: VideoReader | ImageFolderReader, detector: YuNet | FaceD
     for frame in followed():
         scene += frame.starts_scene
         for face in frame.faces:
-            visit = visits.setdefault(face.visit, Piece(face.track_id, scene, frame.index))
+            visit = visits.setdefault(face.segment, Piece(face.track_id, scene, frame.index))
             visit.sizes.append(float((face.box[2:] - face.box[:2]).max()))
             visit.landmarks.append(face.landmarks)
     return list(visits.values())

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from keep_hf.faces.alignment import TEMPLATE
+from keep_hf.faces.appearance import compute_appearance
 from keep_hf.faces.detector import Faces
 from keep_hf.faces.tracker import (
     FaceTrack,
@@ -16,7 +17,6 @@ from keep_hf.faces.tracker import (
     PlacedFace,
     Sighting,
     link_tracks,
-    look,
     smooth_landmarks,
 )
 from keep_hf.restoration.state import pack, unpack
@@ -151,12 +151,12 @@ def test_a_face_that_is_not_there_is_not_filled_in():
     assert track.frames.tolist() == [*range(20), *range(28, 50)]
 
 
-def test_a_long_absence_begins_a_new_visit_of_the_same_person():
+def test_a_long_absence_begins_a_new_segment_of_the_same_person():
     placed = missed(14, there=True).place()
     (track,) = link_tracks(placed)
     assert track.frames.tolist() == [*range(20), *range(34, 50)]
-    visits = [{face.visit for face in faces} for faces in placed]
-    assert visits[0] == visits[19] == {0} and visits[34] == visits[49] == {1}
+    segments = [{face.segment for face in faces} for faces in placed]
+    assert segments[0] == segments[19] == {0} and segments[34] == segments[49] == {1}
 
 
 def test_nobody_is_filled_in_where_somebody_else_is_seen():
@@ -178,7 +178,7 @@ def test_nobody_is_filled_in_where_their_twin_is_seen(twin):
     tracker.step(place, images)
     tracker.step(faces(), images)
     if twin:
-        face = look(images[1], place.landmarks[0])
+        face = compute_appearance(images[1], place.landmarks[0])
         tracker.people.append(Person(face, face, {1: Sighting(place.boxes[0], place.landmarks[0], 0.9)}, last=1))
     tracker.step(place, images)
     assert (1 in tracker.people[0].seen) != twin and 2 in tracker.people[0].seen
@@ -345,8 +345,8 @@ def test_a_state_of_another_version_is_refused():
 def test_a_look_is_the_same_in_the_dark():
     image = picture({0: (200, 200)})
     landmarks = faces((200, 200)).landmarks[0]
-    alike = look(image, landmarks) @ look((0.8 * image).astype(np.uint8), landmarks)
-    other = look(image, landmarks) @ look(picture({1: (200, 200)}), landmarks)
+    alike = compute_appearance(image, landmarks) @ compute_appearance((0.8 * image).astype(np.uint8), landmarks)
+    other = compute_appearance(image, landmarks) @ compute_appearance(picture({1: (200, 200)}), landmarks)
     assert alike > 0.95 and other < 0.6
 
 

@@ -202,7 +202,7 @@ def find_runs(
             scenes[-1].matrices.append(None)
             for face in frame.faces:
                 matrix = None if detector is None else estimate_alignment(face.landmarks)
-                visits.setdefault(face.visit, Run(frame.index, face.track_id)).matrices.append(matrix)
+                visits.setdefault(face.segment, Run(frame.index, face.track_id)).matrices.append(matrix)
 
     for images in pair.read("scenes and people"):
         take(follower.step(images[-1]))

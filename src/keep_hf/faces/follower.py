@@ -134,7 +134,7 @@ class FaceFollower:
     def _end_scene(self) -> list[FollowedFrame]:
         out = self._search() + self._let_out(self.tracker.flush())
         self.tracker = self.new_tracker(
-            first_frame=self.num_kept, next_id=self.tracker.next_id, next_visit=self.tracker.next_visit
+            first_frame=self.num_kept, next_id=self.tracker.next_id, next_segment=self.tracker.next_segment
         )
         self.scene = self.num_kept
         return out
@@ -183,7 +183,7 @@ class FaceFollower:
         self.images = {index: image for index, image in images.items() if index >= self.num_out}
 
 
-def _whole(visit: int, image: np.ndarray) -> PlacedFace:
-    """The face that fills an aligned frame: one person, a new visit in each scene."""
+def _whole(segment: int, image: np.ndarray) -> PlacedFace:
+    """The face that fills an aligned frame: one person, a new segment in each scene."""
     height, width = image.shape[:2]
-    return PlacedFace(0, visit, np.array([0, 0, width, height], np.float32), np.zeros((5, 2)), 1.0)
+    return PlacedFace(0, segment, np.array([0, 0, width, height], np.float32), np.zeros((5, 2)), 1.0)

@@ -14,11 +14,10 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Any
 
-import cv2
 import numpy as np
 
 from ..state_version import check_state_version
-from .alignment import crop_face, estimate_alignment
+from .appearance import compute_appearance, normalize
 from .detector import Faces
 
 
@@ -29,11 +28,10 @@ MAX_FRAME_RATE = 60  # more frames per second do not make the look-ahead longer:
 MIN_SIGHTINGS = 3  # what is seen less often is an error of the detector
 # Largest distance between the place foreseen and the place found, in sides of the face; it grows while a face is lost.
 GATE, GATE_GROWTH = 0.5, 0.05
-# Of the likeness of two looks, from -1 to 1.  On twelve talking heads, degraded, one person two seconds apart had 0.90
+# Least similarities.  On twelve talking heads, degraded, one person two seconds apart had 0.90
 # or more in 95 % of the pairs, different people less than 0.81 in 99 %.
 STILL_THERE, SAME_PERSON, POSSIBLE = 0.75, 0.85, 0.5
 MAX_PEOPLE = 64  # remembered in a scene without end; those who were not seen for longest are forgotten
-LOOK_SIZE = 16
 MIN_LANDMARK_SPREAD = 4.0  # pixels; smaller faces cannot be aligned
 # A face that counts, or is the largest one, stays so until it is clearly smaller: sizes tremble.
 SIZE_MARGIN = 0.8
@@ -73,7 +71,7 @@ class PlacedFace:
 
     Attributes:
         track_id (`int`): Number of the person.
-        visit (`int`): Number of the run of consecutive frames; a person who was away begins a new one.
+        segment (`int`): Number of the run of consecutive frames; a person who was away begins a new one.
         box (`np.ndarray` of shape `(4,)`): Left, top, right and bottom in pixels of the frame.
         landmarks (`np.ndarray` of shape `(5, 2)`): Smoothed, in pixels of the frame.
         score (`float`): Confidence; 0 where the place is filled in.
@@ -81,7 +79,7 @@ class PlacedFace:
     """
 
     track_id: int
-    visit: int
+    segment: int
     box: np.ndarray
     landmarks: np.ndarray
     score: float
@@ -119,8 +117,8 @@ class Person:
     `seen` maps frames to sightings; frames that no later decision needs are removed.
     """
 
-    usual_look: np.ndarray
-    latest_look: np.ndarray
+    usual_appearance: np.ndarray
+    latest_appearance: np.ndarray
     seen: dict[int, Sighting] = field(default_factory=dict)
     last: int = -1
     velocity: np.ndarray = field(default_factory=lambda: np.zeros(2, np.float32))
@@ -128,8 +126,8 @@ class Person:
     believed: bool = False
     large_enough: bool = False
 
-    def likeness(self, look: np.ndarray) -> float:
-        return float(max(self.usual_look @ look, self.latest_look @ look))
+    def similarity(self, appearance: np.ndarray) -> float:
+        return float(max(self.usual_appearance @ appearance, self.latest_appearance @ appearance))
 
     def state_dict(self) -> dict[str, Any]:
         """Return the fields as numbers, arrays and dictionaries."""
@@ -160,17 +158,6 @@ def link_tracks(frames: list[list[PlacedFace]]) -> list[FaceTrack]:
     ]
 
 
-def look(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
-    """How a face looks: its aligned crop at 16 x 16 in CIELAB without the mean brightness, as a unit vector."""
-    crop = crop_face(image, estimate_alignment(landmarks, 4 * LOOK_SIZE), 4 * LOOK_SIZE)
-    small = cv2.resize(crop, (LOOK_SIZE, LOOK_SIZE), interpolation=cv2.INTER_AREA)
-    # Of 8 bits: lightness in 0..255, the two colours around 128.  Colours vary less than lightness: weigh them more.
-    lab = (cv2.cvtColor(small, cv2.COLOR_RGB2LAB).astype(np.float32) - 128) * np.array([0.5, 2, 2], np.float32)
-    lab[..., 0] -= lab[..., 0].mean()
-    vector = lab.ravel()
-    return vector / max(float(np.linalg.norm(vector)), 1e-6)
-
-
 class FaceTracker:
     """Follows the people of one scene.
 
@@ -183,7 +170,7 @@ class FaceTracker:
             Longer side of the box in pixels from which a face counts.
         first_frame (`int`, defaults to 0):
             Index of the first frame of the scene.
-        next_id, next_visit (`int`, defaults to 0):
+        next_id, next_segment (`int`, defaults to 0):
             Numbers that the scenes before have not used.
     """
 
@@ -194,7 +181,7 @@ class FaceTracker:
         min_face_size: float = 0.0,
         first_frame: int = 0,
         next_id: int = 0,
-        next_visit: int = 0,
+        next_segment: int = 0,
     ) -> None:
         frame_rate = min(frame_rate, MAX_FRAME_RATE)
         self.faces, self.min_face_size = faces, min_face_size
@@ -204,12 +191,12 @@ class FaceTracker:
         self.fade = max(1, round(FADE_SECONDS * frame_rate))
         # A decision needs every sighting that smoothing reaches, and a gap there is filled only when it ends.
         self.decide_after = self.radius + self.max_gap + MIN_SIGHTINGS
-        self.next_id, self.next_visit = next_id, next_visit
+        self.next_id, self.next_segment = next_id, next_segment
         self.people: list[Person] = []
         # Of each, the next frame: to be seen, decided and placed
         self.first_frame = self.num_seen = self.num_decided = self.num_placed = first_frame
         self.chosen = -1  # who is the largest
-        self.visits: dict[int, int] = {}  # of those who were there in the last decided frame
+        self.segments: dict[int, int] = {}  # of those who were there in the last decided frame
         self.decided: dict[int, list[PlacedFace]] = {}  # frames around the next one to be placed
 
     @property
@@ -245,9 +232,9 @@ class FaceTracker:
             "num_decided": self.num_decided,
             "num_placed": self.num_placed,
             "next_id": self.next_id,
-            "next_visit": self.next_visit,
+            "next_segment": self.next_segment,
             "chosen": self.chosen,
-            "visits": dict(self.visits),
+            "segments": dict(self.segments),
             "people": [person.state_dict() for person in self.people],
             "decided": {frame: [face.state_dict() for face in faces] for frame, faces in self.decided.items()},
         }
@@ -261,8 +248,8 @@ class FaceTracker:
         check_state_version(state, STATE_VERSION, "FaceTracker")
         self.first_frame, self.num_seen = state["first_frame"], state["num_seen"]
         self.num_decided, self.num_placed = state["num_decided"], state["num_placed"]
-        self.next_id, self.next_visit = state["next_id"], state["next_visit"]
-        self.chosen, self.visits = state["chosen"], dict(state["visits"])
+        self.next_id, self.next_segment = state["next_id"], state["next_segment"]
+        self.chosen, self.segments = state["chosen"], dict(state["segments"])
         self.people = [Person.from_state_dict(person) for person in state["people"]]
         self.decided = {
             frame: [PlacedFace.from_state_dict(face) for face in faces] for frame, faces in state["decided"].items()
@@ -278,31 +265,31 @@ class FaceTracker:
 
     def _link(self, now: int, faces: Faces, images: Mapping[int, np.ndarray]) -> None:
         usable = [i for i in range(len(faces)) if np.ptp(faces.landmarks[i], axis=0).max() >= MIN_LANDMARK_SPREAD]
-        looks = {i: look(images[now], faces.landmarks[i]) for i in usable}
+        appearances = {i: compute_appearance(images[now], faces.landmarks[i]) for i in usable}
         free_people, free_faces = set(range(len(self.people))), set(usable)
 
         # By motion and look first; whoever is left, if lost for longer, by the look alone.  Closest pairs first.
         pairs = []
         for i, person in enumerate(self.people):
             for j in usable:
-                likeness, lost = person.likeness(looks[j]), now - person.last
-                if lost <= self.max_gap + 1 and likeness > POSSIBLE:
+                similarity, lost = person.similarity(appearances[j]), now - person.last
+                if lost <= self.max_gap + 1 and similarity > POSSIBLE:
                     away = _distance(person, lost, faces.boxes[j], faces.landmarks[j])
                     if away < GATE + GATE_GROWTH * (lost - 1):
-                        pairs.append((away - likeness, i, j))
-                if lost > 1 and likeness > SAME_PERSON:
-                    pairs.append((10 - likeness, i, j))
+                        pairs.append((away - similarity, i, j))
+                if lost > 1 and similarity > SAME_PERSON:
+                    pairs.append((10 - similarity, i, j))
         for _, i, j in sorted(pairs):
             if i in free_people and j in free_faces:
                 person = self.people[i]
-                self._bridge(person, now, faces.boxes[j], faces.landmarks[j], looks[j], images)
-                self._add(person, now, faces.boxes[j], faces.landmarks[j], float(faces.scores[j]), looks[j])
+                self._bridge(person, now, faces.boxes[j], faces.landmarks[j], appearances[j], images)
+                self._add(person, now, faces.boxes[j], faces.landmarks[j], float(faces.scores[j]), appearances[j])
                 free_people.remove(i)
                 free_faces.remove(j)
         for j in sorted(free_faces):
-            person = Person(looks[j], looks[j])
+            person = Person(appearances[j], appearances[j])
             self.people.append(person)
-            self._add(person, now, faces.boxes[j], faces.landmarks[j], float(faces.scores[j]), looks[j])
+            self._add(person, now, faces.boxes[j], faces.landmarks[j], float(faces.scores[j]), appearances[j])
 
         # Forget sightings that nothing can need any more, and people who were not there after all.
         oldest = self.num_decided - self.radius - 1
@@ -318,7 +305,7 @@ class FaceTracker:
         now: int,
         box: np.ndarray,
         landmarks: np.ndarray,
-        look_now: np.ndarray,
+        appearance_now: np.ndarray,
         images: Mapping[int, np.ndarray],
     ) -> None:
         """Fill in the frames in which a face was lost, on a straight line, if it looks the same in each of them."""
@@ -331,8 +318,8 @@ class FaceTracker:
             part = (frame - person.last) / (now - person.last)
             place = (1 - part) * before.landmarks + part * landmarks
             box_there = ((1 - part) * before.box + part * box).astype(np.float32)
-            there = look(images[frame], place)
-            alike = max(there @ person.latest_look, there @ look_now) > STILL_THERE
+            there = compute_appearance(images[frame], place)
+            alike = max(there @ person.latest_appearance, there @ appearance_now) > STILL_THERE
             if not alike or self._is_taken(person, frame, box_there):
                 return
             filled[frame] = Sighting(box_there, place.astype(np.float32), 0.0)
@@ -347,7 +334,13 @@ class FaceTracker:
         )
 
     def _add(
-        self, person: Person, now: int, box: np.ndarray, landmarks: np.ndarray, score: float, look_now: np.ndarray
+        self,
+        person: Person,
+        now: int,
+        box: np.ndarray,
+        landmarks: np.ndarray,
+        score: float,
+        appearance_now: np.ndarray,
     ) -> None:
         if person.last in person.seen and now - person.last <= self.max_gap + 1:
             step = (landmarks - person.seen[person.last].landmarks).mean(axis=0) / (now - person.last)
@@ -355,8 +348,8 @@ class FaceTracker:
             person.velocity = (0.5 * person.velocity + 0.5 * step).astype(np.float32)
         else:
             person.velocity = np.zeros(2, np.float32)
-        mixed = 0.9 * person.usual_look + 0.1 * look_now
-        person.usual_look, person.latest_look = mixed / max(float(np.linalg.norm(mixed)), 1e-6), look_now
+        mixed = 0.9 * person.usual_appearance + 0.1 * appearance_now
+        person.usual_appearance, person.latest_appearance = normalize(mixed), appearance_now
         person.seen[now] = Sighting(box, landmarks, score)
         person.last = now
 
@@ -392,10 +385,10 @@ class FaceTracker:
 
         selected = self._select(here)
         for face in selected:
-            if face.track_id not in self.visits:
-                self.visits[face.track_id], self.next_visit = self.next_visit, self.next_visit + 1
-            face.visit = self.visits[face.track_id]
-        self.visits = {face.track_id: face.visit for face in selected}
+            if face.track_id not in self.segments:
+                self.segments[face.track_id], self.next_segment = self.next_segment, self.next_segment + 1
+            face.segment = self.segments[face.track_id]
+        self.segments = {face.track_id: face.segment for face in selected}
         self.decided[frame] = selected
         self.num_decided = frame + 1
 
@@ -417,7 +410,7 @@ class FaceTracker:
             for face in self.decided[now]:
                 # The beginning and the end of the scene are no coming and going.
                 steps = [
-                    next((i for i in range(1, self.fade + 1) if self._is_away(face.visit, now + way * i)), None)
+                    next((i for i in range(1, self.fade + 1) if self._is_away(face.segment, now + way * i)), None)
                     for way in (-1, 1)
                 ]
                 face.weight = min([i for i in steps if i is not None], default=self.fade + 1) / (self.fade + 1)
@@ -426,8 +419,8 @@ class FaceTracker:
             self.decided.pop(now - self.fade, None)
         return placed
 
-    def _is_away(self, visit: int, frame: int) -> bool:
-        return frame in self.decided and all(face.visit != visit for face in self.decided[frame])
+    def _is_away(self, segment: int, frame: int) -> bool:
+        return frame in self.decided and all(face.segment != segment for face in self.decided[frame])
 
 
 def smoothing_radius(sigma: float) -> int:

@@ -168,7 +168,7 @@ class FaceRestorer:
         places: dict[int, list[tuple[FollowedFrame, PlacedFace]]] = {}
         for frame in frames:
             for face in frame.faces:
-                places.setdefault(face.visit, []).append((frame, face))
+                places.setdefault(face.segment, []).append((frame, face))
         visits = {}
         for number, seen in places.items():
             with self.watch.time("align"):
@@ -230,19 +230,19 @@ class FaceRestorer:
             before, self.states = self.states, {}
             with self.watch.time("recursion"):
                 for newcomers in (True, False):
-                    numbers = [face.visit for face in frame.faces if (face.visit not in before) == newcomers]
+                    numbers = [face.segment for face in frame.faces if (face.segment not in before) == newcomers]
                     for start in range(0, len(numbers), self.people_at_once):
                         some = numbers[start : start + self.people_at_once]
                         self._step(frame.index, {number: block.visits[number] for number in some}, before, gains)
                 # The round trip through the host ends the wait for the device.
                 pairs = {
-                    face.visit: (to_crops(state.frame)[0], to_crops(state.output)[0])
+                    face.segment: (to_crops(state.frame)[0], to_crops(state.output)[0])
                     for face in frame.faces
-                    for state in [self.states[face.visit]]
+                    for state in [self.states[face.segment]]
                 }
             with self.watch.time("paste"):
                 result = self._paste(frame, pairs, block.visits)
-            yield RestoredFrame(frame, result, {face.track_id: pairs[face.visit] for face in frame.faces})
+            yield RestoredFrame(frame, result, {face.track_id: pairs[face.segment] for face in frame.faces})
         if not self.carries_state:
             self.states = {}
 
@@ -282,7 +282,7 @@ class FaceRestorer:
         if self.grey:
             pairs = {number: (crop, to_grey(restored)) for number, (crop, restored) in pairs.items()}
         if self.aligned:
-            crop, restored = pairs[frame.faces[0].visit]
+            crop, restored = pairs[frame.faces[0].segment]
             return cv2.addWeighted(restored, self.strength, crop, 1 - self.strength, 0)
 
         masks: dict[int, np.ndarray] = {}
@@ -295,7 +295,7 @@ class FaceRestorer:
         result = self.enlarge(frame.image)
         # The nearest last: faces in front cover those behind.
         for face in sorted(frame.faces, key=lambda face: float((face.box[2:] - face.box[:2]).max())):
-            number = face.visit
+            number = face.segment
             matrix = _enlarged(visits[number].matrices[frame.index - visits[number].first], self.upscale)
             strength = self.strength * face.weight
             paste_face(result, pairs[number][1], matrix, strength, self.offsets[number], masks.get(number))

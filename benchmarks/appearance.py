@@ -1,8 +1,8 @@
-"""How well the looks of `keep_hf.faces.tracker` tell people apart: pairs of frames of one person against pairs of two.
+"""How well the appearance that the tracker uses separates people: similarities within one person and between two.
 
-    python benchmarks/looks.py --videos ../shared/media/hq_eval --detector ../shared/weights/yunet_n_dynamic.onnx
+    python benchmarks/appearance.py --videos ../shared/media/hq_eval --detector ../shared/weights/yunet_n_dynamic.onnx
 
-One person a video; every frame gets a blur and a noise of its own.
+Each video shows one person; every frame gets its own blur and noise.
 """
 
 import argparse
@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 
 from keep_hf import YuNet
+from keep_hf.faces.appearance import compute_appearance
 from keep_hf.faces.follower import FaceFollower
-from keep_hf.faces.tracker import look
 from keep_hf.video.reader import VideoReader
 
 
@@ -41,9 +41,9 @@ def main() -> None:
             follower = FaceFollower(detector, float(reader.frame_rate) / args.every, "largest", find_cuts=False)
         (track, *_) = follower.tracks(images)
         places = zip(track.frames, (track.landmarks + 0.5) / 4 - 0.5, strict=True)
-        people.append([look(degrade(images[index], random), landmarks) for index, landmarks in places])
+        people.append([compute_appearance(degrade(images[index], random), landmarks) for index, landmarks in places])
 
-    same = np.concatenate([np.array([a @ b for i, a in enumerate(looks) for b in looks[:i]]) for looks in people])
+    same = np.concatenate([np.array([a @ b for i, a in enumerate(faces) for b in faces[:i]]) for faces in people])
     pairs = [(first, second) for i, first in enumerate(people) for second in people[:i]]
     other = np.concatenate([(np.array(first) @ np.array(second).T).ravel() for first, second in pairs])
     print(f"{len(people)} people, {len(same)} pairs of one, {len(other)} pairs of two")
