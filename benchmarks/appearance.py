@@ -1,6 +1,6 @@
 """How well the appearance that the tracker uses separates people: similarities within one person and between two.
 
-    python benchmarks/appearance.py --videos ../shared/media/hq_eval --detector ../shared/weights/yunet_n_dynamic.onnx
+    python -m benchmarks.appearance --videos ../shared/media/hq_eval --detector ../shared/weights/yunet_n_dynamic.onnx
 
 Each video shows one person; every frame gets its own blur and noise.
 """

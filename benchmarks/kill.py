@@ -1,6 +1,6 @@
 """Kill a restoration at random moments, resume it, and compare the frames with those of a run that was left alone.
 
-    python benchmarks/kill.py CLIP --times 10
+    python -m benchmarks.kill CLIP --times 10
 
 Prints a line for each time; the exit code is 0 if all were the same.
 """
@@ -20,6 +20,9 @@ from keep_hf import KeepPipeline
 from keep_hf.video.open import open_video
 
 
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
 def restore(source: str, target: str, model: str, segment_frames: int, aligned: bool) -> None:
     """What the child process does."""
     pipe = KeepPipeline.from_pretrained(model)
@@ -30,8 +33,8 @@ def restore(source: str, target: str, model: str, segment_frames: int, aligned: 
 
 def run(arguments: list[str], kill_after: float | None = None) -> tuple[float, bool]:
     """Run a child, and kill it so many seconds after it has begun; gives its seconds and whether it was killed."""
-    call = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import kill; kill.restore(*{arguments!r})"
-    with subprocess.Popen([sys.executable, "-c", call], stdout=subprocess.PIPE, text=True) as child:
+    call = f"from benchmarks.kill import restore; restore(*{arguments!r})"
+    with subprocess.Popen([sys.executable, "-c", call], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None and child.stdout.readline() == "begun\n"
         started = time.monotonic()
         try:

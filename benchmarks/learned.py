@@ -1,6 +1,6 @@
 """Has every stage of the training learned something?  Numbers for each, on degraded faces whose truth is known.
 
-    python benchmarks/learned.py --videos ../shared/media/hq_eval --frames 48 --report runs/learned.json
+    python -m benchmarks.learned --videos ../shared/media/hq_eval --frames 48 --report runs/learned.json
 
     stage 1   the ceiling: the truth through encoder, codebook and decoder
     stage 2   the codes alone (fidelity 0) against that ceiling; how many are right, how many different ones are used;

@@ -1,6 +1,6 @@
 """Does it matter what was mended in the published training?  Three faults, each against its mending, in equal steps.
 
-    PYTHONPATH=training python benchmarks/mending.py --data portraits/ faces/ --validation held_out/ \\
+    python -m benchmarks.mending --data portraits/ faces/ --validation held_out/ \\
         --films films/ --detector face_detection_yunet_2023mar.onnx --output runs/mending
 
     start      fusion blocks that start at zero altogether / in their last layer only (stage 3)

@@ -1,8 +1,8 @@
 """A plain U-Net of the size of keep-tiny: what do codebook, Kalman filter and recursion cost or give?
 
-    PYTHONPATH=training accelerate launch benchmarks/plain_unet.py --data portraits/ faces/ --output runs/unet \\
+    accelerate launch -m benchmarks.plain_unet --data portraits/ faces/ --output runs/unet \\
         --validation held_out/ --steps 5000 --mixed-precision bf16
-    python benchmarks/vfhq_test.py --methods bicubic keep unet:runs/unet/unet ...
+    python -m benchmarks.vfhq_test --methods bicubic keep unet:runs/unet/unet ...
 
 It sees one degraded frame, enlarged to the size of the truth, and adds to it what is missing.  Data, degradation,
 losses and loop are those of stage 3.
@@ -18,6 +18,10 @@ from torch import nn
 
 from keep_hf.degrade import TRAINING
 from keep_hf.models.layers import Downsample, ResidualBlock, Upsample
+from training.data import FaceClips, open_validation
+from training.loop import Parser, add_arguments, train
+from training.losses import PictureLoss, psnr
+from training.losses import add_arguments as add_loss_arguments
 
 
 class PlainUNet(ModelMixin, ConfigMixin):
@@ -72,25 +76,20 @@ class PlainUNet(ModelMixin, ConfigMixin):
         return images + F.pixel_shuffle(missing, self.config.patch_size)
 
 
+class UNetStage(nn.Module):
+    def __init__(self, unet: PlainUNet, picture_loss: PictureLoss) -> None:
+        super().__init__()
+        self.unet, self.picture_loss = unet, picture_loss
+
+    def forward(self, batch: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+        sharp, degraded = batch["sharp"], batch["degraded"]
+        made = self.unet(degraded.flatten(0, 1)).unflatten(0, sharp.shape[:2])
+        losses = self.picture_loss(made, sharp)
+        losses |= {"psnr": psnr(made, sharp), "psnr of the input": psnr(degraded, sharp)}
+        return {"loss": losses["picture"], **losses}, {"degraded": degraded, "made": made, "sharp": sharp}
+
+
 def main() -> None:
-    # The loop, data and losses of training/, which are no package: it must be on the path.
-    from training.data import FaceClips, open_validation
-    from training.loop import Parser, add_arguments, train
-    from training.losses import PictureLoss, psnr
-    from training.losses import add_arguments as add_loss_arguments
-
-    class UNetStage(nn.Module):
-        def __init__(self, unet: PlainUNet, picture_loss: PictureLoss) -> None:
-            super().__init__()
-            self.unet, self.picture_loss = unet, picture_loss
-
-        def forward(self, batch: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-            sharp, degraded = batch["sharp"], batch["degraded"]
-            made = self.unet(degraded.flatten(0, 1)).unflatten(0, sharp.shape[:2])
-            losses = self.picture_loss(made, sharp)
-            losses |= {"psnr": psnr(made, sharp), "psnr of the input": psnr(degraded, sharp)}
-            return {"loss": losses["picture"], **losses}, {"degraded": degraded, "made": made, "sharp": sharp}
-
     parser = Parser(__doc__)
     parser.add_argument("--initial", help="U-Net to go on with, in place of a new one")
     add_loss_arguments(parser)

@@ -1,6 +1,6 @@
 """Scene cuts: what `CutFinder` and the two usual detectors of PySceneDetect find, and how long they take.
 
-    python benchmarks/scenes.py --media ../shared/media --films 12 --hard 12
+    python -m benchmarks.scenes --media ../shared/media --films 12 --hard 12
 
 Two kinds of made material with known cuts, at 640x360:
  - films: pieces of talking-head clips, 1 to 60 frames long, one after the other; a third of the films is degraded as

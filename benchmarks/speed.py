@@ -1,8 +1,8 @@
 """Speed, compared: two versions of the code in turns, precisions against each other, memory of long clips.
 
-    python benchmarks/speed.py compare OLD NEW                      # folders `src` of two checkouts, A B A B
-    python benchmarks/speed.py precision --videos DIR --detector F  # PSNR of bf16 against fp32
-    python benchmarks/speed.py memory --frames 60                   # peak of a long aligned clip
+    python -m benchmarks.speed compare OLD NEW                      # folders `src` of two checkouts, A B A B
+    python -m benchmarks.speed precision --videos DIR --detector F  # PSNR of bf16 against fp32
+    python -m benchmarks.speed memory --frames 60                   # peak of a long aligned clip
 
 `keep-hf benchmark` measures one version on one machine; what was measured is in benchmarks/results_speed.md.
 """
@@ -10,6 +10,7 @@
 import argparse
 import json
 import os
+import runpy
 import subprocess
 import sys
 import time
@@ -38,7 +39,8 @@ def run_compare(args: argparse.Namespace) -> None:
     names = {"old": (args.old, args.old_dtype, args.old_keeps), "new": (args.new, args.new_dtype, args.new_keeps)}
     workers = {}
     for name, (source, dtype, keeps) in names.items():
-        command = [sys.executable, __file__, "worker", args.model, "--dtype", dtype, "--frames", str(args.frames)]
+        command = [sys.executable, "-m", "benchmarks.speed", "worker", args.model]
+        command += ["--dtype", dtype, "--frames", str(args.frames)]
         command += ["--compile"] * (args.new_compiles and name == "new")
         command += ["--keep-memory"] * keeps + ["--weights", str(args.weights)] * bool(args.weights)
         workers[name] = subprocess.Popen(
@@ -142,12 +144,12 @@ def run_clip(recursion: Any, frames: torch.Tensor) -> tuple[dict[str, float], np
 
 def published(reference: Path) -> list[torch.nn.Module]:
     """Networks of the published size with the weights of the golden data: `fill_weights.py` says how they are made."""
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-    import golden
     from keep_hf.models.conversion import convert_checkpoint
 
-    golden.REFERENCE = reference
-    components = convert_checkpoint(golden.full_state_dict())
+    fill = runpy.run_path(str(reference / "fill_weights.py"))["fill_array"]
+    tensors = json.loads((reference / "manifest_full.json").read_text())["tensors"]
+    weights = {entry["key"]: torch.from_numpy(fill(entry["key"], entry["shape"], "g")) for entry in tensors}
+    components = convert_checkpoint(weights)
     return [components[name] for name in ("vq", "kalman", "flow")]
 
 

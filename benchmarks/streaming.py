@@ -1,9 +1,9 @@
 """Streaming, measured: the pulse at window borders, drift over thousands of frames, memory.
 
-    python benchmarks/streaming.py windows CLIP [CLIP ...]          # which window for the gains
-    python benchmarks/streaming.py pulse CLIP [CLIP ...]            # is a border of windows seen? stream, official
-    python benchmarks/streaming.py drift CLIP --frames 3000         # does the face change over time?
-    python benchmarks/streaming.py memory CLIP --lengths 300 3000   # peak memory against length
+    python -m benchmarks.streaming windows CLIP [CLIP ...]          # which window for the gains
+    python -m benchmarks.streaming pulse CLIP [CLIP ...]            # is a border of windows seen? stream, official
+    python -m benchmarks.streaming drift CLIP --frames 3000         # does the face change over time?
+    python -m benchmarks.streaming memory CLIP --lengths 300 3000   # peak memory against length
 
 Windows, pulse and drift take clips of aligned faces, of any size; memory takes any clip.  Clips are run through
 forwards and backwards as often as it takes, so that they have no cut.
@@ -200,8 +200,9 @@ def run_memory(args: argparse.Namespace) -> None:
     for road in ("restore_video", "stream"):
         least = 0.0
         for number in args.lengths:
-            command = [sys.executable, __file__, "one", str(args.clips[0]), "--frames", str(number), "--road", road]
-            done = subprocess.run([*command, "--model", args.model], capture_output=True, text=True, check=True)
+            command = [sys.executable, "-m", "benchmarks.streaming", "one", str(args.clips[0])]
+            command += ["--frames", str(number), "--road", road, "--model", args.model]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
             peak = json.loads(done.stdout.splitlines()[-1])["host"] / 2**20
             least = least or peak
             print(f"| {road} | {number} | {peak:.0f} | {peak / least:.3f} |", flush=True)

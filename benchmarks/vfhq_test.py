@@ -1,6 +1,6 @@
 """The evaluation of the KEEP paper on any folder of sharp clips: methods, degrees of degradation, measures.
 
-    python benchmarks/vfhq_test.py --videos VFHQ-Test/ \\
+    python -m benchmarks.vfhq_test --videos VFHQ-Test/ \\
         --methods bicubic keep official no-kfn no-update no-cfa per-frame dis \\
         --identity MobileFaceNet.onnx --landmarks pfld.onnx --work runs/vfhq_test --plots runs/vfhq_test/plots
 

@@ -12,9 +12,28 @@ import tempfile
 
 import psutil
 
+from paths import REPOSITORY
+
+
+# As each of several processes has one thread, and sums are rounded by the number of threads.
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+
+
+def run_module(module: str, *arguments, **variables: str) -> subprocess.CompletedProcess:
+    """Run a module of the repository, such as `benchmarks.vfhq_test`, in a process with one thread.
+
+    Args:
+        module (`str`): What `python -m` runs.
+        arguments: What follows on the command line.
+        variables: Added to the environment.
+    """
+    command = [sys.executable, "-m", module, *map(str, arguments)]
+    environment = os.environ | ONE_THREAD | variables
+    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, env=environment, check=False)
+
 
 def launch(processes: int, *command, timeout: float = 300) -> subprocess.CompletedProcess:
-    """Run a script (or `-m`, module) with its arguments in so many processes of one thread each.
+    """Run a script (or `-m`, module) with its arguments from the repository, in several processes of one thread each.
 
     Args:
         processes (`int`): How many.
@@ -27,7 +46,7 @@ def launch(processes: int, *command, timeout: float = 300) -> subprocess.Complet
     # On a machine without network its name may lead nowhere.
     launcher = ("torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1", "--nproc-per-node", processes)
     words = list(map(str, (sys.executable, "-m", *launcher, *command)))
-    variables = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1"}
+    variables = os.environ | ONE_THREAD | {"PYTHONFAULTHANDLER": "1"}
     # Into files: of a pipe, the end comes only when the last process that inherited it is gone.
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
 
@@ -36,7 +55,7 @@ def launch(processes: int, *command, timeout: float = 300) -> subprocess.Complet
                 file.seek(0)
             return out.read(), err.read()
 
-        with subprocess.Popen(words, stdout=out, stderr=err, text=True, env=variables) as launched:
+        with subprocess.Popen(words, cwd=REPOSITORY, stdout=out, stderr=err, text=True, env=variables) as launched:
             try:
                 launched.wait(timeout)
             except subprocess.TimeoutExpired:

@@ -124,7 +124,9 @@ def options_of(script: str) -> str:
 
 @pytest.mark.parametrize("words", TRAINING_COMMANDS)
 def test_training_commands_name_what_exists(words):
-    script = next(word for word in words if word.endswith(".py"))
+    script = next((word for word in words if word.endswith(".py")), None)
+    if "-m" in words:
+        script = words[words.index("-m") + 1].replace(".", "/") + ".py"
     source = options_of(script)
     for word in words:
         if word.startswith("--"):

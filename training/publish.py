@@ -35,7 +35,7 @@ def main() -> None:
     if not (args.pipeline / "model_index.json").is_file():
         parser.error(f"{args.pipeline} holds no pipeline (model_index.json)")
     if args.measures and not args.measures.is_file():
-        parser.error(f"there is no {args.measures}: run benchmarks/vfhq_test.py first")
+        parser.error(f"there is no {args.measures}: run `python -m benchmarks.vfhq_test` first")
     if args.output.exists() and any(args.output.iterdir()):
         parser.error(f"{args.output} is not empty: name a new folder")
 

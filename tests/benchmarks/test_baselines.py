@@ -1,9 +1,6 @@
 """The programs that ask what training and network are worth: what was learned, a plain U-Net, the mended faults."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
@@ -12,10 +9,12 @@ import pytest
 import skimage.data
 import torch
 
+from benchmarks import learned, mending, methods, plain_unet
 from conftest import SIZE, make_clip, make_components
 from keep_hf import KeepPipeline, YuNet
 from media import write_clip
-from paths import REPOSITORY, SHARED
+from paths import SHARED
+from processes import run_module
 
 
 YUNET = SHARED / "weights" / "yunet_n_dynamic.onnx"
@@ -30,25 +29,8 @@ def portraits(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def programs():
-    for folder in ("benchmarks", "training"):
-        sys.path.insert(0, str(REPOSITORY / folder))
-    import learned
-    import mending
-    import plain_unet
-
-    yield {"learned": learned, "mending": mending, "plain_unet": plain_unet}
-    for folder in ("benchmarks", "training"):
-        sys.path.remove(str(REPOSITORY / folder))
-
-
-def run(script: str, *arguments) -> str:
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join((str(REPOSITORY / "training"), os.environ.get("PYTHONPATH", "")))
-    }
-    command = [sys.executable, REPOSITORY / "benchmarks" / script, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+def run(name: str, *arguments) -> str:
+    done = run_module(f"benchmarks.{name}", *arguments)
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout
 
@@ -56,24 +38,24 @@ def run(script: str, *arguments) -> str:
 # What was learned
 
 
-def test_what_a_clip_tells_of_the_stages(programs):
+def test_what_a_clip_tells_of_the_stages():
     pipe = KeepPipeline(**make_components(), gain_window=2)
     truth = make_clip(5, SIZE, SIZE)
-    study = programs["learned"].study_clip(pipe, truth, truth[:, ::2, ::2])
+    study = learned.study_clip(pipe, truth, truth[:, ::2, ::2])
     assert len(study["codes"]) == 5 * pipe.vq.grid_size**2
     assert study["gains"].shape == (4 * pipe.vq.grid_size**2,)  # nothing predicts the first frame
     assert 0 <= study["right"] <= 1
     # The fusion of random weights changes the picture, and the ceiling does not hang on the degraded clip.
     assert study["codes alone"] != study["with fusion"]
-    other = programs["learned"].study_clip(pipe, truth, truth[::-1, ::4, ::4])
+    other = learned.study_clip(pipe, truth, truth[::-1, ::4, ::4])
     assert other["ceiling"] == study["ceiling"] and other["codes alone"] != study["codes alone"]
 
 
-def test_fusion_that_has_learned_nothing_is_seen(programs):
+def test_fusion_that_has_learned_nothing_is_seen():
     vq = make_components()["vq"]
-    assert min(programs["learned"].study_fusion(vq).values()) > 0
+    assert min(learned.study_fusion(vq).values()) > 0
     torch.nn.init.zeros_(vq.cross_frame["16"].norm1.weight)
-    figures = programs["learned"].study_fusion(vq)
+    figures = learned.study_fusion(vq)
     assert [name for name, value in figures.items() if value == 0] == ["cross-frame 16, norm1"]
 
 
@@ -82,7 +64,7 @@ def test_what_was_learned_is_reported(portraits, tmp_path):
     (tmp_path / "clips").mkdir()
     write_clip(tmp_path / "clips" / "a.mp4", num_frames=3, width=512, height=512)
     run(
-        "learned.py",
+        "learned",
         *("--videos", tmp_path / "clips", "--aligned", "--model", tmp_path / "model"),
         *("--report", tmp_path / "report.json"),
     )
@@ -94,13 +76,11 @@ def test_what_was_learned_is_reported(portraits, tmp_path):
 # The U-Net
 
 
-def test_an_untrained_unet_changes_nothing_and_a_trained_one_is_a_row(programs, portraits, tmp_path):
+def test_an_untrained_unet_changes_nothing_and_a_trained_one_is_a_row(portraits, tmp_path):
     images = torch.rand(1, 3, 256, 256) * 2 - 1
-    assert torch.equal(programs["plain_unet"].PlainUNet()(images), images)
+    assert torch.equal(plain_unet.PlainUNet()(images), images)
     common = ("--batch-size", 1, "--workers", 0, "--log-every", 1, "--warmup", 0, "--steps", 2)
-    run("plain_unet.py", "--data", portraits, "--output", tmp_path, *common)
-    import methods
-
+    run("plain_unet", "--data", portraits, "--output", tmp_path, *common)
     pipe = KeepPipeline(**make_components())
     (method,) = methods.load_methods([f"unet:{tmp_path / 'unet'}"], pipe)
     clip = methods.DegradedClip("a", "mild", make_clip(2, 128, 128), 25.0)
@@ -115,7 +95,7 @@ def test_an_untrained_unet_changes_nothing_and_a_trained_one_is_a_row(programs, 
 
 def test_mended_faults_are_compared(portraits, tmp_path):
     printed = run(
-        "mending.py",
+        "mending",
         *("--experiments", "start", "codec", "--data", *[portraits] * 8, "--validation", portraits),
         *("--films", tmp_path, "--detector", "none", "--output", tmp_path / "runs"),
         *("--steps", 2, "--workers", 0, "--warmup", 0),
@@ -132,11 +112,11 @@ def test_mended_faults_are_compared(portraits, tmp_path):
 
 
 @pytest.mark.skipif(not YUNET.exists(), reason="the YuNet file of ../shared is not here")
-def test_faces_cut_by_the_landmarks_of_other_frames(programs, tmp_path):
+def test_faces_cut_by_the_landmarks_of_other_frames(tmp_path):
     scene = skimage.data.astronaut()[:320, 60:420]
     images = [np.roll(scene, 3 * i, axis=1) for i in range(28)]
     write_clip(tmp_path / "film.mp4", num_frames=28, width=360, height=320, images=images)
-    cut = programs["mending"].cut_films(tmp_path, YuNet.from_pretrained(YUNET), 128, length=4)
+    cut = mending.cut_films(tmp_path, YuNet.from_pretrained(YUNET), 128, length=4)
     (wrong,), (right,) = (film for film in (cut["of other frames"][0], cut["their own"][0]))
     assert np.array_equal(wrong[:4], right[:4])  # the first window is cut by its own
     # Its own landmarks keep a face that moves in its place; those of other frames do not.  (In the middle of the film:

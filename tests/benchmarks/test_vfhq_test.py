@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks import analyses, methods
 from conftest import make_clip, make_components
 from keep_hf import KeepPipeline
 from keep_hf.evaluation.metrics import psnr
 from keep_hf.models.kalman import KalmanGainNetwork
 from keep_hf.video.image_folder import ImageFolderReader, ImageFolderWriter
 from paths import REPOSITORY
-from processes import launch
+from processes import ONE_THREAD, launch, run_module
 
 
-BENCHMARKS = REPOSITORY / "benchmarks"
 SIZE, FRAMES, CLIPS = 128, 4, ("a", "b", "c")
 VARIANTS = ("keep", "official", "no-kfn", "no-update", "no-cfa", "per-frame", "dis")
 
@@ -40,21 +40,15 @@ def data(tmp_path_factory) -> Path:
     return folder
 
 
-def command(data: Path, work: Path, *more) -> list[str]:
+def arguments(data: Path, work: Path, *more) -> list[str]:
     options = ("--videos", data / "clips", "--model", data / "model", "--aligned", "--device", "cpu", "--work", work)
-    methods = () if "--methods" in more else ("--methods", "bicubic", *VARIANTS)
+    names = () if "--methods" in more else ("--methods", "bicubic", *VARIANTS)
     levels = () if "--levels" in more else ("--levels", "mild", "heavy")
-    return [str(argument) for argument in (BENCHMARKS / "vfhq_test.py", *options, *methods, *levels, *more)]
-
-
-# As each of several processes has one thread, and sums are rounded by the number of threads.
-ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return [str(argument) for argument in ("benchmarks.vfhq_test", *options, *names, *levels, *more)]
 
 
 def run(data: Path, work: Path, *more) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, *command(data, work, *more)], capture_output=True, text=True, env=ONE_THREAD
-    )
+    return run_module(*arguments(data, work, *more))
 
 
 def tables(work: Path) -> dict[str, str]:
@@ -74,22 +68,6 @@ def whole(data, tmp_path_factory) -> Path:
     done = run(data, folder / "work", "--export", folder / "export", "--strips", folder / "strips")
     assert done.returncode == 0, done.stderr[-2000:]
     return folder
-
-
-@pytest.fixture
-def methods(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    import methods
-
-    return methods
-
-
-@pytest.fixture
-def analyses(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    import analyses
-
-    return analyses
 
 
 # The tables
@@ -168,7 +146,7 @@ def test_frames_of_other_programs_get_a_row(data, whole, tmp_path):
 
 
 def test_two_processes_give_the_same_tables(data, whole, tmp_path):
-    done = launch(2, *command(data, tmp_path))
+    done = launch(2, "-m", *arguments(data, tmp_path))
     assert done.returncode == 0, done.stderr[-2000:]
     assert tables(tmp_path) == tables(whole / "work")
     # Each result was made once, and the table printed by one process only.
@@ -180,10 +158,11 @@ def test_two_processes_give_the_same_tables(data, whole, tmp_path):
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
 def test_killed_and_resumed_gives_the_same_tables(data, whole, tmp_path):
     with subprocess.Popen(
-        [sys.executable, *command(data, tmp_path)],
+        [sys.executable, "-m", *arguments(data, tmp_path)],
+        cwd=REPOSITORY,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        env=ONE_THREAD,
+        env=os.environ | ONE_THREAD,
     ) as process:
         while len(results(tmp_path)) < 5 and process.poll() is None:
             time.sleep(0.01)
@@ -215,18 +194,18 @@ def test_results_of_other_settings_or_models_are_refused(data, whole, tmp_path):
 # The methods
 
 
-def clip_of(methods):
+def clip_of():
     return methods.DegradedClip("a", "mild", make_clip(FRAMES, 32, 32), 25.0)
 
 
-def load(methods, data: Path, *names: str) -> dict[str, np.ndarray]:
+def load(data: Path, *names: str) -> dict[str, np.ndarray]:
     pipe = KeepPipeline.from_pretrained(data / "model")
-    clip = clip_of(methods)
+    clip = clip_of()
     return {method.name: method.restore(clip) for method in methods.load_methods(list(names), pipe)}
 
 
-def test_variants_differ_where_they_should(methods, data):
-    made = load(methods, data, *VARIANTS)
+def test_variants_differ_where_they_should(data):
+    made = load(data, *VARIANTS)
     for name, faces in made.items():
         assert faces.shape == (FRAMES, 64, 64, 3) and faces.dtype == np.uint8
         # Nothing is known before the first frame, and the gain network has no say in it.
@@ -235,7 +214,7 @@ def test_variants_differ_where_they_should(methods, data):
         assert not np.array_equal(made[name], made["keep"]), name
 
 
-def test_without_kfn_is_a_gain_of_zero_and_no_update_of_features(methods, data):
+def test_without_kfn_is_a_gain_of_zero_and_no_update_of_features(data):
     class NoGain(KalmanGainNetwork):
         def forward(self, observed):
             return observed.new_zeros(*observed.shape[:2], 1, *observed.shape[3:])
@@ -245,19 +224,19 @@ def test_without_kfn_is_a_gain_of_zero_and_no_update_of_features(methods, data):
     vq = methods._without(pipe.vq, "feature_update")
     zero = KeepPipeline(vq=vq, flow=pipe.flow, kalman=kalman)
     zero.set_progress_bar_config(disable=True)
-    expected = zero(clip_of(methods).frames, aligned=True, output_type="np").frames[0] * 255
-    assert np.abs(load(methods, data, "no-kfn")["no-kfn"] - expected).max() < 1.5
+    expected = zero(clip_of().frames, aligned=True, output_type="np").frames[0] * 255
+    assert np.abs(load(data, "no-kfn")["no-kfn"] - expected).max() < 1.5
 
 
-def test_per_frame_is_each_frame_as_a_clip_of_its_own(methods, data):
+def test_per_frame_is_each_frame_as_a_clip_of_its_own(data):
     pipe = KeepPipeline.from_pretrained(data / "model")
     pipe.set_progress_bar_config(disable=True)
-    frames = clip_of(methods).frames
+    frames = clip_of().frames
     alone = [pipe(frame[None], aligned=True, output_type="np").frames[0, 0] * 255 for frame in frames]
-    assert np.abs(load(methods, data, "per-frame")["per-frame"] - np.stack(alone)).max() < 1.5
+    assert np.abs(load(data, "per-frame")["per-frame"] - np.stack(alone)).max() < 1.5
 
 
-def test_dis_in_clips_is_dis_on_pairs(methods):
+def test_dis_in_clips_is_dis_on_pairs():
     frames = torch.rand(2, 3, 3, 32, 48) * 2 - 1
     flow = methods.ClipDISFlow()
     flows = flow.flow_between_frames(frames)
@@ -266,18 +245,18 @@ def test_dis_in_clips_is_dis_on_pairs(methods):
     assert flow.flow_between_frames(frames[:, :1]).shape == (2, 0, 2, 32, 48)
 
 
-def test_codeformer_is_used_with_its_own_fidelity(methods, data, tmp_path):
+def test_codeformer_is_used_with_its_own_fidelity(data, tmp_path):
     pipe = KeepPipeline.from_pretrained(data / "model")
     KeepPipeline(vq=methods._without(pipe.vq, "cross_frame")).save_pretrained(tmp_path)
     (method,) = methods.load_methods(["codeformer"], pipe, fidelity=1.0, codeformer=tmp_path)
-    clip = clip_of(methods)
+    clip = clip_of()
     (half,) = methods.load_methods(["per-frame"], pipe, fidelity=0.5)
     assert np.array_equal(method.restore(clip), half.restore(clip))
     with pytest.raises(ValueError, match="is a KEEP model"):
         methods.load_methods(["codeformer"], pipe, codeformer=data / "model")
 
 
-def test_single_frame_networks_get_512_pixels_from_0_to_1(methods):
+def test_single_frame_networks_get_512_pixels_from_0_to_1():
     class Inverse:
         device = torch.device("cpu")
 
@@ -300,22 +279,22 @@ def test_single_frame_networks_get_512_pixels_from_0_to_1(methods):
         (["folder:x=/nowhere/at/all"], "no folder"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(methods, data, names, told):
+def test_what_cannot_be_meant_is_refused(data, names, told):
     with pytest.raises(ValueError, match=told):
-        load(methods, data, *names)
+        load(data, *names)
 
 
-def test_without_spandrel_it_says_so(methods, data, monkeypatch):
+def test_without_spandrel_it_says_so(data, monkeypatch):
     monkeypatch.setattr(methods, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match="pip install spandrel"):
-        load(methods, data, "spandrel:GFPGAN.pth")
+        load(data, "spandrel:GFPGAN.pth")
 
 
 # The analyses
 
 
 @pytest.mark.parametrize("degrees", [-40, 0, 25])
-def test_yaw_of_a_turned_head(analyses, degrees):
+def test_yaw_of_a_turned_head(degrees):
     head = np.zeros((68, 3))  # x to the right, y down, z to the viewer
     head[analyses.EYE_LEFT], head[analyses.EYE_RIGHT] = (-1, 0, 0), (1, 0, 0)
     head[analyses.NOSE] = (0, 0.8, 2 * analyses.NOSE_HEIGHT)
@@ -325,13 +304,13 @@ def test_yaw_of_a_turned_head(analyses, degrees):
     assert analyses.estimate_yaw(rolled[None]) == pytest.approx([degrees])
 
 
-def test_latents_of_a_frame(analyses, methods, data):
+def test_latents_of_a_frame(data):
     pipe = KeepPipeline.from_pretrained(data / "model")
-    study = analyses.study_latents(pipe, clip_of(methods), 1.0)
+    study = analyses.study_latents(pipe, clip_of(), 1.0)
     assert list(study.pictures) == ["input", "predicted", "observed", "fused", "output"]
     assert study.gains.shape == (1, 16, 16)  # a window of two frames, of which the first has none
     (official,) = methods.load_methods(["official"], pipe)
-    assert np.array_equal(study.pictures["output"], official.restore(clip_of(methods))[1])
+    assert np.array_equal(study.pictures["output"], official.restore(clip_of())[1])
 
 
 def test_plots_are_drawn_for_what_was_measured(data, whole):

@@ -1,7 +1,7 @@
 """Compiled networks: the same faces, and nothing is compiled anew while people come and go.
 
 The graphs are run as torch would run them without a compiler, which takes a minute less.
-`python benchmarks/speed.py compare SRC SRC --new-compiles` has them compiled, and tells the difference.
+`python -m benchmarks.speed compare SRC SRC --new-compiles` has them compiled, and tells the difference.
 """
 
 from unittest.mock import patch

@@ -1,12 +1,12 @@
 """From file to file: what stays, what is left behind when it breaks off, and how it goes on."""
 
-import runpy
 import sys
 from fractions import Fraction
 
 import numpy as np
 import pytest
 
+from benchmarks.kill import compare
 from conftest import SIZE, make_clip, make_faces
 from keep_hf import KeepPipeline
 from keep_hf.models.recursion import KalmanRecursion
@@ -14,7 +14,6 @@ from keep_hf.video.open import open_video
 from keep_hf.video.reader import VideoReader
 from keep_hf.video.writer import VideoWriter
 from media import packets, write_clip
-from paths import REPOSITORY
 
 
 ONE = make_faces((40, 24, SIZE))
@@ -145,7 +144,6 @@ def test_a_killed_restoration_goes_on(components, tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     source = write_clip(tmp_path / "in.mp4", images=list(make_clip(120, SIZE, SIZE)), audio_codec="aac")
     KeepPipeline(**components, gain_window=4).save_pretrained(tmp_path / "model")
-    compare = runpy.run_path(str(REPOSITORY / "benchmarks" / "kill.py"))["compare"]
     assert compare(source, str(tmp_path / "model"), times=3, segment_frames=10, aligned=True) == 3
 
 
