@@ -1,5 +1,7 @@
 """Networks at tiny sizes whose every layer does something, and clips with faces in known places."""
 
+import thread_limits  # noqa: F401  # isort: skip
+
 from collections.abc import Callable
 
 import numpy as np
