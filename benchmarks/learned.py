@@ -106,7 +106,7 @@ def main() -> None:
         parser.error(f"{args.model} is a single-frame model, without gain network")
     detector = None
     if not args.aligned:
-        detector = YuNet.from_pretrained(args.detector) if args.detector else pipe.detector or pipe.yunet()
+        detector = YuNet.from_pretrained(args.detector) if args.detector else pipe.face_detector()
     cache = args.cache / Path(args.detector or args.model).stem
     studies = []
     for path in find_clips(args.videos, None):

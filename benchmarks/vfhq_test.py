@@ -174,7 +174,7 @@ def main() -> None:
     pipe = load(args.model).to(args.device)
     detector = None
     if not args.aligned:
-        detector = YuNet.from_pretrained(args.detector) if args.detector else pipe.detector or pipe.yunet()
+        detector = YuNet.from_pretrained(args.detector) if args.detector else pipe.face_detector()
         # What was cut depends on who found the face.
         args.cache = args.cache / (Path(args.detector).stem if args.detector else Path(args.model).name)
     args.size = args.size or pipe.vq.config.sample_size

@@ -1,7 +1,6 @@
 """The whole road, from frames and files in to frames and files out."""
 
 import gc
-import re
 
 import numpy as np
 import pytest
@@ -389,29 +388,12 @@ def test_a_single_frame_model_needs_no_gain_network(components, crops):
         KeepPipeline(components["vq"], kalman=components["kalman"])
 
 
-# What cannot be meant
+# Invalid options
 
 
-@pytest.mark.parametrize(
-    ("option", "value"),
-    [
-        ("faces", "some"),
-        ("faces", (0, -1)),
-        ("min_face_size", -1),
-        ("min_face_size", float("nan")),
-        ("fidelity", 1.5),
-        ("fidelity", float("nan")),
-        ("strength", -0.1),
-        ("upscale", 5),
-        ("upscale", 1.5),
-        ("gain_mode", "forward"),
-        ("output_type", "latent"),
-        ("frame_rate", 0),
-        ("frame_rate", float("inf")),
-    ],
-)
-def test_options_that_cannot_be_meant(make_pipe, frames, option, value):
+@pytest.mark.parametrize(("option", "value"), [("strength", 1.5), ("output_type", "latent")])
+def test_an_invalid_option_raises_before_detection(make_pipe, frames, option, value):
     pipe = make_pipe(*[ONE] * len(frames))
-    with pytest.raises(ValueError, match=rf"{option}\b.*{re.escape(str(value))}"):
+    with pytest.raises(ValueError, match=f"{option} must be .*{value}"):
         pipe(frames, **{option: value})
     assert pipe.detector.num_seen == 0

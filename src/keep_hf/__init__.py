@@ -17,9 +17,9 @@ from .models.recursion import KalmanRecursion
 from .models.vq import KeepVQModel
 from .pipeline import KeepPipeline, KeepPipelineOutput
 from .restoration.stream import FaceStream
+from .version import __version__
 
 
-__version__ = "0.1.0"
 __all__ = [
     "FaceDetector",
     "FaceIdentity",
@@ -34,6 +34,7 @@ __all__ = [
     "KeepPipelineOutput",
     "KeepVQModel",
     "YuNet",
+    "__version__",
 ]
 
 # diffusers resolves model_index.json only against libraries it lists; without this, loading from the Hub fails.

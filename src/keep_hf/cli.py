@@ -34,6 +34,7 @@ from .faces.identity import FaceIdentity
 from .models.checkpoint_files import load_checkpoint
 from .models.conversion import convert_checkpoint
 from .models.flow import GMFlow
+from .options import RestorationOptions
 from .pipeline import KeepPipeline
 from .restoration.background import load_background
 from .video.media_files import VIDEO_SUFFIXES, contains_images, find_videos
@@ -188,11 +189,17 @@ def run_restore(args: argparse.Namespace) -> None:
     if args.compile:
         pipe.compile()
     pipe.set_progress_bar_config(disable=not sys.stderr.isatty())
-    names = ("aligned", "faces", "min_face_size", "fidelity", "strength", "upscale", "gain_mode", "frame_rate")
-    options = {name: getattr(args, name) for name in names}
-    if args.background:
-        options["background"] = load_background(args.background, args.device)
-    pipe.options(**options)
+    options = RestorationOptions(
+        aligned=args.aligned,
+        faces=args.faces,
+        min_face_size=args.min_face_size,
+        fidelity=args.fidelity,
+        strength=args.strength,
+        upscale=args.upscale,
+        gain_mode=args.gain_mode,
+        background=load_background(args.background, args.device) if args.background else None,
+        frame_rate=args.frame_rate,
+    )
 
     reports, failures = [], []
     is_batch = jobs[0][0] != args.input
@@ -202,7 +209,7 @@ def run_restore(args: argparse.Namespace) -> None:
             continue  # done by an earlier run
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            report = pipe.restore_video(source, target, resume=args.resume, **options)
+            report = pipe.restore_video(source, target, resume=args.resume, **vars(options))
         except (ValueError, OSError) as error:
             kept = f"; {RESUMABLE}" if _part(target).is_dir() else ""
             if not is_batch:
@@ -325,7 +332,7 @@ def run_evaluate(args: argparse.Namespace) -> None:
     detector = None
     if not args.aligned:
         pipe = load_pipeline(args).to(args.device)
-        detector = pipe.detector or pipe.yunet()
+        detector = pipe.face_detector()
         models["faces"] = args.detector or f"{type(detector).__name__} of {args.model}"
 
     table = INSPECTED if args.reference is None else COMPARED

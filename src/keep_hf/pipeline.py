@@ -27,7 +27,10 @@ from .models.checkpoint_files import load_checkpoint
 from .models.conversion import convert_checkpoint
 from .models.flow import GMFlow
 from .models.kalman import KalmanGainNetwork
-from .restoration.stream import FaceStream, Options
+from .models.recursion import KalmanRecursion
+from .options import RestorationOptions
+from .restoration.face_restorer import FaceRestorer
+from .restoration.stream import FaceStream
 from .video.clip_formats import OUTPUT_TYPES, read_frames, write_frames
 from .video.image_folder import ImageFolderReader, ImageFolderWriter
 from .video.open import create_video, open_video
@@ -38,6 +41,8 @@ from .video.writer import VideoWriter
 BUILT_IN = {"keep-tiny": Path(__file__).parent / "checkpoints" / "keep-tiny"}
 # Frames between two points from which a killed run can go on.
 SEGMENT_FRAMES = 250
+# People in one batch of the recursion; bounds memory.
+PEOPLE_AT_ONCE = 8
 
 
 @dataclass
@@ -182,8 +187,16 @@ class KeepPipeline(DiffusionPipeline):
         """
         if output_type not in OUTPUT_TYPES:
             raise ValueError(f"output_type must be one of {', '.join(OUTPUT_TYPES)}, got {output_type!r}.")
-        options = self.options(
-            aligned, faces, min_face_size, fidelity, strength, upscale, gain_mode, background, frame_rate
+        options = RestorationOptions(
+            aligned=aligned,
+            faces=faces,
+            min_face_size=min_face_size,
+            fidelity=fidelity,
+            strength=strength,
+            upscale=upscale,
+            gain_mode=gain_mode,
+            background=background,
+            frame_rate=frame_rate,
         )
         if isinstance(video, str | os.PathLike):
             with open_video(video, frame_rate) as reader:
@@ -191,7 +204,7 @@ class KeepPipeline(DiffusionPipeline):
         else:
             frames = read_frames(video)
 
-        stream = FaceStream(self, options, frame_rate)
+        stream = self._open_stream(options, frame_rate)
         people = []
 
         def restored() -> Iterator[np.ndarray]:
@@ -249,16 +262,24 @@ class KeepPipeline(DiffusionPipeline):
         """
         if segment_frames < 1:
             raise ValueError(f"segment_frames must be 1 or more, got {segment_frames}.")
-        options = self.options(
-            aligned, faces, min_face_size, fidelity, strength, upscale, gain_mode, background, frame_rate
+        options = RestorationOptions(
+            aligned=aligned,
+            faces=faces,
+            min_face_size=min_face_size,
+            fidelity=fidelity,
+            strength=strength,
+            upscale=upscale,
+            gain_mode=gain_mode,
+            background=background,
+            frame_rate=frame_rate,
         )
         started = time.perf_counter()
         with open_video(source, frame_rate) as reader:
             size = self.vq.config.sample_size
             width, height = (size, size) if aligned else (reader.width * upscale, reader.height * upscale)
             with create_video(target, reader, width, height, resume) as writer:
-                job = options.describe() | {"model": self.fingerprint(), "compiled": self.is_compiled}
-                stream = FaceStream(self, options, float(reader.frame_rate))
+                job = self._describe_job(options)
+                stream = self._open_stream(options, float(reader.frame_rate))
                 report = self._restore_file(reader, writer, stream, job, segment_frames)
         self.maybe_free_model_hooks()
         report["seconds"]["total"] = round(time.perf_counter() - started, 3)
@@ -346,10 +367,51 @@ class KeepPipeline(DiffusionPipeline):
         Raises:
             ValueError: If an argument cannot be used.
         """
-        options = self.options(
-            aligned, faces, min_face_size, fidelity, strength, upscale, gain_mode, background, frame_rate
+        options = RestorationOptions(
+            aligned=aligned,
+            faces=faces,
+            min_face_size=min_face_size,
+            fidelity=fidelity,
+            strength=strength,
+            upscale=upscale,
+            gain_mode=gain_mode,
+            background=background,
+            frame_rate=frame_rate,
         )
-        return FaceStream(self, options, frame_rate)
+        return self._open_stream(options, frame_rate)
+
+    def _open_stream(self, options: RestorationOptions, frame_rate: float) -> FaceStream:
+        follower = FaceFollower(
+            None if options.aligned else self.face_detector(),
+            frame_rate,
+            options.faces,
+            options.min_face_size,
+            find_cuts=options.gain_mode != "official",  # the published script detects no scene cuts
+        )
+        restorer = FaceRestorer(
+            KalmanRecursion(self.vq, self.kalman, self.flow),
+            gain_window=self.config.gain_window,
+            gain_mode=options.gain_mode,
+            fidelity=self.config.fidelity if options.fidelity is None else options.fidelity,
+            strength=options.strength,
+            aligned=options.aligned,
+            upscale=options.upscale,
+            background=options.background,
+            parser=self.parser,
+            frame_rate=frame_rate,
+            device=self._execution_device,
+            people_at_once=1 if self.is_compiled else PEOPLE_AT_ONCE,
+        )
+        return FaceStream(follower, restorer, self.identity, close=self.maybe_free_model_hooks)
+
+    def _describe_job(self, options: RestorationOptions) -> dict[str, Any]:
+        """What the result depends on, in numbers and text."""
+        return vars(options) | {
+            "faces": options.faces if isinstance(options.faces, str) else sorted(options.faces),
+            "background": options.background is not None,
+            "model": self.fingerprint(),
+            "compiled": self.is_compiled,
+        }
 
     @torch.no_grad()
     def follow(
@@ -371,8 +433,8 @@ class KeepPipeline(DiffusionPipeline):
         Raises:
             ValueError: If an argument or the video cannot be used.
         """
-        self.options(faces=faces, min_face_size=min_face_size, frame_rate=frame_rate)
-        detector = self.detector or self.yunet()
+        RestorationOptions(faces=faces, min_face_size=min_face_size, frame_rate=frame_rate)
+        detector = self.face_detector()
         if isinstance(video, str | os.PathLike):
             with open_video(video, frame_rate) as reader:
                 follower = FaceFollower(detector, float(reader.frame_rate), faces, min_face_size)
@@ -395,26 +457,10 @@ class KeepPipeline(DiffusionPipeline):
                 network.compile(**{"fullgraph": True, "dynamic": False} | kwargs)
         self.is_compiled = True
 
-    def options(
-        self,
-        aligned: bool = False,
-        faces: str | Collection[int] = "all",
-        min_face_size: float = 0,
-        fidelity: float | None = None,
-        strength: float = 1.0,
-        upscale: int = 1,
-        gain_mode: str = "stream",
-        background: Callable[[np.ndarray], np.ndarray] | None = None,
-        frame_rate: float = 25.0,
-    ) -> Options:
-        """Check the options of a call before any work is done, and fill in what the pipeline says."""
-        if not (np.isfinite(frame_rate) and frame_rate > 0):
-            raise ValueError(f"frame_rate must be positive, got {frame_rate}.")
-        fidelity = self.config.fidelity if fidelity is None else float(fidelity)
-        return Options(aligned, faces, min_face_size, fidelity, strength, upscale, gain_mode, background)
-
-    def yunet(self) -> YuNet:
-        """The detector of pipelines that have none: YuNet from the Hub."""
+    def face_detector(self) -> FaceDetector | YuNet:
+        """The detector of the pipeline; YuNet from the Hub if it has none."""
+        if self.detector is not None:
+            return self.detector
         if self._yunet is None:
             self._yunet = YuNet.from_pretrained()
         return self._yunet

@@ -21,6 +21,7 @@ import torch
 from ..faces.contact_sheet import draw_people
 from ..faces.follower import FaceFollower
 from ..faces.tracker import FaceTrack, link_tracks
+from ..options import RestorationOptions
 from ..pipeline import KeepPipeline
 from ..restoration.face_restorer import RestoredFrame
 from ..video.reader import VideoReader, ahead
@@ -55,10 +56,15 @@ class Wishes:
         if self.quality not in QUALITIES:
             raise ValueError(f"quality must be one of {', '.join(QUALITIES)}, got {self.quality!r}.")
 
-    def options(self) -> dict[str, Any]:
+    def options(self, frame_rate: float = 25.0) -> RestorationOptions:
         """The options of the pipeline."""
-        names = ("fidelity", "strength", "upscale")
-        return {"faces": self.people or "all"} | {name: getattr(self, name) for name in names}
+        return RestorationOptions(
+            faces=self.people or "all",
+            fidelity=self.fidelity,
+            strength=self.strength,
+            upscale=self.upscale,
+            frame_rate=frame_rate,
+        )
 
     def describe(self) -> dict[str, Any]:
         """All of it, for the report."""
@@ -162,7 +168,7 @@ class Studio:
             ValueError: If the video or a wish cannot be used.
             OSError: If the disk is full.
         """
-        self.pipe.options(**wishes.options())
+        wishes.options()  # a value that is not allowed raises before the video is cut
         with new_folder() as folder:
             before, after, both = (folder / f"{name}.mp4" for name in ("before", "restored", "side_by_side"))
             num_frames = yield from self._cut(video, before, wishes.start, wishes.end, wishes.upscale)
@@ -198,7 +204,7 @@ class Studio:
         phase = Phase("Looking for faces")
         yield phase.at(0)
         with VideoReader(clip) as reader:
-            follower = FaceFollower(self.pipe.detector or self.pipe.yunet(), float(reader.frame_rate))
+            follower = FaceFollower(self.pipe.face_detector(), float(reader.frame_rate))
             places = []
             for number, frame in enumerate(ahead(reader.read()), 1):
                 places += [followed.faces for followed in follower.step(frame.image)]
@@ -215,7 +221,7 @@ class Studio:
             width, height = reader.width * wishes.upscale, reader.height * wishes.upscale
             crf = QUALITIES[wishes.quality]
             writer = VideoWriter(after, reader, width=width, height=height, crf=crf, preset="fast")
-            stream = self.pipe.stream(frame_rate=float(reader.frame_rate), **wishes.options())
+            stream = self.pipe.stream(**vars(wishes.options(float(reader.frame_rate))))
             times: deque[tuple[int, int]] = deque()
 
             def write(done: Iterator[RestoredFrame]) -> Iterator[Progress]:

@@ -89,8 +89,8 @@ class FaceRestorer:
         gain_mode (`"stream"` or `"official"`): Whether the state is carried on or dropped after each window.
         fidelity, strength (`float`): See [`KeepPipeline`].
         aligned (`bool`): The frames are the crops.
-        enlarge (`Callable[[np.ndarray], np.ndarray]`): Makes the background of a restored frame.
-        upscale (`int`): Factor by which `enlarge` makes frames larger.
+        upscale (`int`): Factor by which frames are enlarged.
+        background (`Callable[[np.ndarray], np.ndarray]`, *optional*): Enlarges frames; see [`RestorationOptions`].
         parser (`transformers.SegformerForSemanticSegmentation`, *optional*): Tells what is in front of a face.
         frame_rate (`float`): Frames per second.
         device (`torch.device`): Where the networks run.
@@ -106,8 +106,8 @@ class FaceRestorer:
         fidelity: float,
         strength: float,
         aligned: bool,
-        enlarge: Callable[[np.ndarray], np.ndarray],
         upscale: int,
+        background: Callable[[np.ndarray], np.ndarray] | None,
         parser: Any,
         frame_rate: float,
         device: torch.device,
@@ -118,7 +118,7 @@ class FaceRestorer:
         self.carries_state = gain_mode == "stream"
         self.block_length = max(1, gain_window // 2) if self.carries_state else gain_window
         self.fidelity, self.strength, self.aligned = fidelity, strength, aligned
-        self.enlarge, self.upscale, self.parser = enlarge, upscale, parser
+        self.upscale, self.background, self.parser = upscale, background, parser
         self.frame_rate, self.device, self.people_at_once = frame_rate, device, people_at_once
 
         self.filling: list[FollowedFrame] = []  # of the next block
@@ -292,7 +292,7 @@ class FaceRestorer:
         offsets = {number: colour_offset(*pair, masks.get(number)) for number, pair in pairs.items()}
         self.offsets = self._steady(self.offsets, offsets, OFFSET_SECONDS)
 
-        result = self.enlarge(frame.image)
+        result = self._enlarge(frame.image)
         # The nearest last: faces in front cover those behind.
         for face in sorted(frame.faces, key=lambda face: float((face.box[2:] - face.box[:2]).max())):
             number = face.segment
@@ -300,6 +300,15 @@ class FaceRestorer:
             strength = self.strength * face.weight
             paste_face(result, pairs[number][1], matrix, strength, self.offsets[number], masks.get(number))
         return result
+
+    def _enlarge(self, image: np.ndarray) -> np.ndarray:
+        """A new image, `upscale` times as large."""
+        height, width = image.shape[0] * self.upscale, image.shape[1] * self.upscale
+        if self.background is not None:
+            image = self.background(image)
+        if image.shape[:2] == (height, width):
+            return image.copy()
+        return cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC)
 
     def _steady(
         self, before: dict[int, np.ndarray], now: dict[int, np.ndarray], seconds: float

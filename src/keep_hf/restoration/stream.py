@@ -1,66 +1,18 @@
 """A film restored frame by frame, in bounded memory: find everybody, restore them, tell what was done."""
 
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from PIL import Image
 
 from ..faces.follower import FaceFollower
-from ..models.recursion import KalmanRecursion
+from ..faces.identity import FaceIdentity
 from ..video.clip_formats import read_frames
 from .face_restorer import FaceRestorer, RestoredFrame
 from .state import pack, unpack
-
-
-if TYPE_CHECKING:
-    from ..pipeline import KeepPipeline
-
-
-PEOPLE_AT_ONCE = 8
-
-
-@dataclass(frozen=True)
-class Options:
-    """The options of one call; see [`KeepPipeline.__call__`].
-
-    Raises:
-        ValueError: If one of them cannot be meant.
-    """
-
-    aligned: bool
-    faces: str | Collection[int]
-    min_face_size: float
-    fidelity: float
-    strength: float
-    upscale: int
-    gain_mode: str
-    background: Callable[[np.ndarray], np.ndarray] | None
-
-    def __post_init__(self) -> None:
-        if isinstance(self.faces, str):
-            if self.faces not in ("all", "largest"):
-                raise ValueError(f"faces must be 'all', 'largest' or numbers of people, got {self.faces!r}.")
-        elif not self.faces or any(not isinstance(face, int) or face < 0 for face in self.faces):
-            raise ValueError(f"The numbers of people in faces must be 0 or more, at least one; got {self.faces!r}.")
-        if not self.min_face_size >= 0:
-            raise ValueError(f"min_face_size must be 0 or more pixels, got {self.min_face_size}.")
-        for name, value in (("fidelity", self.fidelity), ("strength", self.strength)):
-            if not 0 <= value <= 1:
-                raise ValueError(f"{name} must lie in 0 to 1, got {value}.")
-        if self.upscale not in (1, 2, 3, 4):
-            raise ValueError(f"upscale must be 1, 2, 3 or 4, got {self.upscale}.")
-        if self.gain_mode not in ("stream", "official"):
-            raise ValueError(f"gain_mode must be 'stream' or 'official', got {self.gain_mode!r}.")
-
-    def describe(self) -> dict[str, Any]:
-        """What the result depends on, in numbers and text."""
-        faces = self.faces if isinstance(self.faces, str) else sorted(self.faces)
-        return vars(self) | {"faces": faces, "background": self.background is not None}
 
 
 class FaceStream:
@@ -75,28 +27,16 @@ class FaceStream:
         look_ahead (`int`): The largest number of frames that are held before one comes out.
     """
 
-    def __init__(self, pipe: "KeepPipeline", options: Options, frame_rate: float) -> None:
-        self.pipe, self.options, self.device = pipe, options, pipe._execution_device
-        official = options.gain_mode == "official"
-        detector = None if options.aligned else pipe.detector or pipe.yunet()
-        # The published script knows no cuts.
-        self.follower = FaceFollower(detector, frame_rate, options.faces, options.min_face_size, not official)
-        self.restorer = FaceRestorer(
-            KalmanRecursion(pipe.vq, pipe.kalman, pipe.flow),
-            gain_window=pipe.config.gain_window,
-            gain_mode=options.gain_mode,
-            fidelity=options.fidelity,
-            strength=options.strength,
-            aligned=options.aligned,
-            enlarge=self._enlarge,
-            upscale=options.upscale,
-            parser=pipe.parser,
-            frame_rate=frame_rate,
-            device=self.device,
-            people_at_once=1 if pipe.is_compiled else PEOPLE_AT_ONCE,
-        )
-        self.look_ahead = self.follower.look_ahead + self.restorer.latency
-        self.identity = pipe.identity
+    def __init__(
+        self,
+        follower: FaceFollower,
+        restorer: FaceRestorer,
+        identity: FaceIdentity | None,
+        close: Callable[[], None],
+    ) -> None:
+        self.follower, self.restorer, self.identity, self.close = follower, restorer, identity, close
+        self.device = restorer.device
+        self.look_ahead = follower.look_ahead + restorer.latency
         self.frame_size: tuple[int, ...] | None = None
         self.gives_pil = False
         self.num_in = self.num_out = 0
@@ -107,7 +47,7 @@ class FaceStream:
         return self
 
     def __exit__(self, *exception) -> None:
-        self.pipe.maybe_free_model_hooks()
+        self.close()
 
     def step(self, frames: Any) -> list[Any]:
         """Take the next frame, or some of them.
@@ -162,15 +102,6 @@ class FaceStream:
         for image in images:
             yield from self.advance(image)
         yield from self.finish()
-
-    def _enlarge(self, image: np.ndarray) -> np.ndarray:
-        factor = self.options.upscale
-        height, width = image.shape[:2]
-        if self.options.background is not None:
-            image = self.options.background(image)
-        if image.shape[:2] == (height * factor, width * factor):
-            return image.copy()
-        return cv2.resize(image, (width * factor, height * factor), interpolation=cv2.INTER_CUBIC)
 
     # What was done
 

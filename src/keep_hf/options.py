@@ -1,0 +1,67 @@
+"""The options of a restoration: their names, defaults, meaning and checks, in one place."""
+
+import math
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+import numpy as np
+
+
+GAIN_MODES = ("stream", "official")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestorationOptions:
+    """How a video is restored. `KeepPipeline.__call__`, `restore_video` and `stream` take the same options by name.
+
+    Args:
+        aligned (`bool`, *optional*, defaults to `False`): The frames are face crops already, aligned to the FFHQ
+            template. They are resized to the size of the model, and the result has that size.
+        faces (`"all"`, `"largest"` or a collection of `int`, *optional*, defaults to `"all"`): All faces, one face at
+            a time, or the tracks with these numbers, as `KeepPipeline.follow` returns them.
+        min_face_size (`float`, *optional*, defaults to 0): Faces whose box is smaller than this, in pixels, stay
+            unchanged.
+        fidelity (`float`, *optional*): Weight of the features of the input crop in the decoder, from 0 (the face is
+            decoded from its codes alone) to 1 (closest to the input). By default the setting of the pipeline.
+        strength (`float`, *optional*, defaults to 1.0): Weight of the restored face against the input, from 0 to 1.
+        upscale (`int`, *optional*, defaults to 1): Factor by which the frames are enlarged, from 1 to 4.
+        gain_mode (`"stream"` or `"official"`, *optional*, defaults to `"stream"`): `"stream"` carries the Kalman state
+            through a whole scene. `"official"` drops it after every `gain_window` frames and detects no scene cuts, as
+            the published script does.
+        background (`Callable`, *optional*): Enlarges a frame, a uint8 array `(h, w, 3)`; see
+            [`keep_hf.restoration.background.load_background`]. Its result is resized where its factor is not
+            `upscale`. By default frames are enlarged by cubic interpolation.
+        frame_rate (`float`, *optional*, defaults to 25.0): Frames per second of frames in memory and of image folders.
+            Video files have their own. Landmarks are smoothed, gaps filled and faces faded in over seconds.
+
+    Raises:
+        ValueError: If an option has a value that is not allowed; the message names the option and the value.
+    """
+
+    aligned: bool = False
+    faces: str | Collection[int] = "all"
+    min_face_size: float = 0.0
+    fidelity: float | None = None
+    strength: float = 1.0
+    upscale: int = 1
+    gain_mode: str = "stream"
+    background: Callable[[np.ndarray], np.ndarray] | None = None
+    frame_rate: float = 25.0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.faces, str):
+            if self.faces not in ("all", "largest"):
+                raise ValueError(f"faces must be 'all', 'largest' or a list of track numbers, got {self.faces!r}.")
+        elif not self.faces or any(not isinstance(face, int) or face < 0 for face in self.faces):
+            raise ValueError(f"faces must name at least one track by a number of 0 or more, got {self.faces!r}.")
+        if not self.min_face_size >= 0:
+            raise ValueError(f"min_face_size must be 0 or more pixels, got {self.min_face_size}.")
+        for name, value in (("fidelity", self.fidelity), ("strength", self.strength)):
+            if value is not None and not 0 <= value <= 1:
+                raise ValueError(f"{name} must be from 0 to 1, got {value}.")
+        if self.upscale not in (1, 2, 3, 4):
+            raise ValueError(f"upscale must be 1, 2, 3 or 4, got {self.upscale}.")
+        if self.gain_mode not in GAIN_MODES:
+            raise ValueError(f"gain_mode must be one of {', '.join(GAIN_MODES)}, got {self.gain_mode!r}.")
+        if not (math.isfinite(self.frame_rate) and self.frame_rate > 0):
+            raise ValueError(f"frame_rate must be a positive number, got {self.frame_rate}.")

@@ -1,0 +1,58 @@
+"""Restoration options: one set of names and defaults for every public call, and messages for invalid values."""
+
+import inspect
+import re
+from dataclasses import fields
+
+import pytest
+
+from keep_hf import KeepPipeline
+from keep_hf.options import RestorationOptions
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("faces", "some"),
+        ("faces", (0, -1)),
+        ("faces", ()),
+        ("min_face_size", -1),
+        ("min_face_size", float("nan")),
+        ("fidelity", 1.5),
+        ("fidelity", float("nan")),
+        ("strength", -0.1),
+        ("upscale", 5),
+        ("upscale", 1.5),
+        ("gain_mode", "forward"),
+        ("frame_rate", 0),
+        ("frame_rate", float("inf")),
+    ],
+)
+def test_an_invalid_value_is_named(option, value):
+    with pytest.raises(ValueError, match=rf"^{option} must.*{re.escape(str(value))}"):
+        RestorationOptions(**{option: value})
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("faces", [2, 0]),
+        ("faces", "largest"),
+        ("fidelity", None),
+        ("fidelity", 0),
+        ("upscale", 4),
+        ("frame_rate", 1e-3),
+    ],
+)
+def test_a_valid_value_is_kept(option, value):
+    assert getattr(RestorationOptions(**{option: value}), option) == value
+
+
+@pytest.mark.parametrize("name", ["__call__", "restore_video", "stream", "follow"])
+def test_public_calls_have_the_same_options_and_defaults(name):
+    defaults = {field.name: field.default for field in fields(RestorationOptions)}
+    parameters = inspect.signature(getattr(KeepPipeline, name)).parameters
+    names = ["faces", "min_face_size", "frame_rate"] if name == "follow" else list(defaults)
+    for option in names:
+        assert parameters[option].kind is inspect.Parameter.KEYWORD_ONLY
+        assert parameters[option].default == defaults[option]
