@@ -11,6 +11,7 @@ from conftest import SIZE, KnownFaces, make_clip, make_components, make_faces
 from keep_hf import KalmanState, KeepPipeline
 from keep_hf.video.reader import VideoReader
 from media import write_clip
+from segformer import make_segformer
 
 
 ONE = make_faces((40, 24, SIZE))
@@ -231,14 +232,7 @@ def test_what_is_in_front_of_a_face_stays(make_pipe, frames, monkeypatch):
 
 
 def test_a_segformer_is_a_component(components, frames, tmp_path):
-    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
-    from test_parsing import LABELS
-
-    labels = dict(enumerate(LABELS))
-    config = transformers.SegformerConfig(depths=[1] * 4, hidden_sizes=[4, 4, 8, 8], num_attention_heads=[1] * 4)
-    config.update({"decoder_hidden_size": 8, "id2label": labels, "label2id": {v: k for k, v in labels.items()}})
-    torch.manual_seed(0)
-    parser = transformers.SegformerForSemanticSegmentation(config).eval()
+    parser = make_segformer()
     KeepPipeline(**components, parser=parser).save_pretrained(tmp_path)
     pipe = KeepPipeline.from_pretrained(tmp_path)
     assert type(pipe.parser) is type(parser)

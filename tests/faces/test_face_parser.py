@@ -8,10 +8,7 @@ import torch
 
 from keep_hf.faces.alignment import paste_face
 from keep_hf.faces.face_parser import face_mask, load_parser
-
-
-LABELS = ["background", "skin", "nose", "eye_g", "l_eye", "r_eye", "l_brow", "r_brow", "l_ear", "r_ear", "mouth"]
-LABELS += ["u_lip", "l_lip", "hair", "hat", "ear_r", "neck_l", "neck", "cloth"]
+from segformer import LABELS, make_segformer
 
 
 class KnownParser:
@@ -34,17 +31,7 @@ def picture(*names, size=128):
 
 @pytest.fixture
 def segformer():
-    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
-    torch.manual_seed(0)
-    config = transformers.SegformerConfig(
-        depths=[1, 1, 1, 1],
-        hidden_sizes=[4, 4, 8, 8],
-        num_attention_heads=[1, 1, 1, 1],
-        decoder_hidden_size=8,
-        id2label=dict(enumerate(LABELS)),
-        label2id={name: i for i, name in enumerate(LABELS)},
-    )
-    return transformers.SegformerForSemanticSegmentation(config).eval()
+    return make_segformer()
 
 
 @pytest.mark.parametrize("size", [128, 256, 512])
