@@ -22,7 +22,7 @@ import torch
 from keep_hf import KeepPipeline
 from keep_hf.evaluation.series import COMPARED
 from keep_hf.models.recursion import KalmanRecursion
-from keep_hf.video.clip_formats import to_crops, to_tensor
+from keep_hf.video.pixels import to_images, to_tensor
 
 from .methods import DegradedClip
 from .tables import COLUMNS, Results, join
@@ -101,14 +101,14 @@ def study_latents(pipe: KeepPipeline, clip: DegradedClip, fidelity: float) -> La
         raise ValueError(f"{clip.name!r} has one frame only: nothing predicts it.")
     size = pipe.vq.config.sample_size
     crops = [cv2.resize(frame, (size, size)) for frame in clip.frames[: pipe.config.gain_window]]
-    frames = to_tensor(crops, pipe.device, pipe.vq.dtype)
+    frames = to_tensor(crops, pipe.device, pipe.vq.dtype)[None]
     done = KalmanRecursion(pipe.vq, pipe.kalman, pipe.flow)(frames, fidelity=fidelity)
     states = {"predicted": done.predicted[-1], "observed": done.observed[:, -1], "fused": done.latents[:, -1]}
     codes = {name: pipe.vq.predict_codes(state).argmax(-1) for name, state in states.items()}
     pictures = {
-        name: to_crops(pipe.vq.decode(pipe.vq.lookup(codes[name], state))[0])[0] for name, state in states.items()
+        name: to_images(pipe.vq.decode(pipe.vq.lookup(codes[name], state))[0][0]) for name, state in states.items()
     }
-    pictures = {"input": crops[-1], **pictures, "output": to_crops(done.frames[:, -1])[0]}
+    pictures = {"input": crops[-1], **pictures, "output": to_images(done.frames[0, -1])}
     agreement = {name: float((codes[name] == codes["fused"]).float().mean()) for name in ("predicted", "observed")}
     return LatentStudy(pictures, agreement, done.gains[0, 1:, 0].float().cpu().numpy())
 

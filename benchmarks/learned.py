@@ -23,7 +23,7 @@ from keep_hf import KeepPipeline, KeepVQModel, YuNet
 from keep_hf.degrade import LEVELS
 from keep_hf.evaluation.metrics import psnr
 from keep_hf.models.recursion import KalmanRecursion
-from keep_hf.video.clip_formats import to_crops, to_tensor
+from keep_hf.video.pixels import to_images, to_tensor
 
 from .analyses import describe_gains
 from .clips import Clip, find_clips, fit
@@ -44,7 +44,7 @@ def study_clip(pipe: KeepPipeline, truth: np.ndarray, degraded: np.ndarray) -> d
     """
     size, window = pipe.vq.config.sample_size, pipe.config.gain_window
     crops = [cv2.resize(frame, (size, size), interpolation=cv2.INTER_LINEAR) for frame in degraded]
-    sharp, crops = (to_tensor(list(frames), pipe.device, pipe.vq.dtype) for frames in (truth, crops))
+    sharp, crops = (to_tensor(frames, pipe.device, pipe.vq.dtype)[None] for frames in (truth, crops))
     recursion = KalmanRecursion(pipe.vq, pipe.kalman, pipe.flow)
     made: dict[str, list[np.ndarray]] = {"ceiling": [], "codes alone": [], "with fusion": []}
     codes, true_codes, gains = [], [], []
@@ -53,11 +53,11 @@ def study_clip(pipe: KeepPipeline, truth: np.ndarray, degraded: np.ndarray) -> d
         part = slice(start, start + window)
         latents, _ = pipe.vq.encode_hq(sharp[0, part])
         true_codes.append(pipe.vq.nearest_codes(latents))
-        made["ceiling"] += to_crops(pipe.vq.decode(pipe.vq.lookup(true_codes[-1], latents))[0])
+        made["ceiling"] += list(to_images(pipe.vq.decode(pipe.vq.lookup(true_codes[-1], latents))[0]))
         for name, fidelity in (("codes alone", 0.0), ("with fusion", 1.0)):
             done = recursion(crops[:, part], states[name], fidelity=fidelity)
             states[name] = done.state
-            made[name] += to_crops(done.frames[0])
+            made[name] += list(to_images(done.frames[0]))
             if name == "codes alone":
                 codes.append(done.logits[0].argmax(-1))
                 gains.append(done.gains[0, 0 if start else 1 :].flatten().float().cpu().numpy())

@@ -26,8 +26,9 @@ from torch.utils.data import Dataset
 
 from keep_hf import KalmanGainNetwork, KalmanRecursion, KeepPipeline, KeepVQModel, YuNet
 from keep_hf.degrade import TRAINING, degrade_frames
+from keep_hf.video.pixels import to_tensor
 from keep_hf.video.reader import VideoReader
-from training.data import FaceClips, open_validation, to_tensor
+from training.data import FaceClips, open_validation
 from training.face_clips import Piece, cut_pieces, find_visits
 from training.loop import Parser, add_arguments, train
 from training.losses import PictureLoss

@@ -19,9 +19,9 @@ from keep_hf import KeepPipeline, KeepVQModel
 from keep_hf.evaluation.dis_flow import DISFlow
 from keep_hf.faces.alignment import TEMPLATE_SIZE
 from keep_hf.models.checkpoint_files import load_checkpoint
-from keep_hf.video.clip_formats import to_crops, to_tensor
 from keep_hf.video.media_files import is_video
 from keep_hf.video.open import open_video
+from keep_hf.video.pixels import to_images, to_tensor
 
 from .plain_unet import PlainUNet
 
@@ -162,8 +162,8 @@ class FaceRestorerNetwork:
     @torch.inference_mode()
     def __call__(self, face: np.ndarray) -> np.ndarray:
         large = cv2.resize(face, (TEMPLATE_SIZE, TEMPLATE_SIZE), interpolation=cv2.INTER_LINEAR)
-        image = to_tensor([large], self.model.device, torch.float32)[0]
-        return to_crops(self.model((image + 1) / 2) * 2 - 1)[0]
+        image = to_tensor(large, self.model.device)[None]
+        return to_images(self.model((image + 1) / 2)[0] * 2 - 1)
 
 
 def read_folder(path: Path, clip: DegradedClip) -> np.ndarray:
@@ -251,7 +251,7 @@ def _unet(unet: PlainUNet) -> Callable[[np.ndarray], np.ndarray]:
     @torch.inference_mode()
     def restore(face: np.ndarray) -> np.ndarray:
         large = cv2.resize(face, (size, size), interpolation=cv2.INTER_LINEAR)
-        return to_crops(unet(to_tensor([large], unet.device, unet.dtype)[0]))[0]
+        return to_images(unet(to_tensor(large, unet.device, unet.dtype)[None])[0])
 
     return restore
 

@@ -27,7 +27,7 @@ import torch
 
 from keep_hf import KalmanRecursion, KeepPipeline
 from keep_hf.faces.identity import FaceIdentity
-from keep_hf.video.clip_formats import to_tensor
+from keep_hf.video.pixels import to_tensor
 from keep_hf.video.reader import VideoReader
 from keep_hf.video.writer import VideoWriter
 
@@ -86,7 +86,7 @@ def run_windows(args: argparse.Namespace) -> None:
     for path in args.clips:
         crops = [cv2.resize(frame, (size, size)) for frame in islice(back_and_forth(read_clip(path)), args.frames)]
         with torch.no_grad():
-            clips.append(recursion.observe(to_tensor(crops, pipe.device, pipe.vq.dtype)).latents)
+            clips.append(recursion.observe(to_tensor(crops, pipe.device, pipe.vq.dtype)[None]).latents)
 
     def gains(latents: torch.Tensor, past: int, ahead: int) -> torch.Tensor:
         block, length = window - past - ahead, latents.shape[1]

@@ -28,6 +28,7 @@ from torch.utils.data import Dataset
 from keep_hf.degrade import Degradation, degrade_frames
 from keep_hf.faces.alignment import crop_face, estimate_alignment
 from keep_hf.video.media_files import find_videos
+from keep_hf.video.pixels import to_tensor
 from keep_hf.video.reader import VideoReader
 
 from . import augment
@@ -143,7 +144,7 @@ class FaceClips(Dataset):
         if self.degradation is not None:
             small = degrade_frames(frames, self.degradation, seed=int(random.integers(2**31)))
             large = [cv2.resize(f, (self.size, self.size), interpolation=cv2.INTER_LINEAR) for f in small]
-            item["degraded"] = to_tensor(np.stack(large))
+            item["degraded"] = to_tensor(large)
         return item
 
     def _part_of_video(self, video: "StoredVideo", random: np.random.Generator) -> np.ndarray:
@@ -276,7 +277,3 @@ def jitter_colour(frames: np.ndarray, random: np.random.Generator) -> np.ndarray
     table = np.clip(gain * levels**gamma + offset, 0, 1)
     table = np.uint8(np.rint(table * 255))
     return np.stack([table[:, c][frames[..., c]] for c in range(3)], axis=-1)
-
-
-def to_tensor(frames: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(frames.transpose(0, 3, 1, 2))).float() / 127.5 - 1

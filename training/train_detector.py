@@ -29,6 +29,7 @@ from torch import nn
 
 from keep_hf.faces.detector import FaceDetector, YuNet
 from keep_hf.video.media_files import is_image, is_video
+from keep_hf.video.pixels import to_tensor
 
 
 # In the mirror the left eye becomes the right one.
@@ -244,10 +245,6 @@ class Examples(torch.utils.data.IterableDataset):
             look_pictures, places = zip(*looks, strict=True)
             boxes = [torch.from_numpy(of_mosaic).float() for of_mosaic in boxes]
             yield to_tensor(pictures), boxes, to_tensor(look_pictures), torch.tensor(np.stack(places)).float()
-
-
-def to_tensor(pictures: tuple[np.ndarray, ...]) -> torch.Tensor:
-    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def search_loss(out: tuple[torch.Tensor, torch.Tensor], cells: torch.Tensor, all_boxes: list[torch.Tensor]):

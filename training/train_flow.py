@@ -27,6 +27,7 @@ from torch.utils.data import Dataset
 
 from keep_hf.models.flow import REDUCTION, GMFlow, match, pixel_grid
 from keep_hf.video.media_files import IMAGE_SUFFIXES, find_images
+from keep_hf.video.pixels import to_images, to_tensor
 
 from .loop import Parser, add_arguments, train
 
@@ -118,7 +119,7 @@ class MovingFaces(Dataset):
         middle = np.array(image.shape[1::-1]) / 2 + rng.uniform(-0.15, 0.15, 2) * self.size
         return image, matrix.T, middle - matrix @ np.full(2, self.size / 2)
 
-    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         rng = np.random.default_rng((self.seed, self.epoch, index))
         grid = np.stack(np.meshgrid(np.arange(self.size), np.arange(self.size)), axis=-1).astype(np.float32)
         longest = LONGEST * self.size
@@ -144,10 +145,10 @@ class MovingFaces(Dataset):
         images = [np.clip(image * (gain + rng.normal() * 0.01) + bias, 0, 255) for image in (image1, image2)]
         image1, image2 = degrade(rng, [image.astype(np.uint8) for image in images])
         return {
-            "image1": image1.transpose(2, 0, 1).astype(np.float32) / 127.5 - 1,
-            "image2": image2.transpose(2, 0, 1).astype(np.float32) / 127.5 - 1,
-            "flow": flow.transpose(2, 0, 1).astype(np.float32),
-            "visible": visible[None].astype(np.float32),
+            "image1": to_tensor(image1),
+            "image2": to_tensor(image2),
+            "flow": torch.from_numpy(flow.transpose(2, 0, 1).astype(np.float32)),
+            "visible": torch.from_numpy(visible[None].astype(np.float32)),
         }
 
 
@@ -223,13 +224,13 @@ def evaluate(flow: GMFlow, pairs: MovingFaces) -> dict[str, float]:
     dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     errors: dict[str, list[float]] = {"network": [], "no motion": [], "DIS": []}
     for index in range(len(pairs)):
-        pair = {name: torch.from_numpy(value)[None] for name, value in pairs[index].items()}
+        pair = {name: value[None] for name, value in pairs[index].items()}
         image1, image2, truth = pair["image1"], pair["image2"], pair["flow"]
-        gray = [((image[0].mean(0) + 1) * 127.5).byte().numpy() for image in (image1, image2)]
+        grey = [cv2.cvtColor(to_images(image[0]), cv2.COLOR_RGB2GRAY) for image in (image1, image2)]
         estimates = {
             "network": flow(image1.to(flow.device), image2.to(flow.device)).cpu(),
             "no motion": torch.zeros_like(truth),
-            "DIS": torch.from_numpy(dis.calc(*gray, None)).permute(2, 0, 1)[None],
+            "DIS": torch.from_numpy(dis.calc(*grey, None)).permute(2, 0, 1)[None],
         }
         for name, estimate in estimates.items():
             errors[name].append(end_point_error(estimate, truth).item())

@@ -11,6 +11,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from keep_hf.evaluation.metrics import psnr, ssim
+from keep_hf.video.pixels import to_images
 
 
 BATCHES = 16
@@ -47,7 +48,7 @@ class Validation:
                 losses, pictures = stage(send_to_device(batch, device))
                 for name, value in losses.items():
                     values[name].append(value.item())
-                levels = {name: to_levels(clips) for name, clips in pictures.items()}
+                levels = {name: to_images(clips.flatten(0, 1)) for name, clips in pictures.items()}
                 for made, sharp in zip(levels["made"], levels["sharp"], strict=True):
                     values["psnr"].append(psnr(made, sharp))
                     values["ssim"].append(ssim(made, sharp))
@@ -58,9 +59,3 @@ class Validation:
         self.folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.hstack(columns[:COLUMNS])).save(self.folder / f"{step}.jpg", quality=92)
         return {f"validation {name}": float(np.mean(each)) for name, each in values.items()}
-
-
-def to_levels(clips: torch.Tensor) -> np.ndarray:
-    """(b, t, 3, h, w) in [-1, 1] -> (b t, h, w, 3) uint8"""
-    levels = (clips.float().clamp(-1, 1) + 1) * 127.5
-    return levels.round().byte().flatten(0, 1).permute(0, 2, 3, 1).contiguous().cpu().numpy()

@@ -31,7 +31,7 @@ from .models.kalman import KalmanGainNetwork
 from .models.recursion import KalmanRecursion
 from .models.vq import KeepVQModel
 from .pipeline import KeepPipeline
-from .video.clip_formats import to_tensor
+from .video.pixels import to_tensor
 from .video.reader import VideoReader
 from .video.writer import VideoWriter
 
@@ -174,7 +174,7 @@ def measure_networks(setup: Setup) -> dict[str, Any]:
     crops = [cv2.resize(frame, (size, size)) for frame in draw_film(1, 3)]
     people = setup.num_people
     with torch.no_grad():
-        clip = to_tensor(crops, device, dtype).expand(people, -1, -1, -1, -1)
+        clip = to_tensor(crops, device, dtype)[None].expand(people, -1, -1, -1, -1)
         seen = recursion.observe(clip)
         state = recursion.step(clip[:, 0], seen[:, 0], None).state
         latents, quantized = seen.latents[:, 1], vq.lookup(vq.predict_codes(seen.latents[:, 1]).argmax(-1), clip)

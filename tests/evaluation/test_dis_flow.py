@@ -8,6 +8,7 @@ import torch
 from keep_hf.evaluation.dis_flow import DISFlow
 from keep_hf.evaluation.metrics import find_flow, flicker
 from keep_hf.models.flow import warp
+from keep_hf.video.pixels import to_tensor
 
 
 def texture(height: int = 160, width: int = 192) -> np.ndarray:
@@ -15,20 +16,16 @@ def texture(height: int = 160, width: int = 192) -> np.ndarray:
     return cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 2.5), None, 0, 255, cv2.NORM_MINMAX)
 
 
-def to_tensor(image: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
-
-
 def test_flow_goes_from_the_first_picture_to_the_second():
     large = texture()
     now, before = large[8:136, 8:168], large[10:138, 3:163]  # what is at x now is at x + 5 before, and at y - 2
-    flow = DISFlow()(to_tensor(now), to_tensor(before))
+    flow = DISFlow()(to_tensor(now)[None], to_tensor(before)[None])
     assert flow.shape == (1, 2, 128, 160) and flow.dtype == torch.float32
     inner = flow[0, :, 16:-16, 16:-16]
     assert inner[0].median().item() == pytest.approx(5, abs=0.1)
     assert inner[1].median().item() == pytest.approx(-2, abs=0.1)
-    moved = warp(to_tensor(before), flow)
-    assert (moved - to_tensor(now))[..., 16:-16, 16:-16].abs().mean() < 0.02
+    moved = warp(to_tensor(before)[None], flow)
+    assert (moved - to_tensor(now)[None])[..., 16:-16, 16:-16].abs().mean() < 0.02
 
 
 def test_flicker_with_it_is_what_motion_does_not_explain():

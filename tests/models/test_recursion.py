@@ -8,7 +8,7 @@ from golden import clip, describe, filled, full_state_dict, load, needs_golden, 
 from keep_hf import KalmanRecursion, KeepPipeline, KeepVQModel
 from keep_hf.models.conversion import convert_checkpoint
 from keep_hf.models.kalman import KalmanState
-from keep_hf.video.clip_formats import to_tensor
+from keep_hf.video.pixels import to_tensor
 
 
 def build(state_dict, **config) -> KalmanRecursion:
@@ -102,7 +102,7 @@ def test_two_clips_in_a_batch_equal_the_clips_alone(dtype, tolerance):
 def test_two_clips_through_keep_tiny_equal_the_clips_alone():
     pipe = KeepPipeline.from_pretrained("keep-tiny")
     recursion = KalmanRecursion(pipe.vq, pipe.kalman, pipe.flow)
-    first = to_tensor(list(make_clip(4, 256, 256)), torch.device("cpu"), torch.float32)
+    first = to_tensor(make_clip(4, 256, 256))[None]
     second = first.flip(1, 4).contiguous()
     together = recursion(torch.cat([first, second]))
     for i, alone in enumerate((recursion(first), recursion(second))):

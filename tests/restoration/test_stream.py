@@ -10,7 +10,7 @@ from PIL import Image
 
 from conftest import SIZE, make_clip, make_faces
 from keep_hf.models.recursion import KalmanRecursion
-from keep_hf.video.clip_formats import to_tensor
+from keep_hf.video.pixels import to_tensor
 
 
 ONE = make_faces((40, 24, SIZE))
@@ -146,7 +146,7 @@ def test_gains_go_over_from_window_to_window(components, make_pipe, film, monkey
 
     recursion = KalmanRecursion(components["vq"], components["kalman"], components["flow"])
     with torch.no_grad():
-        latents = recursion.observe(to_tensor(crops, torch.device("cpu"), torch.float32)).latents
+        latents = recursion.observe(to_tensor(crops)[None]).latents
         windows = [components["kalman"](latents[:, start : start + 8]) for start in range(0, 22, 4)]
     for t in range(22):
         block, place = divmod(t, 4)

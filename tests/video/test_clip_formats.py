@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from keep_hf.video.clip_formats import read_frames, to_crops, to_tensor, write_frames
+from keep_hf.video.clip_formats import read_frames, write_frames
 
 
 CLIP = np.random.default_rng(0).integers(0, 256, (3, 6, 8, 3), dtype=np.uint8)
@@ -82,16 +82,6 @@ def test_a_clip_is_written_as_it_was_read():
     np.testing.assert_array_equal([np.array(picture) for picture in pictures[0]], CLIP)
     for output_type in ("np", "pt"):
         np.testing.assert_array_equal(read_frames(write_frames(iter(CLIP), output_type)[0]), CLIP)
-
-
-def test_crops_go_to_the_network_and_back():
-    clip = to_tensor(list(CLIP), torch.device("cpu"), torch.float32)
-    assert clip.shape == (1, 3, 3, 6, 8) and clip.is_contiguous()
-    assert clip.min() >= -1 and clip.max() <= 1
-    np.testing.assert_array_equal(to_crops(clip[0]), CLIP)
-    # What the decoder gives may lie outside.
-    crops = to_crops(torch.tensor([-3.0, 0.0, 3.0]).reshape(1, 3, 1, 1))
-    assert crops[0].ravel().tolist() == [0, 128, 255]
 
 
 def test_pictures_of_16_bits_keep_their_greys():

@@ -8,6 +8,8 @@ import cv2
 import numpy as np
 import torch
 
+from ..video.pixels import to_images
+
 
 class DISFlow:
     """Dense inverse search at OpenCV's preset "medium", on the brightness of the pictures.
@@ -36,5 +38,4 @@ class DISFlow:
 
 
 def _brightness(image: torch.Tensor) -> np.ndarray:
-    levels = ((image[0].permute(1, 2, 0) + 1) * 127.5).round().clamp(0, 255).byte()
-    return cv2.cvtColor(levels.numpy(), cv2.COLOR_RGB2GRAY)
+    return cv2.cvtColor(to_images(image[0]), cv2.COLOR_RGB2GRAY)

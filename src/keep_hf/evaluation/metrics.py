@@ -31,6 +31,7 @@ from ..faces.identity import FaceIdentity
 from ..faces.landmarks import LandmarkNetwork
 from ..models.flow import GMFlow, warp
 from ..models.lpips import LPIPS
+from ..video.pixels import to_tensor
 from .series import COMPARED, INSPECTED, Measure, Series, VideoMeasures
 
 
@@ -195,7 +196,7 @@ def find_flow(flow: GMFlow, now: np.ndarray, before: np.ndarray) -> torch.Tensor
     shrink = min(FLOW_SIDE / max(height, width), 1)
     # The network takes multiples of 16.
     size = tuple(max(round(side * shrink / 16), 1) * 16 for side in (width, height))
-    small = [_tensor(cv2.resize(x, size, interpolation=cv2.INTER_AREA), flow.device) for x in (now, before)]
+    small = [to_tensor(cv2.resize(x, size, interpolation=cv2.INTER_AREA), flow.device)[None] for x in (now, before)]
     field = F.interpolate(flow(*small), (height, width), mode="bilinear")
     return field * field.new_tensor([width / size[0], height / size[1]])[:, None, None]
 
@@ -215,7 +216,7 @@ def flicker(now: np.ndarray, before: np.ndarray, field: torch.Tensor) -> float:
     Returns:
         `float`: mean over channels and the pixels that come from within the frame, in levels of 255; NaN if none does.
     """
-    image, image_before = (_tensor(frame, field.device) for frame in (now, before))
+    image, image_before = (to_tensor(frame, field.device)[None] for frame in (now, before))
     # Ones are warped to less where a pixel comes from beyond the border, if only in part.
     inside = warp(torch.ones_like(image[:, :1]), field)[:, 0] > 0.999
     difference = (image - warp(image_before, field)).abs().mean(dim=1)
@@ -250,7 +251,7 @@ def ssim(frame: np.ndarray, truth: np.ndarray) -> float:
 
 @torch.no_grad()
 def _lpips(lpips: LPIPS, frame: np.ndarray, truth: np.ndarray) -> float:
-    return float(lpips(_tensor(frame, lpips.device), _tensor(truth, lpips.device)))
+    return float(lpips(to_tensor(frame, lpips.device)[None], to_tensor(truth, lpips.device)[None]))
 
 
 def _likeness(identity: FaceIdentity, frame: np.ndarray, truth: np.ndarray) -> float:
@@ -265,12 +266,6 @@ def _landmark_distance(landmarks: LandmarkNetwork, frame: np.ndarray, truth: np.
 def _cosine(embedding: np.ndarray, other: np.ndarray) -> float:
     # Unit vectors are a rounding error away from length 1.
     return float(np.clip(embedding.astype(np.float64) @ other.astype(np.float64), -1, 1))
-
-
-def _tensor(frame: np.ndarray, device: torch.device) -> torch.Tensor:
-    """(h, w, 3) uint8 -> (1, 3, h, w) float32 in [-1, 1]"""
-    # A copy: torch takes no views that run backwards and warns of what is read only.
-    return torch.from_numpy(frame.copy()).to(device).permute(2, 0, 1)[None].float() / 127.5 - 1
 
 
 def _pairs(restored: Iterable[np.ndarray], reference: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -25,6 +25,8 @@ from diffusers.configuration_utils import register_to_config
 from huggingface_hub import snapshot_download
 from torch import nn
 
+from ..video.pixels import to_tensor
+
 
 @dataclass
 class Faces:
@@ -334,7 +336,7 @@ class FaceDetector(ModelMixin, ConfigMixin):
         if not looks:
             return found
         pictures, corners, sides = zip(*looks, strict=True)
-        plain = self._to_tensor(np.stack(pictures))
+        plain = to_tensor(pictures, self.device, self.dtype)
         both = self.look(torch.cat([plain, plain.flip(-1)])).float().cpu().unflatten(-1, (5, 2)).numpy()
         # The network tells the way from the middle, in sides of the picture.  The mirror's left eye is the right one.
         places = (both[: len(looks)] + both[len(looks) :, [1, 0, 2, 4, 3]] * (-1, 1)) / 2
@@ -350,7 +352,7 @@ class FaceDetector(ModelMixin, ConfigMixin):
         padded = np.full((len(pictures), height, width, 3), 128, np.uint8)
         for room, picture in zip(padded, pictures, strict=True):
             room[: picture.shape[0], : picture.shape[1]] = picture
-        all_logits, all_boxes = self(self._to_tensor(padded))
+        all_logits, all_boxes = self(to_tensor(padded, self.device, self.dtype))
         results = []
         for scores, boxes in zip(all_logits.sigmoid().cpu().numpy(), all_boxes.cpu().numpy(), strict=True):
             boxes, scores = boxes[scores > self.config["threshold"]], scores[scores > self.config["threshold"]]
@@ -370,7 +372,3 @@ class FaceDetector(ModelMixin, ConfigMixin):
         columns = np.clip(np.arange(left, left + side), 0, frame.shape[1] - 1)
         size = self.config["look_size"]
         return _resize(frame[rows[:, None], columns], size, size), np.array([left, top]), side
-
-    def _to_tensor(self, pictures: np.ndarray) -> torch.Tensor:
-        images = torch.from_numpy(pictures).to(self.device).permute(0, 3, 1, 2)
-        return images.to(self.dtype) / 127.5 - 1

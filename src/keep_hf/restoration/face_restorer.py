@@ -26,7 +26,7 @@ from ..faces.tracker import PlacedFace
 from ..models.kalman import KalmanState
 from ..models.recursion import KalmanRecursion, Observation
 from ..stopwatch import Stopwatch
-from ..video.clip_formats import to_crops, to_tensor
+from ..video.pixels import to_images, to_tensor
 
 
 # Limits of is_grey; that for frames after a grey one is wider: near the limit, colour must not come and go.
@@ -174,7 +174,7 @@ class FaceRestorer:
             with self.watch.time("align"):
                 matrices = [self._matrix(face) for _, face in seen]
                 crops = [self._crop(frame.image, matrix) for (frame, _), matrix in zip(seen, matrices, strict=True)]
-                tensor = to_tensor(crops, self.device, self.recursion.vq.dtype)
+                tensor = to_tensor(crops, self.device, self.recursion.vq.dtype)[None]
             with self.watch.time("observe"):
                 observation = self.recursion.observe(tensor)
             with self.watch.time("flow"):
@@ -236,7 +236,7 @@ class FaceRestorer:
                         self._step(frame.index, {number: block.visits[number] for number in some}, before, gains)
                 # The round trip through the host ends the wait for the device.
                 pairs = {
-                    face.segment: (to_crops(state.frame)[0], to_crops(state.output)[0])
+                    face.segment: (to_images(state.frame[0]), to_images(state.output[0]))
                     for face in frame.faces
                     for state in [self.states[face.segment]]
                 }

@@ -89,15 +89,3 @@ def write_frames(
         return [[Image.fromarray(frame) for frame in frames]]
     video = np.stack(list(frames)).astype(np.float32)[None] / 255
     return video if output_type == "np" else torch.from_numpy(video).permute(0, 1, 4, 2, 3).contiguous()
-
-
-def to_tensor(crops: list[np.ndarray], device: torch.device, dtype: torch.dtype) -> torch.Tensor:
-    """uint8 crops `(h, w, 3)` -> one clip `(1, t, 3, h, w)` in [-1, 1]."""
-    clip = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).contiguous()
-    return (clip.float() / 255 - 0.5).div(0.5).to(device, dtype)[None]
-
-
-def to_crops(faces: torch.Tensor) -> list[np.ndarray]:
-    """Faces `(t, 3, h, w)` around [-1, 1] -> uint8 crops `(h, w, 3)`, clamped and rounded."""
-    pixels = (faces.float().clamp(-1, 1) * 0.5 + 0.5).mul(255).round()
-    return list(pixels.to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy())
