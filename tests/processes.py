@@ -1,7 +1,7 @@
-"""Several processes of one program, as `torchrun` launches them, that end in any case.
+"""Launch several processes of one program with `torchrun`, with a time limit.
 
-What waits for another process may wait for ever. A test that does not end tells nothing and costs all that come after
-it; so here it fails, with the place where every process stood.
+A process that waits for another one may wait forever. A test that never ends shows nothing and blocks all tests after
+it, so it fails here instead, with the stack of every process.
 """
 
 import os
@@ -15,39 +15,40 @@ import psutil
 from paths import REPOSITORY
 
 
-# As each of several processes has one thread, and sums are rounded by the number of threads.
-ONE_THREAD = {"OMP_NUM_THREADS": "1"}
-
-
-def run_module(module: str, *arguments, **variables: str) -> subprocess.CompletedProcess:
-    """Run a module of the repository, such as `benchmarks.vfhq_test`, in a process with one thread.
+def run_module(module: str, *arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a module of the repository, such as `benchmarks.vfhq_test`, in a process of its own.
 
     Args:
-        module (`str`): What `python -m` runs.
-        arguments: What follows on the command line.
-        variables: Added to the environment.
+        module (`str`): The module that `python -m` runs.
+        arguments: The command line arguments of the module.
+        variables: Environment variables to set.
     """
     command = [sys.executable, "-m", module, *map(str, arguments)]
-    environment = os.environ | ONE_THREAD | variables
+    environment = os.environ | variables
     return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, env=environment, check=False)
 
 
-def launch(processes: int, *command, timeout: float = 300) -> subprocess.CompletedProcess:
-    """Run a script (or `-m`, module) with its arguments from the repository, in several processes of one thread each.
+def launch(processes: int, *command: object, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+    """Run a script or a module (`"-m", name`) in several processes, in the root of the repository.
 
     Args:
-        processes (`int`): How many.
-        command: What follows on the command line.
-        timeout (`float`, *optional*, defaults to 300): Seconds.
+        processes (`int`): Number of processes.
+        command: The script or module, and its arguments.
+        timeout (`float`, *optional*, defaults to 300): In seconds.
+
+    Returns:
+        `subprocess.CompletedProcess[str]`: The exit code of the launcher, and the output of all processes.
 
     Raises:
-        TimeoutError: If they have not ended by then; with what they printed and the stacks of all of them.
+        TimeoutError: If the processes have not ended by then. The message has their output and their stacks.
     """
-    # On a machine without network its name may lead nowhere.
+    # Without a network the name of the machine may not resolve.
     launcher = ("torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1", "--nproc-per-node", processes)
     words = list(map(str, (sys.executable, "-m", *launcher, *command)))
-    variables = os.environ | ONE_THREAD | {"PYTHONFAULTHANDLER": "1"}
-    # Into files: of a pipe, the end comes only when the last process that inherited it is gone.
+    # The processes can import what the test can import: the packages of the repository and the helpers in tests/.
+    search_path = {"PYTHONPATH": os.pathsep.join(sys.path)}
+    variables = os.environ | search_path | {"PYTHONFAULTHANDLER": "1"}
+    # Files, because a pipe ends only when the last process that inherited it has ended.
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
 
         def printed() -> tuple[str, str]:
@@ -65,7 +66,7 @@ def launch(processes: int, *command, timeout: float = 300) -> subprocess.Complet
 
 
 def stop(pid: int) -> None:
-    """End a process and all that it started; those with `PYTHONFAULTHANDLER` print their stacks."""
+    """End a process and all its descendants. Those with `PYTHONFAULTHANDLER` set print their stacks."""
     family = [process := psutil.Process(pid), *process.children(recursive=True)]
     for each in reversed(family):
         each.send_signal(signal.SIGABRT)

@@ -113,24 +113,23 @@ TRAINING_COMMANDS = [
 ]
 
 
-def options_of(script: str) -> str:
-    """The source in which the options of a script are named."""
-    source = (REPOSITORY / script).read_text()
-    for call, module in (("add_arguments(parser", "loop"), ("add_loss_arguments(parser", "losses")):
+def options_of(module: str) -> str:
+    """The source in which the options of a module are named."""
+    path = module.replace(".", "/")
+    source = (REPOSITORY / f"{path}.py").read_text()
+    for call, shared in (("add_arguments(parser", "loop"), ("add_loss_arguments(parser", "losses")):
         if call in source:
-            source += (REPOSITORY / "training" / f"{module}.py").read_text()
+            source += (REPOSITORY / "training" / f"{shared}.py").read_text()
     return source
 
 
 @pytest.mark.parametrize("words", TRAINING_COMMANDS)
 def test_training_commands_name_what_exists(words):
-    script = next((word for word in words if word.endswith(".py")), None)
-    if "-m" in words:
-        script = words[words.index("-m") + 1].replace(".", "/") + ".py"
-    source = options_of(script)
+    module = words[words.index("-m") + 1]
+    source = options_of(module)
     for word in words:
         if word.startswith("--"):
-            assert f'"{word}"' in source, f"{script} has no option {word}"
+            assert f'"{word}"' in source, f"{module} has no option {word}"
         if word.startswith("@"):
             assert (REPOSITORY / word[1:]).is_file()
 
@@ -139,7 +138,7 @@ def test_training_commands_name_what_exists(words):
     "recipe", sorted(REPOSITORY.glob("training/recipes/*/*.txt")), ids=lambda p: f"{p.parent.name} {p.stem}"
 )
 def test_recipes_have_options_of_their_stage(recipe):
-    source = options_of(f"training/train_{recipe.stem}.py")
+    source = options_of(f"training.train_{recipe.stem}")
     for line in recipe.read_text().splitlines():
         if not line.startswith("#"):
             assert f'"{line.replace("=", " ").split()[0]}"' in source

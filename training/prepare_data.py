@@ -1,6 +1,6 @@
 """Plain videos -> shards of aligned face clips to train on.
 
-    python training/prepare_data.py videos/ faces/ --detector face_detection_yunet_2023mar.onnx --workers 8 \\
+    python -m training.prepare_data videos/ faces/ --detector face_detection_yunet_2023mar.onnx --workers 8 \\
         --contact-sheet faces.jpg --degradation-preview degraded.jpg
 
     films ──> scenes, people, smoothed landmarks ──> pieces large and long enough ──> aligned, sharp clips ──> shards

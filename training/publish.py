@@ -1,6 +1,6 @@
 """A trained pipeline -> the folder that is shipped: half precision, a model card, no traces of the machine.
 
-    python training/publish.py runs/keep/pipeline keep-mine --licence apache-2.0 --data "400 clips of my films" \\
+    python -m training.publish runs/keep/pipeline keep-mine --licence apache-2.0 --data "400 clips of my films" \\
         --measures runs/vfhq_test/report.json --push-to-hub me/keep-mine
 
 The card's figures are those that `benchmarks/vfhq_test.py` measured; without them it says that nothing was measured.

@@ -1,7 +1,7 @@
 """Stage 2: LQ encoder, code transformer and gain network learn to name the codes of the clear face.
 
-    accelerate launch training/train_codes.py --vq runs/vq/vq --data faces/ --output runs/codes1 --clip-length 1 ...
-    accelerate launch training/train_codes.py --vq runs/codes1/vq --kalman runs/codes1/kalman --flow runs/flow/flow \
+    accelerate launch -m training.train_codes --vq runs/vq/vq --data faces/ --output runs/codes1 --clip-length 1 ...
+    accelerate launch -m training.train_codes --vq runs/codes1/vq --kalman runs/codes1/kalman --flow runs/flow/flow \
         --data faces/ --output runs/codes --clip-length 4 ...
 
 The first command teaches single frames, which is cheap; the second runs the recursion and so teaches the gain.  HQ

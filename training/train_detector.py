@@ -1,6 +1,6 @@
 """Train the small face detector of keep_hf on pictures and videos of faces, with YuNet as the teacher.
 
-    accelerate launch training/train_detector.py --data ../shared/media/train_faces ../shared/media/train_clips \
+    accelerate launch -m training.train_detector --data ../shared/media/train_faces ../shared/media/train_clips \
         --teacher ../shared/weights/yunet_n_dynamic.onnx --output_dir runs/detector
 
 No label is needed: the teacher looks at every clean picture at several sizes and in the mirror, and the medians of

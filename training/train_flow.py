@@ -1,7 +1,7 @@
 """Train a small GMFlow on degraded faces that move by a known flow.
 
-    accelerate launch training/train_flow.py --data faces/ --output runs/flow_128 --size 128 --steps 2000
-    accelerate launch training/train_flow.py --data faces/ --output runs/flow --initial runs/flow_128/flow --steps 2000
+    accelerate launch -m training.train_flow --data faces/ --output runs/flow_128 --size 128 --steps 2000
+    accelerate launch -m training.train_flow --data faces/ --output runs/flow --initial runs/flow_128/flow --steps 2000
 
 `faces/` is a folder of portraits. Every pair is made while training: a smooth random flow is drawn first, then
 

@@ -1,6 +1,6 @@
 """Stage 3: the fusion blocks learn what the crop and the previous frame add to the codes.
 
-    accelerate launch training/train_keep.py --vq runs/codes/vq --kalman runs/codes/kalman --flow runs/flow/flow \
+    accelerate launch -m training.train_keep --vq runs/codes/vq --kalman runs/codes/kalman --flow runs/flow/flow \
         --detector runs/detector --data faces/ --output runs/keep ...
 
 Only SFT, the update of its features by the prediction, and cross-frame attention learn.  Losses: of the picture (see

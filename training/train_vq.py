@@ -1,6 +1,6 @@
 """Stage 1: the autoencoder of clear faces, that is HQ encoder, codebook and decoder (KEEP, arXiv 2408.05205).
 
-    accelerate launch training/train_vq.py --network tiny --data faces/ --output runs/vq --steps 20000
+    accelerate launch -m training.train_vq --network tiny --data faces/ --output runs/vq --steps 20000
 
 No quantization for the first part of the run, then a k-means start and a codebook of moving averages: codes that
 begin among the latents stay alive.  Losses: of the picture (see losses.py), the commitment of latents to their codes,

@@ -1,7 +1,6 @@
 """prepare_data.py: films become shards, whatever happens on the way."""
 
 import contextlib
-import importlib
 import io
 import json
 import os
@@ -26,9 +25,9 @@ from keep_hf.faces.alignment import TEMPLATE
 from keep_hf.video.reader import VideoReader
 from media import write_clip
 from paths import REPOSITORY
+from training import prepare_data
 
 
-prepare_data = importlib.import_module("training.prepare_data")
 # The small detector inside the package: no test here needs a file from elsewhere.
 DETECTOR = REPOSITORY / "src/keep_hf/checkpoints/keep-tiny/detector"
 FACE = skimage.data.astronaut()[:300, 80:380]
@@ -61,7 +60,7 @@ def prepare(source: Path, output: Path, *arguments, code: int = 0) -> Done:
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
-            status = prepare_data.main(command(source, output, *arguments)[2:])
+            status = prepare_data.main(words(source, output, *arguments))
         except SystemExit as wrong_usage:
             status = wrong_usage.code
     done = Done(out.getvalue(), err.getvalue())
@@ -69,10 +68,8 @@ def prepare(source: Path, output: Path, *arguments, code: int = 0) -> Done:
     return done
 
 
-def command(source: Path, output: Path, *arguments) -> list[str]:
-    return list(
-        map(str, [sys.executable, REPOSITORY / "training/prepare_data.py", source, output, *COMMON, *arguments])
-    )
+def words(source: Path, output: Path, *arguments) -> list[str]:
+    return [str(word) for word in (source, output, *COMMON, *arguments)]
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -191,7 +188,9 @@ def test_sheets_show_the_clips(prepared):
 def test_killed_and_with_two_workers_the_shards_are_the_same(prepared, films, tmp_path):
     output, options = tmp_path / "faces", ("--max-frames", 16, "--clips-per-shard", 3)
     state = tmp_path / "faces.part/films/deep_one_v2.json"
-    process = subprocess.Popen(command(films, output, *options), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    command = [sys.executable, "-m", "training.prepare_data", *words(films, output, *options)]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen(command, cwd=REPOSITORY, **quiet)
     started = time.monotonic()
     while not state.exists() and time.monotonic() - started < 120:
         time.sleep(0.01)

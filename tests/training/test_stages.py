@@ -46,7 +46,7 @@ def faces(tmp_path_factory) -> Path:
 
 
 def run(script: str, *arguments, check: bool = True) -> subprocess.CompletedProcess:
-    command = [sys.executable, REPOSITORY / "training" / f"{script}.py", *map(str, arguments)]
+    command = [sys.executable, "-m", f"training.{script}", *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY)
     if check:
         assert done.returncode == 0, done.stderr[-2000:]
@@ -191,7 +191,7 @@ def test_fusion_learns_from_single_frames_in_two_processes(stages, faces, tmp_pa
     pipeline = stages / "keep/pipeline"
     parts = [word for name in ("vq", "kalman", "flow") for word in (f"--{name}", pipeline / name)]
     steps = ("--data", faces, "--output", tmp_path, "--clip-length", 1, "--steps", 3, *COMMON)
-    done = launch(2, REPOSITORY / "training/train_keep.py", *parts, *steps)
+    done = launch(2, "-m", "training.train_keep", *parts, *steps)
     assert done.returncode == 0, done.stderr
     assert changed(pipeline / "vq", tmp_path / "pipeline/vq") == {"feature_fusion"}
 
