@@ -6,18 +6,25 @@ pipe = KeepPipeline.from_pretrained("keep-tiny")
 pipe.restore_video("in.mp4", "out.mp4")
 """
 
-from diffusers.pipelines.pipeline_loading_utils import ALL_IMPORTABLE_CLASSES, LOADABLE_CLASSES
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from .faces.detector import FaceDetector, Faces, YuNet
-from .faces.identity import FaceIdentity
-from .faces.tracker import FaceTrack
-from .models.flow import GMFlow
-from .models.kalman import KalmanGainNetwork, KalmanState
-from .models.recursion import KalmanRecursion
-from .models.vq import KeepVQModel
-from .pipeline import KeepPipeline, KeepPipelineOutput
-from .restoration.stream import FaceStream
 from .version import __version__
+
+# Public names are imported on first use (PEP 562): torch and diffusers take seconds, which `keep-hf --help` and a
+# program that only reads videos should not wait for.
+if TYPE_CHECKING:
+    from .faces.detector import FaceDetector, Faces, YuNet
+    from .faces.identity import FaceIdentity
+    from .faces.tracker import FaceTrack
+    from .models.flow import GMFlow
+    from .models.kalman import KalmanGainNetwork, KalmanState
+    from .models.recursion import KalmanRecursion
+    from .models.vq import KeepVQModel
+    from .pipeline import KeepPipeline, KeepPipelineOutput
+    from .restoration.stream import FaceStream
+    from .video.reader import VideoReader
+    from .video.writer import VideoWriter
 
 
 __all__ = [
@@ -33,13 +40,40 @@ __all__ = [
     "KeepPipeline",
     "KeepPipelineOutput",
     "KeepVQModel",
+    "VideoReader",
+    "VideoWriter",
     "YuNet",
     "__version__",
 ]
 
-# diffusers resolves model_index.json only against libraries it lists; without this, loading from the Hub fails.
-LOADABLE_CLASSES["keep_hf"] = {
-    name: ["save_pretrained", "from_pretrained"]
-    for name in ("FaceDetector", "FaceIdentity", "GMFlow", "KalmanGainNetwork", "KeepVQModel", "YuNet")
+_VIDEO_MODULES = {"VideoReader": "video.reader", "VideoWriter": "video.writer"}
+_MODULES = _VIDEO_MODULES | {
+    "FaceDetector": "faces.detector",
+    "FaceIdentity": "faces.identity",
+    "FaceStream": "restoration.stream",
+    "FaceTrack": "faces.tracker",
+    "Faces": "faces.detector",
+    "GMFlow": "models.flow",
+    "KalmanGainNetwork": "models.kalman",
+    "KalmanRecursion": "models.recursion",
+    "KalmanState": "models.kalman",
+    "KeepPipeline": "pipeline",
+    "KeepPipelineOutput": "pipeline",
+    "KeepVQModel": "models.vq",
+    "YuNet": "faces.detector",
 }
-ALL_IMPORTABLE_CLASSES.update(LOADABLE_CLASSES["keep_hf"])
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _VIDEO_MODULES:
+        # diffusers must know the components before a pipeline that has one is saved or loaded.
+        import_module(".registration", __name__).register_components()
+    value = getattr(import_module(f".{_MODULES[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -29,6 +29,7 @@ from .models.flow import GMFlow
 from .models.kalman import KalmanGainNetwork
 from .models.recursion import KalmanRecursion
 from .options import RestorationOptions
+from .registration import register_components
 from .restoration.face_restorer import FaceRestorer
 from .restoration.stream import FaceStream
 from .video.clip_formats import OUTPUT_TYPES, read_frames, write_frames
@@ -37,6 +38,8 @@ from .video.open import create_video, open_video
 from .video.reader import VideoReader, ahead
 from .video.writer import VideoWriter
 
+
+register_components()
 
 BUILT_IN = {"keep-tiny": Path(__file__).parent / "checkpoints" / "keep-tiny"}
 # Frames between two points from which a killed run can go on.

@@ -1,4 +1,4 @@
-"""The command line: what it writes, what it says, and with which exit code it ends."""
+"""The commands: the files that they write, their messages and exit codes."""
 
 import json
 import os
@@ -16,7 +16,8 @@ from PIL import Image
 
 from conftest import SIZE, make_clip, make_components
 from keep_hf import FaceDetector, KeepPipeline
-from keep_hf.cli import list_jobs, main
+from keep_hf.cli import main
+from keep_hf.cli.jobs import list_jobs
 from keep_hf.models.recursion import KalmanRecursion
 from keep_hf.video.reader import VideoReader
 from media import packets, write_clip
@@ -30,7 +31,7 @@ REAL_CLIP = SHARED / "media" / "lq" / "keep_real_1.mp4"
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> str:
-    """A folder with a tiny pipeline, whose detector finds nobody."""
+    """A folder with a tiny pipeline, whose detector finds no faces."""
     folder = tmp_path_factory.mktemp("model")
     torch.manual_seed(0)
     detector = FaceDetector(block_out_channels=(4, 4, 8, 8, 8), neck_channels=8, look_channels=(4, 4, 8, 8))
@@ -54,7 +55,7 @@ def files(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
-def pictures(path: Path) -> np.ndarray:
+def read_images(path: Path) -> np.ndarray:
     with VideoReader(path) as reader:
         return np.stack([frame.image for frame in reader])
 
@@ -79,7 +80,7 @@ def test_restore_writes_the_video_and_the_report(model, crops_file, tmp_path):
     assert content["frames"] == 6 and content["size"] == [SIZE, SIZE] and content["target"] == str(target)
     assert packets(target, "audio") == packets(crops_file, "audio")
     assert files(tmp_path) == ["in.mp4", "new/out.mp4", "report.json"]
-    # The options arrive.
+    # The command passes its options to the pipeline.
     pipe = KeepPipeline.from_pretrained(model)
     pipe.restore_video(crops_file, tmp_path / "expected.mp4", aligned=True)
     assert target.read_bytes() == (tmp_path / "expected.mp4").read_bytes()
@@ -89,19 +90,19 @@ def test_restore_writes_the_video_and_the_report(model, crops_file, tmp_path):
 
 
 def test_the_command_runs_as_a_program(crops_file, tmp_path):
-    """With the checkpoint of the package, as the first lines of the README do."""
+    """The first command of the README, with the model in the package."""
     command = [sys.executable, "-m", "keep_hf.cli", "restore", "in.mp4", "out.mp4", "--aligned"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, env=environment)
     assert done.returncode == 0, done.stderr
     assert done.stderr.strip() == ""
-    assert len(pictures(tmp_path / "out.mp4")) == 6
+    assert len(read_images(tmp_path / "out.mp4")) == 6
 
 
-def test_nobody_found_is_said(model, crops_file, tmp_path, capsys):
+def test_a_video_without_faces_is_reported(model, crops_file, tmp_path, capsys):
     assert main(["restore", str(crops_file), str(tmp_path / "out.mp4"), "--model", model]) == 0
-    assert "no face found" in capsys.readouterr().err
-    assert np.abs(pictures(tmp_path / "out.mp4").astype(int) - pictures(crops_file)).mean() < 6
+    assert "No faces found." in capsys.readouterr().err
+    assert np.abs(read_images(tmp_path / "out.mp4").astype(int) - read_images(crops_file)).mean() < 6
 
 
 @pytest.mark.skipif(
@@ -115,7 +116,7 @@ def test_a_real_face_is_found_and_restored(model, tmp_path):
     assert main([*map(str, arguments), "--report", str(tmp_path / "report.json")]) == 0
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["tracks"] and report["tracks"][0]["face_size"] > 20
-    before, after = pictures(source).astype(int), pictures(tmp_path / "out.mp4").astype(int)
+    before, after = read_images(source).astype(int), read_images(tmp_path / "out.mp4").astype(int)
     changed = np.abs(after - before).max(axis=-1) > 40
     assert 0.001 < changed.mean() < 0.9
 
@@ -140,14 +141,14 @@ def test_a_folder_keeps_its_layout(model, tmp_path, capsys):
 def test_folders_that_cannot_be_restored(tmp_path):
     source = tmp_path / "in"
     source.mkdir()
-    with pytest.raises(ValueError, match="no video"):
+    with pytest.raises(ValueError, match="contains no videos"):
         list_jobs(source, tmp_path / "out")
     (source / "a.mp4").touch()
     (source / "a.avi").touch()
     with pytest.raises(ValueError, match=r"Several videos .*a\.mp4"):
         list_jobs(source, tmp_path / "out")
     (source / "a.avi").unlink()
-    with pytest.raises(ValueError, match="must be one too"):
+    with pytest.raises(ValueError, match="must be a folder, too"):
         list_jobs(source, source / "a.mp4")
     for inside in (source, source / "out"):
         with pytest.raises(ValueError, match="name another folder"):
@@ -155,7 +156,7 @@ def test_folders_that_cannot_be_restored(tmp_path):
     assert list_jobs(source, tmp_path / "out") == [(source / "a.mp4", tmp_path / "out" / "a.mp4")]
 
 
-def test_what_cannot_be_restored_is_said_in_one_line(model, crops_file, tmp_path, capsys):
+def test_errors_are_one_line(model, crops_file, tmp_path, capsys):
     target = tmp_path / "out.mp4"
     text = tmp_path / "notes.mp4"
     text.write_text("no video")
@@ -174,38 +175,7 @@ def test_what_cannot_be_restored_is_said_in_one_line(model, crops_file, tmp_path
     assert files(tmp_path) == ["in.mp4", "notes.mp4"]
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        [],
-        ["restore"],
-        ["restore", "in.mp4"],
-        ["repair", "in.mp4", "out.mp4"],
-        ["restore", "in.mp4", "out.mp4", "--faces", "some"],
-        ["restore", "in.mp4", "out.mp4", "--faces", "0,-1"],
-        ["restore", "in.mp4", "out.mp4", "--strength", "much"],
-        ["restore", "in.mp4", "out.mp4", "--upscale", "1.5"],
-        ["restore", "in.mp4", "out.mp4", "--dtype", "int8"],
-        ["restore", "in.mp4", "out.mp4", "--device", "toaster"],
-        ["restore", "in.mp4", "out.mp4", "--device", "cuda:99"],
-        ["restore", "in.mp4", "out.mp4", "--device", "cpu:x"],
-        ["degrade", "in.mp4", "out.mp4", "--level", "awful"],
-    ],
-)
-def test_wrong_usage(arguments, capsys):
-    with pytest.raises(SystemExit) as stopped:
-        main(arguments)
-    assert stopped.value.code == 2
-    assert "usage: keep-hf" in capsys.readouterr().err
-
-
-def test_version(capsys):
-    with pytest.raises(SystemExit) as stopped:
-        main(["--version"])
-    assert stopped.value.code == 0 and capsys.readouterr().out.startswith("keep_hf ")
-
-
-def test_an_interrupted_command_goes_on(model, tmp_path, capsys, monkeypatch):
+def test_an_interrupted_run_is_resumed(model, tmp_path, capsys, monkeypatch):
     source = write_clip(tmp_path / "in.mp4", images=list(make_clip(300, SIZE, SIZE)))
     command = ["restore", source, tmp_path / "out.mp4", "--model", model, "--aligned"]
     step, calls = KalmanRecursion.step, []
@@ -218,14 +188,14 @@ def test_an_interrupted_command_goes_on(model, tmp_path, capsys, monkeypatch):
 
     monkeypatch.setattr(KalmanRecursion, "step", interrupted)
     line = fails(command, capsys)
-    assert "interrupted" in line and "--resume goes on from there" in line
+    assert "interrupted" in line and "--resume continues from there" in line
     assert (tmp_path / "out.mp4.part").is_dir() and not (tmp_path / "out.mp4").exists()
     assert main([*map(str, command), "--resume"]) == 0
-    assert len(calls) < 280 + 60 and len(pictures(tmp_path / "out.mp4")) == 300
+    assert len(calls) < 280 + 60 and len(read_images(tmp_path / "out.mp4")) == 300
     assert files(tmp_path) == ["in.mp4", "out.mp4"]
 
 
-def test_resuming_a_folder_leaves_alone_what_is_done(model, tmp_path):
+def test_resuming_a_folder_skips_finished_videos(model, tmp_path):
     source, target = tmp_path / "in", tmp_path / "out"
     source.mkdir()
     for name in ("a", "b"):
@@ -235,24 +205,24 @@ def test_resuming_a_folder_leaves_alone_what_is_done(model, tmp_path):
     (target / "a.mp4").write_bytes(b"done")
     (target / "b.mp4").unlink()
     assert main(command) == 0
-    assert (target / "a.mp4").read_bytes() == b"done" and len(pictures(target / "b.mp4")) == 2
+    assert (target / "a.mp4").read_bytes() == b"done" and len(read_images(target / "b.mp4")) == 2
 
 
-def test_a_folder_of_pictures_is_a_video(model, tmp_path):
+def test_a_folder_of_images_is_a_video(model, tmp_path):
     source = tmp_path / "in"
     source.mkdir()
     for i, image in enumerate(make_clip(4, SIZE, SIZE)):
         Image.fromarray(image).save(source / f"{i}.png")
     for target in ("out.mp4", "out"):
         assert main(["restore", str(source), str(tmp_path / target), "--model", model, "--aligned"]) == 0
-    assert len(pictures(tmp_path / "out.mp4")) == 4
+    assert len(read_images(tmp_path / "out.mp4")) == 4
     assert files(tmp_path / "out") == ["0.png", "1.png", "2.png", "3.png"]
 
 
 @pytest.mark.skipif(
     not (YUNET.is_file() and REAL_CLIP.is_file()), reason="the clips and YuNet of ../shared are missing"
 )
-def test_people_are_listed_drawn_and_chosen(model, tmp_path, capsys):
+def test_faces_are_listed_drawn_and_selected(model, tmp_path, capsys):
     with VideoReader(REAL_CLIP) as reader:
         images = [frame.image for frame, _ in zip(reader.read(), range(8), strict=False)]
     # The same person twice, side by side
@@ -267,12 +237,12 @@ def test_people_are_listed_drawn_and_chosen(model, tmp_path, capsys):
         main(["restore", str(source), str(one), *options, "--faces", "1", "--report", str(tmp_path / "r.json")]) == 0
     )
     assert [track["id"] for track in json.loads((tmp_path / "r.json").read_text())["tracks"]] == [1]
-    difference = np.abs(pictures(both).astype(int) - pictures(one)).max(axis=(0, 1, 3))
+    difference = np.abs(read_images(both).astype(int) - read_images(one)).max(axis=(0, 1, 3))
     half = len(difference) // 2
     assert sorted([difference[: half - 40].max() > 40, difference[half + 40 :].max() > 40]) == [False, True]
 
 
-def test_a_full_disk_leaves_no_half_file(model, crops_file, tmp_path, capsys):
+def test_a_full_disk_leaves_no_partial_file(model, crops_file, tmp_path, capsys):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
     try:
@@ -303,14 +273,14 @@ def test_degrade(tmp_path, capsys):
     source = write_clip(tmp_path / "in.mp4", num_frames=4, width=160, height=128)
     for seed in ("1", "1", "2"):
         assert main(["degrade", str(source), str(tmp_path / f"{seed}.mp4"), "--level", "heavy", "--seed", seed]) == 0
-    assert len(pictures(tmp_path / "1.mp4")) == 4
+    assert len(read_images(tmp_path / "1.mp4")) == 4
     assert (tmp_path / "1.mp4").read_bytes() != (tmp_path / "2.mp4").read_bytes()
     assert "missing.mp4 does not exist" in fails(["degrade", tmp_path / "missing.mp4", tmp_path / "3.mp4"], capsys)
     assert "seed" in fails(["degrade", source, tmp_path / "3.mp4", "--seed", "-1"], capsys)
     assert files(tmp_path) == ["1.mp4", "2.mp4", "in.mp4"]
 
 
-def test_convert_says_what_does_not_fit(tmp_path, capsys):
+def test_convert_rejects_other_files(tmp_path, capsys):
     checkpoint = tmp_path / "other.pth"
     torch.save({"weight": torch.zeros(2)}, checkpoint)
     assert "no checkpoint of KEEP" in fails(["convert", checkpoint, tmp_path / "out"], capsys)
@@ -334,6 +304,6 @@ def test_demo_opens_the_page(model, monkeypatch, capsys):
     assert "seconds must be positive, got 0" in fails(["demo", "--model", model, "--max-seconds", "0"], capsys)
 
 
-def test_demo_says_what_is_missing(model, monkeypatch, capsys):
-    monkeypatch.setattr("keep_hf.cli.find_spec", lambda name: None)
+def test_demo_needs_gradio(model, monkeypatch, capsys):
+    monkeypatch.setattr("keep_hf.cli.demo.find_spec", lambda name: None)
     assert "pip install 'gradio>=6,<7'" in fails(["demo", "--model", model], capsys)

@@ -1,0 +1,15 @@
+"""`keep-hf benchmark`: measure speed and memory on this machine."""
+
+import argparse
+
+from ..benchmark import run_benchmarks
+from .loading import selected_device
+from .reports import check_report_path, write_report
+
+
+def run(args: argparse.Namespace) -> None:
+    if args.report:
+        check_report_path(args.report)
+    results = run_benchmarks(args.model, str(selected_device(args)), args.dtype, args.people, args.frames)
+    if args.report:
+        write_report(args.report, results)

@@ -1,0 +1,72 @@
+"""`keep-hf evaluate`: measure videos against their references, or how steady they are."""
+
+import argparse
+import sys
+
+from ..evaluation.dis_flow import DISFlow
+from ..evaluation.evaluate import Networks, evaluate_video
+from ..evaluation.pairs import VideoPair, pair_videos
+from ..evaluation.plots import draw_plots, require_matplotlib
+from ..evaluation.report import Report
+from ..evaluation.series import COMPARED, INSPECTED
+from ..models.flow import GMFlow
+from .loading import load_pipeline, selected_device
+from .messages import print_message
+from .reports import check_report_path
+
+
+def run(args: argparse.Namespace) -> None:
+    if args.report:
+        check_report_path(args.report)
+    if args.lpips and not args.reference:
+        raise ValueError("LPIPS compares with a reference: name one, or leave --lpips out.")
+    if args.plots:
+        require_matplotlib()
+        args.plots.mkdir(parents=True, exist_ok=True)
+    jobs = pair_videos(args.restored, args.reference)
+    bars = sys.stderr.isatty()
+    pairs = {
+        name: VideoPair(restored, reference, args.resize, args.frame_rate, bars) for name, restored, reference in jobs
+    }
+    args.device = selected_device(args)
+    flow = load_flow(args)
+    networks = Networks.load(args.identity, args.landmarks, args.lpips, args.lpips_weights, flow, args.device)
+    names = ("identity", "landmarks", "lpips", "flow")
+    models = {name: getattr(args, name) for name in names if getattr(args, name)}
+    detector = None
+    if not args.aligned:
+        pipe = load_pipeline(args).to(args.device)
+        detector = pipe.face_detector()
+        models["faces"] = args.detector or f"{type(detector).__name__} of {args.model}"
+
+    table = INSPECTED if args.reference is None else COMPARED
+    report = Report([], table, networks.missing(table), models)
+    options = {"faces": args.faces, "min_face_size": args.min_face_size}
+    for name, pair in pairs.items():
+        try:
+            evaluation = evaluate_video(pair, networks, detector, name=name, **options)
+        except (ValueError, OSError) as error:
+            if len(pairs) == 1:
+                raise
+            # One bad file must not stop the batch.
+            print_message(f"{name}: {error}")
+            continue
+        report.evaluations.append(evaluation)
+        if args.plots:
+            draw_plots(evaluation, args.plots)
+    if report.evaluations:
+        print(report.to_markdown())
+        if args.report:
+            report.save(args.report)
+    if failed := len(pairs) - len(report.evaluations):
+        raise ValueError(f"{failed} of {len(pairs)} videos failed.")
+
+
+def load_flow(args: argparse.Namespace) -> GMFlow | DISFlow:
+    """The optical flow of `--flow`, by which flicker is measured."""
+    if args.flow == "dis":
+        return DISFlow()
+    flow = load_pipeline(argparse.Namespace(**vars(args) | {"model": args.flow, "detector": None})).flow
+    if flow is None:
+        raise ValueError(f"The model {args.flow} has no flow network.")
+    return flow.to(args.device)

@@ -1,0 +1,39 @@
+"""The videos that one `keep-hf restore` restores, and where the results go."""
+
+from pathlib import Path
+
+from ..video.media_files import VIDEO_SUFFIXES, contains_images, find_videos
+from ..video.writer import OUTPUT_FORMATS
+
+
+def list_jobs(source: Path, target: Path) -> list[tuple[Path, Path]]:
+    """List pairs of a source and its target; a folder of videos keeps its layout, a folder of images is one video.
+
+    Args:
+        source (`Path`): Video file, folder of videos at any depth, or folder of images.
+        target (`Path`): File, or folder if the source is a folder of videos.
+
+    Raises:
+        ValueError: If there is nothing to restore, the target is a file or lies in the source, or several videos
+            would be written to the same file.
+    """
+    if not source.exists():
+        raise ValueError(f"{source} does not exist.")
+    if not source.is_dir():
+        return [(source, target)]
+    found = find_videos(source)
+    if not found and contains_images(source):
+        return [(source, target)]
+    if not found:
+        raise ValueError(f"{source} contains no videos ({', '.join(sorted(VIDEO_SUFFIXES))}) and no images.")
+    if target.exists() and not target.is_dir():
+        raise ValueError(f"{source} is a folder, so {target} must be a folder, too.")
+    if target.resolve().is_relative_to(source.resolve()):
+        raise ValueError(f"{target} lies in {source}, where results would become sources; name another folder.")
+    jobs = [(path, target / path.relative_to(source)) for path in found]
+    # VideoWriter writes few formats; videos in any other one become MP4.
+    jobs = [(path, to if to.suffix.lower() in OUTPUT_FORMATS else to.with_suffix(".mp4")) for path, to in jobs]
+    clashes = {target for _, target in jobs if sum(target == other for _, other in jobs) > 1}
+    if clashes:
+        raise ValueError(f"Several videos would be written to {sorted(map(str, clashes))}; rename one of each.")
+    return jobs

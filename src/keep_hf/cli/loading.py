@@ -1,0 +1,33 @@
+"""Loading of models as the arguments of a command describe them."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+from diffusers.utils.logging import disable_progress_bar
+
+from ..allocator import keep_freed_memory
+from ..faces.detector import YuNet
+from ..pipeline import KeepPipeline
+
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def selected_device(args: argparse.Namespace) -> torch.device:
+    """The device of `--device`; without it CUDA if there is one, otherwise the CPU."""
+    return args.device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def load_pipeline(args: argparse.Namespace) -> KeepPipeline:
+    """Load the pipeline of `--model`, `--detector` and `--dtype`, on the CPU."""
+    if not sys.stderr.isatty():
+        disable_progress_bar()
+    if selected_device(args).type == "cpu":
+        keep_freed_memory()
+    load = KeepPipeline.from_single_file if Path(args.model).is_file() else KeepPipeline.from_pretrained
+    pipe = load(args.model, dtype=DTYPES[args.dtype])
+    if args.detector:
+        pipe.register_modules(detector=YuNet.from_pretrained(args.detector))
+    return pipe

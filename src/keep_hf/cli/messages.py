@@ -1,0 +1,31 @@
+"""What the program writes to stderr: one line per error, warning or note."""
+
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+def print_message(message: object) -> None:
+    """Print a message on one line of stderr, after the name of the program."""
+    print(f"keep-hf: {' '.join(str(message).split())}", file=sys.stderr)
+
+
+@contextmanager
+def one_line_warnings() -> Iterator[None]:
+    """Print Python warnings as one line each, without the source line that raised them."""
+
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        print_message(f"warning: {message}")
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
+
+
+def resume_hint(target: Path) -> str:
+    """The end of an error message: how to resume a restoration, or nothing if there is no unfinished work to keep."""
+    has_part = target.with_name(f"{target.name}.part").is_dir()
+    return "; the finished segments are kept: --resume continues from there" if has_part else ""

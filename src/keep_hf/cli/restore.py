@@ -1,0 +1,90 @@
+"""`keep-hf restore`: restore the faces of a video, or of all videos in a folder."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+
+from ..faces.face_parser import load_parser
+from ..faces.identity import FaceIdentity
+from ..options import RestorationOptions
+from ..pipeline import KeepPipeline
+from ..restoration.background import load_background
+from .jobs import list_jobs
+from .loading import DTYPES, load_pipeline, selected_device
+from .messages import print_message, resume_hint
+from .reports import check_report_path, write_report
+
+
+def run(args: argparse.Namespace) -> None:
+    jobs = list_jobs(args.input, args.output)
+    is_batch = jobs[0][0] != args.input
+    if args.report:
+        check_report_path(args.report)
+    args.device = selected_device(args)
+    # Several processes share a batch; each has its own GPU, so this goes before the model is moved.  On CPUs
+    # PartialState needs `cpu=True`, or every process finds itself alone.  The processes exchange nothing but their
+    # ranks, so the group is not needed any longer.
+    state = PartialState(cpu=args.device.type == "cpu")
+    state.destroy_process_group()
+    jobs = jobs[state.process_index :: state.num_processes]
+
+    pipe = prepare_pipeline(args)
+    options = restoration_options(args)
+    reports: list[dict[str, Any]] = []
+    num_failed = 0
+    for source, target in jobs:
+        if args.resume and is_batch and target.exists():
+            continue  # finished by an earlier run
+        try:
+            reports.append(restore(pipe, source, target, args.resume, options))
+        except (ValueError, OSError) as error:
+            if not is_batch:
+                raise type(error)(f"{error}{resume_hint(target)}") from error
+            # One bad file must not stop the batch.
+            print_message(f"{source}: {error}{resume_hint(target)}")
+            num_failed += 1
+    if args.report and jobs:
+        name = args.report.stem + (f"-{state.process_index}" if state.num_processes > 1 else "")
+        write_report(args.report.with_stem(name), reports if is_batch else reports[0])
+    if num_failed:
+        raise ValueError(f"{num_failed} of {len(jobs)} videos failed.")
+
+
+def prepare_pipeline(args: argparse.Namespace) -> KeepPipeline:
+    """The pipeline on its device, with all optional components that the arguments name."""
+    pipe = load_pipeline(args)
+    if args.parser:
+        pipe.register_modules(parser=load_parser(args.parser, DTYPES[args.dtype]))
+    if args.identity:
+        pipe.register_modules(identity=FaceIdentity.from_pretrained(args.identity))
+    pipe.to(args.device)
+    if args.compile:
+        pipe.compile()
+    pipe.set_progress_bar_config(disable=not sys.stderr.isatty())
+    return pipe
+
+
+def restoration_options(args: argparse.Namespace) -> RestorationOptions:
+    return RestorationOptions(
+        aligned=args.aligned,
+        faces=args.faces,
+        min_face_size=args.min_face_size,
+        fidelity=args.fidelity,
+        strength=args.strength,
+        upscale=args.upscale,
+        gain_mode=args.gain_mode,
+        background=load_background(args.background, args.device) if args.background else None,
+        frame_rate=args.frame_rate,
+    )
+
+
+def restore(pipe: KeepPipeline, source: Path, target: Path, resume: bool, options: RestorationOptions) -> dict[str, Any]:
+    """Restore one video and return its report."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    report = pipe.restore_video(source, target, resume=resume, **vars(options))
+    if not report["tracks"] and not options.aligned:
+        print_message(f"{source}: No faces found. The frames are unchanged.")
+    return report

@@ -1,0 +1,85 @@
+"""Parsing of arguments: versions and help without heavy imports, wrong usage with exit code 2."""
+
+import subprocess
+import sys
+import warnings
+
+import pytest
+import torch
+
+from keep_hf import __version__
+from keep_hf.benchmark import DTYPES as MEASURED_DTYPES
+from keep_hf.cli import main, parser
+from keep_hf.cli.loading import DTYPES
+from keep_hf.cli.messages import one_line_warnings
+from keep_hf.degrade import LEVELS
+
+
+COMMANDS = ("restore", "faces", "convert", "degrade", "evaluate", "benchmark", "demo")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["restore"],
+        ["restore", "in.mp4"],
+        ["repair", "in.mp4", "out.mp4"],
+        ["restore", "in.mp4", "out.mp4", "--faces", "some"],
+        ["restore", "in.mp4", "out.mp4", "--faces", "0,-1"],
+        ["restore", "in.mp4", "out.mp4", "--strength", "much"],
+        ["restore", "in.mp4", "out.mp4", "--upscale", "1.5"],
+        ["restore", "in.mp4", "out.mp4", "--dtype", "int8"],
+        ["restore", "in.mp4", "out.mp4", "--device", "toaster"],
+        ["restore", "in.mp4", "out.mp4", "--device", "cuda:99"],
+        ["restore", "in.mp4", "out.mp4", "--device", "cpu:x"],
+        ["degrade", "in.mp4", "out.mp4", "--level", "awful"],
+    ],
+)
+def test_wrong_usage(arguments, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2
+    assert "usage: keep-hf" in capsys.readouterr().err
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["--version"])
+    assert stopped.value.code == 0 and capsys.readouterr().out == f"keep_hf {__version__}\n"
+
+
+def test_help_imports_nothing_heavy():
+    script = f"""
+import sys
+from keep_hf.cli import main
+for arguments in [["--version"], ["--help"], *([name, "--help"] for name in {COMMANDS})]:
+    try:
+        main(arguments)
+    except SystemExit as stopped:
+        assert stopped.code == 0
+heavy = {{"accelerate", "av", "cv2", "diffusers", "gradio", "matplotlib", "numpy", "torch", "transformers"}}
+sys.exit(", ".join(sorted(heavy & set(sys.modules))) or 0)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0 and not done.stderr.strip(), done.stderr
+    assert all(f"usage: keep-hf {name}" in done.stdout for name in COMMANDS)
+
+
+def test_choices_are_those_of_the_package():
+    assert tuple(DTYPES) == parser.DTYPES
+    assert tuple(MEASURED_DTYPES) == parser.BENCHMARK_DTYPES
+    assert tuple(LEVELS) == parser.LEVELS
+
+
+def test_arguments():
+    args = parser.build_parser().parse_args(["restore", "a", "b", "--faces", "0, 2", "--device", "cpu"])
+    assert args.faces == (0, 2) and args.device == torch.device("cpu")
+    assert parser.build_parser().parse_args(["restore", "a", "b"]).device is None
+
+
+def test_warnings_are_one_line(capsys):
+    with one_line_warnings():
+        warnings.simplefilter("always")
+        warnings.warn("The sound\n  is damaged.", stacklevel=1)
+    assert capsys.readouterr().err == "keep-hf: warning: The sound is damaged.\n"
