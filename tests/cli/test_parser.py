@@ -11,7 +11,7 @@ from keep_hf import __version__
 from keep_hf.benchmark import DTYPES as MEASURED_DTYPES
 from keep_hf.cli import main, parser
 from keep_hf.cli.loading import DTYPES
-from keep_hf.cli.messages import one_line_warnings
+from keep_hf.cli.output import one_line_warnings
 from keep_hf.degrade import LEVELS
 
 

@@ -8,7 +8,7 @@ imports what the command needs; it is imported when the command runs.
 
 from importlib import import_module
 
-from .messages import one_line_warnings, print_message, resume_hint
+from .output import one_line_warnings, print_message, resume_hint
 from .parser import build_parser
 
 

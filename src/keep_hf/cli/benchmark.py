@@ -4,7 +4,7 @@ import argparse
 
 from ..benchmark import run_benchmarks
 from .loading import selected_device
-from .reports import check_report_path, write_report
+from .output import check_report_path, write_report
 
 
 def run(args: argparse.Namespace) -> None:

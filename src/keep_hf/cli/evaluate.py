@@ -11,8 +11,7 @@ from ..evaluation.report import Report
 from ..evaluation.series import COMPARED, INSPECTED
 from ..models.flow import GMFlow
 from .loading import load_pipeline, selected_device
-from .messages import print_message
-from .reports import check_report_path
+from .output import check_report_path, print_message
 
 
 def run(args: argparse.Namespace) -> None:

@@ -14,8 +14,7 @@ from ..pipeline import KeepPipeline
 from ..restoration.background import load_background
 from .jobs import list_jobs
 from .loading import DTYPES, load_pipeline, selected_device
-from .messages import print_message, resume_hint
-from .reports import check_report_path, write_report
+from .output import check_report_path, print_message, resume_hint, write_report
 
 
 def run(args: argparse.Namespace) -> None:

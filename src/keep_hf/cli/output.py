@@ -1,5 +1,7 @@
-"""What the program writes to stderr: one line per error, warning or note."""
+"""Output of the program besides its results: one-line messages on stderr, and report files."""
 
+import json
+import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -29,3 +31,20 @@ def resume_hint(target: Path) -> str:
     """The end of an error message: how to resume a restoration, or nothing if there is no unfinished work to keep."""
     has_part = target.with_name(f"{target.name}.part").is_dir()
     return "; the finished segments are kept: --resume continues from there" if has_part else ""
+
+
+def check_report_path(path: Path) -> None:
+    """Reject a report that could not be written, before any work is done.
+
+    Raises:
+        ValueError: If the path is a folder, or its folder does not exist.
+    """
+    if path.is_dir() or not path.parent.is_dir():
+        raise ValueError(f"The report {path} must be a file in an existing folder.")
+
+
+def write_report(path: Path, content: Any) -> None:
+    """Write a JSON file in one step: an interrupted run leaves the old file or the new one."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(content, indent=2) + "\n")
+    os.replace(part, path)
