@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from .version import __version__
 
+
 # Public names are imported on first use (PEP 562): torch and diffusers take seconds, which `keep-hf --help` and a
 # program that only reads videos should not wait for.
 if TYPE_CHECKING:

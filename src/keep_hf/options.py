@@ -3,8 +3,11 @@
 import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
+
+if TYPE_CHECKING:  # the command line reads the defaults without importing numpy
+    import numpy as np
 
 
 GAIN_MODES = ("stream", "official")
@@ -45,7 +48,7 @@ class RestorationOptions:
     strength: float = 1.0
     upscale: int = 1
     gain_mode: str = "stream"
-    background: Callable[[np.ndarray], np.ndarray] | None = None
+    background: "Callable[[np.ndarray], np.ndarray] | None" = None
     frame_rate: float = 25.0
 
     def __post_init__(self) -> None:

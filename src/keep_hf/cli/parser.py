@@ -8,7 +8,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import __version__
+from ..options import GAIN_MODES, RestorationOptions
+from ..version import __version__
 
 
 if TYPE_CHECKING:
@@ -50,11 +51,23 @@ def _add_restore(commands: "Commands") -> None:
     parser.add_argument(
         "--faces", type=face_selection, default="all", help="all, largest, or numbers from keep-hf faces: 0,2"
     )
-    parser.add_argument("--min-face-size", type=float, default=0, help="in pixels; smaller faces are not restored")
+    parser.add_argument(
+        "--min-face-size",
+        type=float,
+        default=RestorationOptions.min_face_size,
+        help="in pixels; smaller faces are not restored",
+    )
     parser.add_argument("--fidelity", type=float, help="0: free of the input's artifacts; 1: close to the input")
-    parser.add_argument("--strength", type=float, default=1.0, help="blend of the result with the input, 0 to 1")
-    parser.add_argument("--upscale", type=int, default=1, help="enlarge the frames by this factor, 1 to 4")
-    parser.add_argument("--gain-mode", choices=["stream", "official"], default="stream")
+    parser.add_argument(
+        "--strength",
+        type=float,
+        default=RestorationOptions.strength,
+        help="blend of the result with the input, 0 to 1",
+    )
+    parser.add_argument(
+        "--upscale", type=int, default=RestorationOptions.upscale, help="enlarge the frames by this factor, 1 to 4"
+    )
+    parser.add_argument("--gain-mode", choices=GAIN_MODES, default=RestorationOptions.gain_mode)
     _add_device(parser)
     parser.add_argument("--dtype", choices=DTYPES, default="fp32")
     parser.add_argument("--compile", action="store_true", help="compile the networks first: for long videos on a GPU")
@@ -63,7 +76,7 @@ def _add_restore(commands: "Commands") -> None:
     parser.add_argument(
         "--identity", help="model that measures face similarity for the report: an .onnx file or a Hub repository"
     )
-    parser.add_argument("--frame-rate", type=float, default=25.0, help="of a folder of images")
+    _add_frame_rate(parser)
     parser.add_argument("--resume", action="store_true", help="continue an interrupted run after its last segment")
     parser.add_argument("--report", type=Path, help="JSON file to write a summary to")
 
@@ -74,7 +87,7 @@ def _add_faces(commands: "Commands") -> None:
     parser.add_argument("--sheet", type=Path, help="write an image of all faces with their numbers: .png or .jpg")
     _add_model(parser, f"whose detector to use: {MODEL}")
     parser.add_argument("--min-face-size", type=float, default=0, help="in pixels; smaller faces are not listed")
-    parser.add_argument("--frame-rate", type=float, default=25.0, help="of a folder of images")
+    _add_frame_rate(parser)
     _add_device(parser)
     parser.set_defaults(dtype="fp32")
 
@@ -109,7 +122,7 @@ def _add_evaluate(commands: "Commands") -> None:
     parser.add_argument("--lpips-weights", help="LPIPS' channel weights, if --lpips names a backbone")
     parser.add_argument("--flow", default="dis", help="for flicker: dis, or the model whose flow network to use")
     _add_model(parser, f"whose detector to use: {MODEL}")
-    parser.add_argument("--frame-rate", type=float, default=25.0, help="of folders of images")
+    _add_frame_rate(parser)
     _add_device(parser)
     parser.add_argument("--report", type=Path, help="JSON file to write all values to")
     parser.add_argument("--plots", type=Path, metavar="DIR", help="folder for plots of profiles and values over time")
@@ -145,7 +158,12 @@ def _add_model(parser: argparse.ArgumentParser, help: str) -> None:
 
 def _add_face_selection(parser: argparse.ArgumentParser) -> None:
     help = "all, largest, or numbers that keep-hf faces lists: 0,2"
-    parser.add_argument("--faces", type=face_selection, default="all", help=help)
+    parser.add_argument("--faces", type=face_selection, default=RestorationOptions.faces, help=help)
+
+
+def _add_frame_rate(parser: argparse.ArgumentParser) -> None:
+    help = "frames per second of a folder of images"
+    parser.add_argument("--frame-rate", type=float, default=RestorationOptions.frame_rate, help=help)
 
 
 def _add_device(parser: argparse.ArgumentParser) -> None:

@@ -80,7 +80,9 @@ def restoration_options(args: argparse.Namespace) -> RestorationOptions:
     )
 
 
-def restore(pipe: KeepPipeline, source: Path, target: Path, resume: bool, options: RestorationOptions) -> dict[str, Any]:
+def restore(
+    pipe: KeepPipeline, source: Path, target: Path, resume: bool, options: RestorationOptions
+) -> dict[str, Any]:
     """Restore one video and return its report."""
     target.parent.mkdir(parents=True, exist_ok=True)
     report = pipe.restore_video(source, target, resume=resume, **vars(options))
