@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 
 from keep_hf import YuNet
-from keep_hf.faces.appearance import compute_appearance
 from keep_hf.faces.follower import FaceFollower
+from keep_hf.faces.tracking.appearance import compute_appearance
 from keep_hf.video.reader import VideoReader
 
 

@@ -17,7 +17,7 @@ from .version import __version__
 if TYPE_CHECKING:
     from .faces.detector import FaceDetector, Faces, YuNet
     from .faces.identity import FaceIdentity
-    from .faces.tracker import FaceTrack
+    from .faces.tracking.tracks import FaceTrack
     from .models.flow import GMFlow
     from .models.kalman import KalmanGainNetwork, KalmanState
     from .models.recursion import KalmanRecursion
@@ -52,7 +52,7 @@ _MODULES = _VIDEO_MODULES | {
     "FaceDetector": "faces.detector",
     "FaceIdentity": "faces.identity",
     "FaceStream": "restoration.stream",
-    "FaceTrack": "faces.tracker",
+    "FaceTrack": "faces.tracking.tracks",
     "Faces": "faces.detector",
     "GMFlow": "models.flow",
     "KalmanGainNetwork": "models.kalman",

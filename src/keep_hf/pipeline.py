@@ -22,7 +22,7 @@ from PIL import Image
 from .faces.detector import FaceDetector, YuNet
 from .faces.follower import FaceFollower
 from .faces.identity import FaceIdentity
-from .faces.tracker import FaceTrack, link_tracks
+from .faces.tracking.tracks import FaceTrack, link_tracks
 from .models.checkpoint_files import load_checkpoint
 from .models.conversion import convert_checkpoint
 from .models.flow import GMFlow

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from .alignment import crop_face, estimate_alignment
-from .tracker import FaceTrack
+from .tracking.tracks import FaceTrack
 
 
 PORTRAIT = 160  # side in pixels

@@ -1,7 +1,7 @@
-"""Who is where in the frames of a film, told while it streams by: scenes, faces, people.
+"""The people in every frame of a video, found while the frames stream in: scene cuts, detection, tracking.
 
-Frames go in one by one and come out in order, a fixed look-ahead later.  Everything is decided within a scene: a scene
-gives the same whether it is followed alone or in the middle of a film, and however the frames arrive.
+Frames are passed in one by one and come out in order, a fixed look-ahead later.  Every decision is made within a
+scene: a scene gives the same result alone as in the middle of a video, and however its frames arrive.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -14,7 +14,8 @@ from ..state_version import check_state_version
 from ..stopwatch import Stopwatch
 from .detector import FaceDetector, YuNet
 from .scene_cuts import CutFinder
-from .tracker import FaceTrack, FaceTracker, PlacedFace, link_tracks
+from .tracking.tracker import FaceTracker
+from .tracking.tracks import FaceTrack, PlacedFace, link_tracks
 
 
 DETECTION_BATCH = 8
@@ -23,13 +24,13 @@ STATE_VERSION = 1
 
 @dataclass
 class FollowedFrame:
-    """A frame in which everybody has been found.
+    """A frame whose people are known.
 
-    Attributes:
-        index (`int`): Place in the film.
+    Args:
+        index (`int`): Index of the frame in the video.
         image (`np.ndarray` of shape `(h, w, 3)`): RGB, uint8.
-        faces (`list[PlacedFace]`): Who is there.
-        starts_scene (`bool`): Whether a new scene begins here.
+        faces (`list[PlacedFace]`): The people in the frame.
+        starts_scene (`bool`): Whether the frame is the first of a scene.
     """
 
     index: int
@@ -53,14 +54,22 @@ class FollowedFrame:
 
 
 class FaceFollower:
-    """Scene cuts, detection in batches that begin anew in each scene, and a tracker for each scene.
+    """Find the people in every frame of a video.
+
+    Scene cuts are found first.  Faces are detected in batches that start again in every scene, and each scene has a
+    tracker of its own.
 
     Args:
-        detector ([`FaceDetector`] or [`YuNet`], *optional*): Finds faces; `None` for aligned crops, where every frame
-            is one person's face.
-        frame_rate (`float`): Frames per second.
-        faces, min_face_size: See [`FaceTracker`].
-        find_cuts (`bool`, defaults to `True`): Whether to look for scene cuts; without, all is one scene.
+        detector ([`FaceDetector`] or [`YuNet`], *optional*):
+            Detector of faces; `None` for aligned crops, where every frame is the face of one person.
+        frame_rate (`float`):
+            Frames per second.
+        faces (`"all"`, `"largest"` or a collection of `int`, defaults to `"all"`):
+            The people to follow, see [`FaceTracker`].
+        min_face_size (`float`, defaults to 0):
+            Longer side of the box in pixels from which a face counts.
+        find_cuts (`bool`, defaults to `True`):
+            Whether to look for scene cuts; otherwise the whole video is one scene.
     """
 
     def __init__(
@@ -72,13 +81,12 @@ class FaceFollower:
         find_cuts: bool = True,
     ) -> None:
         self.detector = detector
+        self.frame_rate, self.faces, self.min_face_size = frame_rate, faces, min_face_size
         self.tracker = FaceTracker(frame_rate, faces, min_face_size)
-        self.new_tracker = lambda **numbers: FaceTracker(frame_rate, faces, min_face_size, **numbers)
         self.finder = CutFinder() if find_cuts else None
-        self.images: dict[int, np.ndarray] = {}  # of frames that have not come out
-        # Of each, the next frame: to come in, to be searched for faces, to come out
-        self.num_in = self.num_searched = self.num_out = 0
-        self.num_kept = 0  # the next frame to be given to its scene: a cut is known a little late
+        self.images: dict[int, np.ndarray] = {}  # frames that were not returned yet
+        # The next frame to be passed in, to be assigned to a scene, to be searched for faces, and to be returned
+        self.num_in = self.num_assigned = self.num_searched = self.num_out = 0
         self.scene = 0  # first frame of the present scene
         self.num_scenes = 0
         self.watch = Stopwatch()
@@ -90,56 +98,81 @@ class FaceFollower:
         return (self.finder.look_ahead if self.finder else 0) + DETECTION_BATCH + tracking
 
     def step(self, image: np.ndarray) -> list[FollowedFrame]:
-        """Take the next frame `(h, w, 3)`; frames come out in order as they are decided."""
+        """Take the next frame.
+
+        Args:
+            image (`np.ndarray` of shape `(h, w, 3)`):
+                RGB, uint8; all frames of a video have one size.
+
+        Returns:
+            `list[FollowedFrame]`: the frames that are decided, in order; empty while the look-ahead fills.
+
+        Raises:
+            ValueError: If the image is no RGB frame or has another size than the frames before it.
+        """
         self.images[self.num_in] = image
         self.num_in += 1
         with self.watch.time("cuts"):
             is_cut = False if self.finder is None else self.finder.step(image)
-        return [] if is_cut is None else self._keep(is_cut)
+        return [] if is_cut is None else self._assign(is_cut)
 
     def flush(self) -> list[FollowedFrame]:
-        """End the film: the frames that are left."""
+        """End the video and return the remaining frames."""
         out = []
         for is_cut in self.finder.flush() if self.finder else []:
-            out += self._keep(is_cut)
+            out += self._assign(is_cut)
         return out + self._end_scene()
 
     def tracks(self, images: Iterable[np.ndarray]) -> list[FaceTrack]:
-        """Follow a whole film and tell who is where."""
+        """Follow the people of a whole video.
+
+        Args:
+            images (`Iterable[np.ndarray]`): All frames, see `step`.
+
+        Returns:
+            `list[FaceTrack]`: one track per person.
+        """
         followed = [frame.faces for image in images for frame in self.step(image)]
         return link_tracks(followed + [frame.faces for frame in self.flush()])
 
-    def _keep(self, is_cut: bool) -> list[FollowedFrame]:
+    def _assign(self, is_cut: bool) -> list[FollowedFrame]:
+        """Assign the next frame to a scene: to a new one after a cut."""
         out = self._end_scene() if is_cut else []
-        self.num_kept += 1
-        if self.num_kept - self.num_searched == DETECTION_BATCH:
+        self.num_assigned += 1
+        if self.num_assigned - self.num_searched == DETECTION_BATCH:
             out += self._search()
         return out
 
     def _search(self) -> list[FollowedFrame]:
-        """Look for faces in the frames of the scene that were not searched."""
-        indices = range(self.num_searched, self.num_kept)
-        self.num_searched = self.num_kept
+        """Detect and track the faces in the frames of the scene that were not searched yet."""
+        indices = range(self.num_searched, self.num_assigned)
+        self.num_searched = self.num_assigned
         if self.detector is None:
-            return self._let_out([[_whole(self.scene, self.images[index])] for index in indices])
+            return self._release([[_whole_frame(self.scene, self.images[index])] for index in indices])
         out = []
         if indices:
             with self.watch.time("detect"):
-                found = self.detector.detect([self.images[index] for index in indices])
+                detected = self.detector.detect([self.images[index] for index in indices])
             with self.watch.time("track"):
-                placed = [faces for seen in found for faces in self.tracker.step(seen, self.images)]
-            out += self._let_out(placed)
+                placed = [faces for found in detected for faces in self.tracker.step(found, self.images)]
+            out += self._release(placed)
         return out
 
     def _end_scene(self) -> list[FollowedFrame]:
-        out = self._search() + self._let_out(self.tracker.flush())
-        self.tracker = self.new_tracker(
-            first_frame=self.num_kept, next_id=self.tracker.next_id, next_segment=self.tracker.next_segment
+        out = self._search() + self._release(self.tracker.flush())
+        self.scene = self.num_assigned
+        self.tracker = FaceTracker(
+            self.frame_rate,
+            self.faces,
+            self.min_face_size,
+            first_frame=self.scene,
+            next_id=self.tracker.next_id,
+            next_segment=self.tracker.next_segment,
         )
-        self.scene = self.num_kept
         return out
 
-    def _let_out(self, placed: list[list[PlacedFace]]) -> list[FollowedFrame]:
+    def _release(self, placed: list[list[PlacedFace]]) -> list[FollowedFrame]:
+        """Return the next frames with their faces."""
         out = []
         for faces in placed:
             starts_scene = self.num_out == self.scene
@@ -155,9 +188,9 @@ class FaceFollower:
             "tracker": self.tracker.state_dict(),
             "finder": self.finder.state_dict() if self.finder else None,
             "num_in": self.num_in,
+            "num_assigned": self.num_assigned,
             "num_searched": self.num_searched,
             "num_out": self.num_out,
-            "num_kept": self.num_kept,
             "scene": self.scene,
             "num_scenes": self.num_scenes,
             "seconds": dict(self.watch.seconds),
@@ -167,8 +200,10 @@ class FaceFollower:
         """Continue from the state of a follower with the same arguments.
 
         Args:
-            state (`Mapping[str, Any]`): From `state_dict`.
-            images (`Mapping[int, np.ndarray]`): By index, at least the frames that follower held.
+            state (`Mapping[str, Any]`):
+                From `state_dict`.
+            images (`Mapping[int, np.ndarray]`):
+                By index, at least the frames that the follower held: from `num_out` on, up to `num_in`.
 
         Raises:
             ValueError: If the state has another version.
@@ -177,13 +212,14 @@ class FaceFollower:
         self.tracker.load_state_dict(state["tracker"])
         if self.finder:
             self.finder.load_state_dict(state["finder"])
-        self.num_in, self.num_searched, self.num_out = state["num_in"], state["num_searched"], state["num_out"]
-        self.num_kept, self.scene, self.num_scenes = state["num_kept"], state["scene"], state["num_scenes"]
+        self.num_in, self.num_assigned = state["num_in"], state["num_assigned"]
+        self.num_searched, self.num_out = state["num_searched"], state["num_out"]
+        self.scene, self.num_scenes = state["scene"], state["num_scenes"]
         self.watch.seconds = dict(state["seconds"])
         self.images = {index: image for index, image in images.items() if index >= self.num_out}
 
 
-def _whole(segment: int, image: np.ndarray) -> PlacedFace:
-    """The face that fills an aligned frame: one person, a new segment in each scene."""
+def _whole_frame(segment: int, image: np.ndarray) -> PlacedFace:
+    """Return the face that fills an aligned frame: one person, with a new track segment in each scene."""
     height, width = image.shape[:2]
     return PlacedFace(0, segment, np.array([0, 0, width, height], np.float32), np.zeros((5, 2)), 1.0)

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from ..faces.tracker import FaceTrack
+from ..faces.tracking.tracks import FaceTrack
 
 
 def best_frame(tracks: list[FaceTrack]) -> int:

@@ -20,7 +20,7 @@ import torch
 
 from ..faces.contact_sheet import draw_people
 from ..faces.follower import FaceFollower
-from ..faces.tracker import FaceTrack, link_tracks
+from ..faces.tracking.tracks import FaceTrack, link_tracks
 from ..options import RestorationOptions
 from ..pipeline import KeepPipeline
 from ..restoration.face_restorer import RestoredFrame

@@ -22,7 +22,7 @@ import torch
 from ..faces.alignment import colour_offset, crop_face, estimate_alignment, is_grey, paste_face, to_grey
 from ..faces.face_parser import face_mask
 from ..faces.follower import FollowedFrame
-from ..faces.tracker import PlacedFace
+from ..faces.tracking.tracks import PlacedFace
 from ..models.kalman import KalmanState
 from ..models.recursion import KalmanRecursion, Observation
 from ..stopwatch import Stopwatch

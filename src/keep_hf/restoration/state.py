@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..faces.tracker import FaceTracker, Person, PlacedFace
+from ..faces.tracking.person import Person
+from ..faces.tracking.tracker import FaceTracker
+from ..faces.tracking.tracks import PlacedFace
 from ..models.kalman import KalmanState
 
 

@@ -8,17 +8,12 @@ import pytest
 import torch
 
 from keep_hf.faces.alignment import TEMPLATE
-from keep_hf.faces.appearance import compute_appearance
 from keep_hf.faces.detector import Faces
-from keep_hf.faces.tracker import (
-    FaceTrack,
-    FaceTracker,
-    Person,
-    PlacedFace,
-    Sighting,
-    link_tracks,
-    smooth_landmarks,
-)
+from keep_hf.faces.tracking.appearance import compute_appearance
+from keep_hf.faces.tracking.person import Person, Sighting
+from keep_hf.faces.tracking.smoothing import smooth_landmarks
+from keep_hf.faces.tracking.tracker import FaceTracker
+from keep_hf.faces.tracking.tracks import FaceTrack, PlacedFace, link_tracks
 from keep_hf.restoration.state import pack, unpack
 
 

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from .alignment import crop_face, estimate_alignment
+from ..alignment import crop_face, estimate_alignment
 
 
 SIZE = 16

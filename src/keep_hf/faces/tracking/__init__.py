@@ -1,0 +1,1 @@
+"""Detected faces of single frames, linked to people through a scene."""
