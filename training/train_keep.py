@@ -38,7 +38,7 @@ class FusionStage(nn.Module):
         super().__init__()
         self.recursion, self.picture_loss, self.adversary = recursion, picture_loss, adversary
         self.temporal_weight, self.steadiness_weight = temporal_weight, steadiness_weight
-        self.temporal_size = str(max(recursion.vq.config.cross_frame_sizes))
+        self.temporal_size = max(recursion.vq.config.cross_frame_sizes)
         recursion.requires_grad_(False)
         recursion.vq.feature_fusion.requires_grad_(True)
         # A frame alone has none before it. In several processes what takes no part must not wait for a gradient.

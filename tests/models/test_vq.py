@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from accelerate import cpu_offload
+from diffusers.models.attention_dispatch import attention_backend
 
 from keep_hf import KeepVQModel
-from keep_hf.models.autoencoder import CrossFrameAttention, FeatureFusion, FeatureUpdate
+from keep_hf.models.guidance import CrossFrameAttention, FeatureFusion, FeatureUpdate
 
 
 def make(**changes) -> KeepVQModel:
@@ -66,7 +68,7 @@ def test_any_size_the_code_grid_allows(sample_size, patch_size, widths, grid):
         made, features = restore(model, images)
     assert latents.shape == (2, 16, grid, grid)
     assert made.shape == images.shape
-    assert features.keys() == {str(grid)}
+    assert features.keys() == {grid}
 
 
 def test_sizes_that_do_not_fit_are_refused_by_name():
@@ -111,12 +113,12 @@ def test_the_prediction_corrects_the_features_of_the_crop():
     model = make()
     _, observed = model.encode_lq(torch.randn(2, 3, 64, 64))
     _, predicted = model.encode_hq(torch.randn(2, 3, 64, 64))
-    assert predicted.keys() == {"32"}
+    assert predicted.keys() == {32}
     updated = model.update_features(observed, predicted)
-    swapped = model.update_features(observed, {"32": predicted["32"].flip(0)})
-    assert (updated["32"] - observed["32"]).abs().max() > 1e-2
-    assert (updated["32"] - swapped["32"]).abs().max() > 1e-3
-    assert torch.equal(updated["16"], observed["16"])
+    swapped = model.update_features(observed, {32: predicted[32].flip(0)})
+    assert (updated[32] - observed[32]).abs().max() > 1e-2
+    assert (updated[32] - swapped[32]).abs().max() > 1e-3
+    assert torch.equal(updated[16], observed[16])
 
 
 def test_fresh_fusion_is_silent_but_learns_at_once():
@@ -209,12 +211,28 @@ def test_logits_are_finer_than_half_precision(dtype):
     assert (logits != logits.to(dtype)).float().mean() > 0.5
 
 
-def test_attention_backend_of_diffusers_is_honoured():
+def test_attention_backend_of_diffusers_is_used():
     model = make()
     images = torch.randn(1, 3, 64, 64)
-    with torch.no_grad():
+    # A backend set on a model becomes the default of all models; the context puts the former default back.
+    with torch.no_grad(), attention_backend("native"):
         native = restore(model, images)[0]
         model.set_attention_backend("_native_math")
         math = restore(model, images)[0]
     assert model.decoder.levels[0].attentions[0].attention.processor._attention_backend == "_native_math"
     assert torch.allclose(native, math, atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_offloaded_weights_give_the_same_result(dtype):
+    """Offloading brings the weights of a module to the device only while the module is called."""
+    sizes = {"fusion_sizes": (64,), "feature_update_sizes": (64,), "cross_frame_sizes": (32,)}
+    model = make(sample_size=128, **sizes).to(dtype)  # the decoder upsamples 32 x 32 positions, which are folded
+    images = torch.randn(1, 3, 128, 128).to(dtype)
+    expected, features = restore(model, images)
+    expected, _ = restore(model, images, previous=features)
+    cpu_offload(model, execution_device=torch.device("cpu"))
+    assert all(parameter.is_meta for parameter in model.parameters())
+    offloaded, _ = restore(model, images, previous=features)
+    torch.testing.assert_close(offloaded, expected, rtol=0, atol=1e-5 if dtype == torch.float32 else 0.1)

@@ -18,6 +18,7 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.models.attention import AttentionMixin, FeedForward
 from torch import nn
 
+from .autoencoder import Features
 from .layers import Attention, ResidualBlock
 
 
@@ -28,12 +29,12 @@ class KalmanState:
     Attributes:
         frame (`torch.Tensor` of shape `(b, 3, h, w)`): The last degraded crop, RGB in [-1, 1]; the flow starts there.
         output (`torch.Tensor` of shape `(b, 3, h, w)`): The face made of it, not clamped; the prediction moves it.
-        features (`dict[str, torch.Tensor]`): The decoder's features of it at the cross-frame sizes.
+        features (`dict[int, torch.Tensor]`): The decoder's features of it at the cross-frame sizes.
     """
 
     frame: torch.Tensor
     output: torch.Tensor
-    features: dict[str, torch.Tensor]
+    features: Features
 
     @classmethod
     def join(cls, states: "list[KalmanState]") -> "KalmanState":

@@ -1,69 +1,69 @@
-"""The layers that the face model and the gain network are made of.
+"""The layers of the face model and the gain network.
 
-Attention takes tokens (b, tokens, channels) and is computed by whichever backend diffusers is set to:
-`model.set_attention_backend(...)` reaches the processor below.  The others take feature maps (b, channels, h, w).
+Attention takes tokens `(b, tokens, channels)`.  diffusers computes it with the backend that is set:
+`model.set_attention_backend(...)` reaches `AttentionProcessor`.  The other layers take feature maps
+`(b, channels, h, w)`.
 
-Without gradients some layers take a shorter way to the same result up to rounding; training takes the plain one.
+Without gradients some layers take a faster path to the same result up to rounding, see `fast_paths`.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from diffusers.models.attention import AttentionModuleMixin
-from diffusers.models.attention_dispatch import dispatch_attention_fn
+from diffusers.models.attention_dispatch import AttentionBackendName, dispatch_attention_fn
 from torch import nn
 
+from . import fast_paths
 
-HAS_ONEDNN = torch.backends.mkldnn.is_available()
-# Whether a CPU multiplies bf16 by instructions of its own
-HAS_BF16 = HAS_ONEDNN and torch.cpu._is_avx512_bf16_supported()
-MIN_FOLDED = 1024  # positions of a map from which `Upsample` folds its taps
+
+if TYPE_CHECKING:
+    from diffusers.models._modeling_parallel import ParallelConfig
 
 
 def swish(x: torch.Tensor) -> torch.Tensor:
-    """x sigmoid(x) of a tensor that nobody else needs; without gradients in its place, which saves a large new one."""
+    """x sigmoid(x).  Without gradients it overwrites `x`, which saves a large tensor: pass only a temporary one."""
     return F.silu(x, inplace=not torch.is_grad_enabled())
 
 
 class Linear(nn.Linear):
-    """`nn.Linear`, on CPU in float32 by oneDNN: MKL, which torch calls, leaves AVX-512 alone on AMD's processors."""
+    """`nn.Linear` with a fast path on CPUs."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        plain = torch.is_grad_enabled() or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling()
-        if plain or not HAS_ONEDNN or x.device.type != "cpu" or x.dtype != torch.float32:
-            return super().forward(x)
-        return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
+        if fast_paths.takes_fast_path(x, torch.float32):
+            return fast_paths.linear(x, self.weight, self.bias)
+        return super().forward(x)
 
 
 def attend(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None = None, **dispatch: Any
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor | None = None,
+    backend: AttentionBackendName | None = None,
+    parallel_config: "ParallelConfig | None" = None,
 ) -> torch.Tensor:
-    """softmax(query . key / sqrt(width)) value, by diffusers' dispatcher.
-
-    In bf16 without gradients a CPU that can multiply it does so in two products: torch's fused attention goes through
-    MKL, which has no such products on AMD's processors. The softmax between them is summed in float32 by torch.
+    """softmax(query . key / sqrt(width)) value, with a fast path on CPUs.
 
     Args:
         query, key, value (`torch.Tensor` of shape `(b, tokens, heads, width)`).
-        mask (`torch.Tensor`, *optional*): Of bool, for scores `(b, heads, tokens, tokens)`: `True` where they count.
-        dispatch: Of the dispatcher; a backend that was chosen is taken.
+        mask (`torch.Tensor` of shape `(b, heads, tokens, tokens)`, *optional*): `True` where a score counts.
+        backend, parallel_config (*optional*): Of diffusers; if one is set, diffusers computes the attention with it.
+
+    Returns:
+        `torch.Tensor` of shape `(b, tokens, heads, width)`.
     """
-    plain = torch.is_grad_enabled() or any(choice is not None for choice in dispatch.values())
-    if plain or not HAS_BF16 or query.device.type != "cpu" or query.dtype != torch.bfloat16:
-        return dispatch_attention_fn(query, key, value, attn_mask=mask, **dispatch)
-    query, key, value = (tokens.transpose(1, 2) for tokens in (query, key, value))
-    scores = query * query.shape[-1] ** -0.5 @ key.transpose(-1, -2)
-    if mask is not None:
-        scores.masked_fill_(~mask, -torch.inf)
-    return (scores.softmax(-1) @ value).transpose(1, 2)
+    if backend is None and parallel_config is None and fast_paths.takes_fast_path(query, torch.bfloat16):
+        return fast_paths.attention(query, key, value, mask)
+    return dispatch_attention_fn(query, key, value, attn_mask=mask, backend=backend, parallel_config=parallel_config)
 
 
 class AttentionProcessor:
-    """Scaled dot-product attention by whichever backend is set."""
+    """Scaled dot-product attention with the backend that is set; diffusers sets the two attributes."""
 
-    _attention_backend = None
-    _parallel_config = None
+    _attention_backend: AttentionBackendName | None = None
+    _parallel_config: "ParallelConfig | None" = None
 
     def __call__(
         self, attention: "Attention", query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
@@ -71,18 +71,18 @@ class AttentionProcessor:
         query = attention.to_q(query).unflatten(-1, (attention.num_heads, -1))
         key = attention.to_k(key).unflatten(-1, (attention.num_heads, -1))
         value = attention.to_v(value).unflatten(-1, (attention.num_heads, -1))
-        mixed = attend(query, key, value, backend=self._attention_backend, parallel_config=self._parallel_config)
-        return attention.to_out(mixed.flatten(-2))
+        attended = attend(query, key, value, backend=self._attention_backend, parallel_config=self._parallel_config)
+        return attention.to_out(attended.flatten(-2))
 
 
 class Attention(nn.Module, AttentionModuleMixin):
-    """Attention with separate inputs for query, key and value; scores are scaled by head_dim^-0.5.
+    """Multi-head attention with separate inputs for query, key and value; scores are scaled by head_dim^-0.5.
 
     Args:
         channels (`int`): Width of the tokens.
         num_heads (`int`): Number of heads.
         head_dim (`int`): Width of one head.
-        bias (`bool`): Whether the three input projections have a bias; the output projection always has.
+        bias (`bool`): Whether the three input projections have a bias; the output projection always has one.
     """
 
     _default_processor_cls = AttentionProcessor
@@ -103,7 +103,7 @@ class Attention(nn.Module, AttentionModuleMixin):
 
 
 class ResidualBlock(nn.Module):
-    """GroupNorm, swish, convolution, twice, plus the (projected) input."""
+    """Twice GroupNorm, swish and convolution, added to the input, which a 1 x 1 convolution projects if needed."""
 
     def __init__(self, in_channels: int, out_channels: int, num_groups: int) -> None:
         super().__init__()
@@ -120,7 +120,7 @@ class ResidualBlock(nn.Module):
 
 
 class SpatialAttentionBlock(nn.Module):
-    """One-head attention over all positions of a feature map, plus the input."""
+    """Single-head attention over all positions of a feature map, added to the input."""
 
     def __init__(self, channels: int, num_groups: int) -> None:
         super().__init__()
@@ -134,7 +134,7 @@ class SpatialAttentionBlock(nn.Module):
 
 
 class Downsample(nn.Module):
-    """Half the size; padded on the right and at the bottom only."""
+    """Halves the size with a convolution of stride 2; zero padding on the right and at the bottom only."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -145,38 +145,13 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Twice the size: nearest neighbour, then a convolution."""
+    """Doubles the size: nearest neighbour, then a convolution; with a fast path."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        # On a small map the sums of the taps cost as much as they save.
-        if torch.is_grad_enabled() or x.shape[-2] * x.shape[-1] < MIN_FOLDED:
-            return self.conv(F.interpolate(x, scale_factor=2, mode="nearest"))
-        (b, _, h, w), channels = x.shape, self.conv.out_channels
-        quarters = F.conv2d(x, fold_taps(self.conv.weight), self.conv.bias.repeat(4), padding=1)
-        quarters = quarters.unflatten(1, (2, 2, channels))
-        result = x.new_empty(b, channels, h, 2, w, 2)
-        for row in (0, 1):
-            for column in (0, 1):
-                result[..., row, :, column] = quarters[:, row, column, :, row : row + h, column : column + w]
-        return result.flatten(4, 5).flatten(2, 3)
-
-
-def fold_taps(weight: torch.Tensor) -> torch.Tensor:
-    """The taps of a 3 x 3 convolution on a picture at twice its size, as taps on the picture itself.
-
-    Of three taps in a row two fall on the same pixel: left | middle + right for the left one of the two pixels that
-    each becomes, left + middle | right for the right one; in columns alike.  That leaves 4 of 9 multiplications.
-
-    Returns:
-        `torch.Tensor` of shape `(4 * out, in, 2, 2)`: for the four pixels, row by row.
-    """
-
-    def fold(taps: torch.Tensor, dim: int) -> tuple[torch.Tensor, torch.Tensor]:
-        first, middle, last = taps.unbind(dim)
-        return torch.stack([first, middle + last], dim), torch.stack([first + middle, last], dim)
-
-    return torch.cat([taps for rows in fold(weight, 2) for taps in fold(rows, 3)])
+        if fast_paths.can_fold(self.conv, x):
+            return fast_paths.upsample_folded(x, self.conv.weight, self.conv.bias)
+        return self.conv(F.interpolate(x, scale_factor=2, mode="nearest"))

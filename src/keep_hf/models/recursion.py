@@ -30,7 +30,7 @@ class Observation:
 
     Attributes:
         latents (`torch.Tensor` of shape `(..., c, grid, grid)`): z_obs.
-        features (`dict[str, torch.Tensor]`): Of the crops, at the sizes where the decoder fuses them.
+        features (`dict[int, torch.Tensor]`): Of the crops, at the sizes where the decoder fuses them.
     """
 
     latents: torch.Tensor
@@ -71,7 +71,7 @@ class RecursionOutput:
         gains (`torch.Tensor` of shape `(b, t, 1, grid, grid)`, *optional*): `None` for a single-frame model.
         flows (`torch.Tensor` of shape `(b, t or t - 1, 2, h, w)`, *optional*): In pixels, from each frame to the one
             before; the first frame has one only if a state came in.
-        features (`list[dict[str, torch.Tensor]]`): The decoder's features of every frame at the cross-frame sizes.
+        features (`list[dict[int, torch.Tensor]]`): The decoder's features of every frame at the cross-frame sizes.
     """
 
     frames: torch.Tensor

@@ -25,7 +25,8 @@ from diffusers.models.attention import AttentionMixin
 from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import nn
 
-from .autoencoder import CrossFrameAttention, Decoder, Encoder, FeatureFusion, Features, FeatureUpdate
+from .autoencoder import Decoder, Encoder, Features
+from .guidance import CrossFrameAttention, FeatureFusion, FeatureUpdate, Guide
 from .layers import Attention, Linear
 
 
@@ -56,6 +57,15 @@ class CodeTransformerLayer(nn.Module):
         return tokens + self.linear2(F.gelu(self.linear1(self.norm2(tokens))))
 
 
+class CodeLogits(Linear):
+    """Linear layer to the logits of the codes, never in half precision: there, the largest logits are often equal."""
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        if self.weight.dtype.itemsize < 4:
+            return F.linear(tokens.float(), self.weight.float())
+        return super().forward(tokens)
+
+
 class CodeTransformer(nn.Module):
     """Latents (b, latent_channels, grid, grid) -> logits of the codes (b, n, num_codes), never in half precision."""
 
@@ -68,7 +78,7 @@ class CodeTransformer(nn.Module):
         self.position = nn.Parameter(torch.randn(num_tokens, channels) * 0.02)
         self.layers = nn.ModuleList(CodeTransformerLayer(channels, num_heads) for _ in range(num_layers))
         self.norm_out = nn.LayerNorm(channels)
-        self.to_logits = Linear(channels, num_codes, bias=False)
+        self.to_logits = CodeLogits(channels, num_codes, bias=False)
 
     def forward(self, latents: torch.Tensor) -> torch.Tensor:
         tokens = self.linear_in(latents.flatten(2).transpose(1, 2))
@@ -77,11 +87,7 @@ class CodeTransformer(nn.Module):
                 tokens = self._gradient_checkpointing_func(layer, tokens, self.position)
             else:
                 tokens = layer(tokens, self.position)
-        tokens = self.norm_out(tokens)
-        if self.to_logits.weight.dtype.itemsize < 4:
-            # In half precision logits of neighbouring codes would often be equal.
-            return F.linear(tokens.float(), self.to_logits.weight.float())
-        return self.to_logits(tokens)
+        return self.to_logits(self.norm_out(tokens))
 
 
 class KeepVQModel(ModelMixin, AttentionMixin, ConfigMixin):
@@ -196,7 +202,7 @@ class KeepVQModel(ModelMixin, AttentionMixin, ConfigMixin):
             encoder learns from the latents alone (stage 2).
         """
         self._check_images(images)
-        latents, features = self.lq_encoder(images, self.feature_fusion.keys())
+        latents, features = self.lq_encoder(images, self.config.fusion_sizes)
         return latents, {size: feature.detach() for size, feature in features.items()}
 
     @apply_forward_hook
@@ -215,13 +221,13 @@ class KeepVQModel(ModelMixin, AttentionMixin, ConfigMixin):
         if self.hq_encoder is None:
             raise ValueError("This is a single-frame model (has_hq_encoder=False): it predicts nothing.")
         self._check_images(images)
-        return self.hq_encoder(images, self.feature_update.keys())
+        return self.hq_encoder(images, self.config.feature_update_sizes)
 
     @apply_forward_hook
     def update_features(self, observed: Features, predicted: Features) -> Features:
         """Correct the features of the crop, from `encode_lq`, by those of the prediction, from `encode_hq`."""
-        updated = {size: block(observed[size], predicted[size]) for size, block in self.feature_update.items()}
-        return observed | updated
+        sizes = self.config.feature_update_sizes
+        return observed | {size: self.feature_update[str(size)](observed[size], predicted[size]) for size in sizes}
 
     @apply_forward_hook
     def predict_codes(self, latents: torch.Tensor) -> torch.Tensor:
@@ -271,9 +277,8 @@ class KeepVQModel(ModelMixin, AttentionMixin, ConfigMixin):
                 crop_features = None
             fidelity = quantized.new_full((quantized.shape[0],), fidelity)
         fidelity = fidelity.to(quantized.dtype)[:, None, None, None]
-        return self.decoder(
-            quantized, self.feature_fusion, crop_features, fidelity, self.cross_frame, previous_features
-        )
+        guide = Guide(self.feature_fusion, crop_features, fidelity, self.cross_frame, previous_features)
+        return self.decoder(quantized, guide, self.config.cross_frame_sizes)
 
     def forward(self, images: torch.Tensor) -> KeepReconstruction:
         """Reconstruct clear faces `(b, 3, sample_size, sample_size)` through the codebook (stage 1)."""
