@@ -204,14 +204,14 @@ def run_precision(args: argparse.Namespace) -> None:
 
 def run_memory(args: argparse.Namespace) -> None:
     """Peak memory of an aligned clip in stream mode, told as it goes: it must not grow."""
-    from keep_hf.benchmark import Setup, load
-    from keep_hf.drawn_people import draw_film
+    from keep_hf.benchmark import Setup, load_pipeline
+    from keep_hf.drawn_people import draw_video
 
-    pipe = load(Setup(args.model, "cpu", args.dtype, 1, True, args.frames))
+    pipe = load_pipeline(Setup(args.model, "cpu", args.dtype, 1, True, args.frames))
     size = pipe.vq.config.sample_size
     stream = pipe.stream(aligned=True)
     started = time.perf_counter()
-    for done, _ in enumerate(stream.restore(draw_film(1, args.frames, size, size)), start=1):
+    for done, _ in enumerate(stream.restore(draw_video(1, args.frames, size, size)), start=1):
         if done % 5 == 0:
             peak = stream.report()["peak_memory_bytes"]["host"] / 2**30
             print(f"{done} frames, {time.perf_counter() - started:.0f} s, peak {peak:.2f} GiB", flush=True)

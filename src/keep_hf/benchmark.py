@@ -1,59 +1,58 @@
-"""How fast a pipeline is on this machine: end to end, by stage, and its networks against the limit of the machine.
+"""Measure the speed and memory of a pipeline on this machine: from file to file, with the time of every stage.
 
-The film is drawn, so nothing has to be fetched, and no time depends on what the weights are.  Whoever measures memory
-gives each measurement a process of its own (`measure_apart`): the peak is that of the process.
+The video is synthetic, so nothing is downloaded, and the time does not depend on the values of the weights.  Peak
+memory is that of a process, so every measurement runs in a process of its own ([`measure_in_process`]).
 
-The limit of a network is its roofline: it cannot take less time than its multiplications do at the rate of the fastest
-single layer, nor than reading its weights once does at the rate of a copy.
+`benchmarks/roofline.py` in the repository compares the networks with the limits of the machine.
 """
 
 import multiprocessing
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import cv2
+import numpy as np
 import torch
 from diffusers.utils.logging import disable_progress_bar
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from .allocator import keep_freed_memory
-from .drawn_people import draw_film
-from .models.autoencoder import Features
-from .models.flow import GMFlow, warp
+from .drawn_people import draw_video
+from .models.flow import GMFlow
 from .models.kalman import KalmanGainNetwork
-from .models.recursion import KalmanRecursion
 from .models.vq import KeepVQModel
 from .pipeline import KeepPipeline
-from .video.pixels import to_tensor
 from .video.reader import VideoReader
 from .video.writer import VideoWriter
 
 
 DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-# A pipeline of the published size with random weights.
+# Name of a pipeline of the published size with random weights.
 PUBLISHED_SIZE = "published-size"
-# Frames per second of the film, and frames that are restored before time counts: kernels are chosen, memory is found.
-FRAME_RATE, WARM_UP = 25, 4
+FRAME_RATE = 25  # of the synthetic video, in frames per second
+# Frames that are restored before the measurement: kernels are selected and memory is allocated.
+WARM_UP_FRAMES = 4
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class Setup:
     """What is measured.
 
-    Attributes:
+    Args:
         model (`str`): Built-in name, folder, Hub id, file of a published checkpoint, or `"published-size"`.
         device (`str`): As torch names it.
         dtype (`str`): `"fp32"`, `"tf32"` (float32 with the tensor cores of a GPU), `"bf16"` or `"fp16"`.
-        num_people (`int`): In the film.
-        aligned (`bool`): The film is one person's aligned crop; otherwise faces are found and pasted back.
-        num_frames (`int`): Length of the film.
+        num_people (`int`): People in the video.
+        aligned (`bool`): Whether the frames are aligned face crops; if not, faces are detected and pasted back.
+        num_frames (`int`): Length of the video.
     """
 
     model: str
@@ -64,34 +63,45 @@ class Setup:
     num_frames: int
 
 
-def _linear_flops(x: torch.Size, weight: torch.Size, *_: Any, **__: Any) -> int:
-    return 2 * x.numel() * weight[0]
+@dataclass(frozen=True)
+class Speed:
+    """Speed and memory of a setup.
+
+    Args:
+        setup ([`Setup`]): What was measured.
+        people_found (`int`): Number of people that were tracked.
+        frames_per_second (`float`): Over the whole run, from file to file.
+        milliseconds (`dict[str, float]`): Per frame and stage; `total` is the whole run. `decode` and `encode` run in
+            parallel with the other stages and are measured separately.
+        peak_memory_bytes (`dict[str, int]`): Of the process (`host`) and, on a GPU, of the device (`device`).
+    """
+
+    setup: Setup
+    people_found: int
+    frames_per_second: float
+    milliseconds: dict[str, float]
+    peak_memory_bytes: dict[str, int]
+
+    def to_dict(self) -> dict[str, Any]:
+        """All values as plain numbers and text, for JSON."""
+        values = asdict(self)
+        return values.pop("setup") | values
 
 
-def _attention_flops(query: torch.Size, key: torch.Size, value: torch.Size, *_: Any, **__: Any) -> int:
-    return 2 * query[:3].numel() * key[2] * (key[3] + value[3])
-
-
-# What runs on CPUs and torch's counter does not know.
-MORE_FLOPS = {
-    torch.ops.mkldnn._linear_pointwise: _linear_flops,
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
-}
-
-
-def load(setup: Setup) -> KeepPipeline:
-    """The pipeline of a setup, on its device."""
+def load_pipeline(setup: Setup) -> KeepPipeline:
+    """Load the pipeline of a setup on its device."""
     dtype = DTYPES[setup.dtype]
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = setup.dtype == "tf32"
     if setup.device == "cpu":
         keep_freed_memory()
     disable_progress_bar()
     if setup.model == PUBLISHED_SIZE or Path(setup.model).is_file():
-        # Published checkpoints have no detector; nothing is to be fetched.
+        # Published checkpoints contain no detector, and nothing is to be downloaded.
         detector = KeepPipeline.from_pretrained("keep-tiny", dtype=dtype).detector
         if setup.model == PUBLISHED_SIZE:
-            components: dict[str, Any] = {"vq": KeepVQModel(), "kalman": KalmanGainNetwork(), "flow": GMFlow()}
-            networks = {name: nn.Module.to(network, dtype).eval() for name, network in components.items()}
+            networks: dict[str, nn.Module] = {"vq": KeepVQModel(), "kalman": KalmanGainNetwork(), "flow": GMFlow()}
+            # ModelMixin.to would warn about modules to keep in float32; there are none.
+            networks = {name: nn.Module.to(network, dtype).eval() for name, network in networks.items()}
             pipe = KeepPipeline(**networks, detector=detector)
         else:
             pipe = KeepPipeline.from_single_file(setup.model, detector=detector, dtype=dtype)
@@ -101,203 +111,99 @@ def load(setup: Setup) -> KeepPipeline:
     return pipe.to(setup.device)
 
 
-def measure_apart(measure: Callable[..., Any], *arguments: Any) -> Any:
-    """Call a function of this module in a process of its own."""
+def measure_in_process(measure: Callable[..., Result], *arguments: Any) -> Result:
+    """Call a function of a module in a process of its own."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         return pool.submit(measure, *arguments).result()
 
 
-# --- end to end ------------------------------------------------------------------------------------------------------
-
-
-def measure_film(setup: Setup) -> dict[str, Any]:
-    """Restore a drawn film from file to file.
-
-    Returns:
-        `dict`: `fps`, frames per second over all; `ms`, milliseconds a frame by stage, with `decode` and `encode`,
-        which run beside the others, measured alone; `peak_memory_bytes`; and the setup.
-    """
-    pipe = load(setup)
+def measure_video(setup: Setup) -> Speed:
+    """Restore a synthetic video from file to file."""
+    pipe = load_pipeline(setup)
     size = pipe.vq.config.sample_size
+    # The position of the face in an aligned crop does not change the time.
+    width, height = (size, size) if setup.aligned else (640, 480)
+    frames = list(draw_video(setup.num_people, setup.num_frames, width, height, FRAME_RATE))
+    seconds = {"decode": 0.0, "encode": 0.0}
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "in.mp4", Path(folder) / "out.mp4"
-        # Where the face is in an aligned crop changes no time.
-        width, height = (size, size) if setup.aligned else (640, 480)
-        frames = list(draw_film(setup.num_people, setup.num_frames, width, height, FRAME_RATE))
-        like = {"width": width, "height": height, "frame_rate": Fraction(FRAME_RATE)}
-        _write(source, frames, like)
-        seconds = {"decode": _seconds(lambda: [None for _ in VideoReader(source)])}
-        seconds["encode"] = _seconds(lambda: _write(Path(folder) / "again.mp4", frames, like))
+        _write(source, frames[:WARM_UP_FRAMES])
+        pipe.restore_video(source, target, aligned=setup.aligned)
 
-        warm = Path(folder) / "warm.mp4"
-        _write(warm, frames[:WARM_UP], like)
-        pipe.restore_video(warm, target, aligned=setup.aligned)
+        with _timed(seconds, "encode"):
+            _write(source, frames)
+        with _timed(seconds, "decode"), VideoReader(source) as reader:
+            for _ in reader:
+                pass
         report = pipe.restore_video(source, target, aligned=setup.aligned)
-    total = report["seconds"].pop("total")
-    per_frame = {name: 1000 * value / len(frames) for name, value in (seconds | report["seconds"]).items()}
-    return {
-        **vars(setup),
-        "found": len(report["tracks"]),
-        "fps": len(frames) / total,
-        "ms": per_frame | {"all": 1000 * total / len(frames)},
-        "peak_memory_bytes": report["peak_memory_bytes"],
-    }
+    seconds |= report["seconds"]
+    return Speed(
+        setup=setup,
+        people_found=len(report["tracks"]),
+        frames_per_second=len(frames) / seconds["total"],
+        milliseconds={stage: 1000 * value / len(frames) for stage, value in seconds.items()},
+        peak_memory_bytes=report["peak_memory_bytes"],
+    )
 
 
-def _write(path: Path, frames: list, like: dict[str, Any]) -> None:
-    with VideoWriter(path, **like) as writer:
+def _write(path: Path, frames: list[np.ndarray]) -> None:
+    height, width = frames[0].shape[:2]
+    with VideoWriter(path, width=width, height=height, frame_rate=Fraction(FRAME_RATE)) as writer:
         for frame in frames:
             writer.write(frame)
 
 
-def _seconds(work: Callable[[], Any]) -> float:
+@contextmanager
+def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
     started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
-
-
-# --- the networks against the limit ----------------------------------------------------------------------------------
-
-
-def measure_networks(setup: Setup) -> dict[str, Any]:
-    """Time each part of the networks on as many crops at once as there are people.
-
-    Returns:
-        `dict`: `limits`, the rates of the machine; `parts`, for each part milliseconds and GFLOP a frame and person,
-        and `reached`, the part of its roofline.
-    """
-    pipe = load(setup)
-    device, dtype = torch.device(setup.device), DTYPES[setup.dtype]
-    vq, kalman, flow = pipe.vq, pipe.kalman, pipe.flow
-    recursion = KalmanRecursion(vq, kalman, flow)
-    size, window = vq.config.sample_size, pipe.config.gain_window
-    crops = [cv2.resize(frame, (size, size)) for frame in draw_film(1, 3)]
-    people = setup.num_people
-    with torch.no_grad():
-        clip = to_tensor(crops, device, dtype)[None].expand(people, -1, -1, -1, -1)
-        seen = recursion.observe(clip)
-        state = recursion.step(clip[:, 0], seen[:, 0], None).state
-        latents, quantized = seen.latents[:, 1], vq.lookup(vq.predict_codes(seen.latents[:, 1]).argmax(-1), clip)
-        # A frame is seen by two windows.
-        windows = seen.latents[:, :1].expand(-1, window, -1, -1, -1)
-        parts: dict[str, tuple[Callable[[], Any], nn.Module, float]] = {
-            "observe": (lambda: recursion.observe(clip[:, 1:2]), vq.lq_encoder, 1),
-            "code transformer": (lambda: vq.predict_codes(latents), vq.code_transformer, 1),
-            "decoder": (lambda: vq.decode(quantized, seen[:, 1].features, 1.0, state.features), vq.decoder, 1),
-        }
-        if flow is not None and kalman is not None:
-            back = recursion.flows(clip[:, 1:2], clip[:, 0])[:, 0]
-
-            def predict() -> Features:
-                _, features = vq.encode_hq(warp(state.output, back))
-                return vq.update_features(seen[:, 1].features, features)
-
-            parts |= {
-                # Two frames and a pair of them; in a film each frame goes through the backbone once.
-                "flow": (lambda: recursion.flows(clip, None), flow, 2),
-                "gains": (lambda: kalman(windows), kalman, window / 2),
-                "predict": (predict, vq.hq_encoder, 1),
-            }
-        limits = measure_limits(device, dtype)
-        return {**vars(setup), "limits": limits, "parts": {k: _against(limits, *v, people) for k, v in parts.items()}}
-
-
-def _against(
-    limits: dict[str, float], work: Callable[[], Any], network: Any, frames: float, people: int
-) -> dict[str, float]:
-    with FlopCounterMode(display=False, custom_mapping=MORE_FLOPS) as counter:
-        work()
-    weights = sum(parameter.nbytes for parameter in network.parameters())
-    gflop = counter.get_total_flops() / 1e9
-    milliseconds = 1000 * _best(work, next(network.parameters()).device)
-    least = max(gflop / limits["gflop_per_s"], weights / 1e9 / limits["gb_per_s"])
-    share = frames * people
-    return {"ms": milliseconds / share, "gflop": gflop / share, "reached": 1000 * least / milliseconds}
-
-
-def measure_limits(device: torch.device, dtype: torch.dtype) -> dict[str, float]:
-    """What the machine attains: `gflop_per_s` of the faster of a convolution and a product, `gb_per_s` of a copy."""
-    with torch.no_grad():
-        maps = torch.randn(1 if device.type == "cpu" else 8, 256, 64, 64, device=device, dtype=dtype)
-        convolution = nn.Conv2d(256, 256, 3, padding=1, device=device, dtype=dtype)
-        side = 2048 if device.type == "cpu" else 8192
-        square = torch.randn(side, side, device=device, dtype=dtype)
-        rates = (
-            2 * 9 * 256**2 * maps.numel() / 256 / _best(lambda: convolution(maps), device),
-            2 * side**3 / _best(lambda: square @ square, device),
-        )
-        block = torch.empty(2**28, dtype=torch.uint8, device=device)
-        other = torch.empty_like(block)
-        copied = 2 * block.nbytes / _best(lambda: other.copy_(block), device)
-    return {"gflop_per_s": max(rates) / 1e9, "gb_per_s": copied / 1e9}
-
-
-def _best(work: Callable[[], Any], device: torch.device, repeats: int = 5) -> float:
-    """Seconds of the fastest of some runs, after one that does not count."""
-
-    def run() -> float:
-        started = time.perf_counter()
-        work()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        return time.perf_counter() - started
-
-    run()
-    return min(run() for _ in range(repeats))
-
-
-# --- all of it -------------------------------------------------------------------------------------------------------
+    yield
+    seconds[stage] = time.perf_counter() - started
 
 
 def run_benchmarks(model: str, device: str, dtypes: list[str], people: list[int], num_frames: int) -> dict[str, Any]:
-    """Measure films, aligned and not, and networks; print tables while it goes.
+    """Measure videos of aligned crops and of whole frames, and print a table row after each measurement.
 
     Args:
-        model, device, num_frames: See [`Setup`].
-        dtypes (`list[str]`): All that shall be measured.
-        people (`list[int]`): Numbers of people in the films.
+        model (`str`): Built-in name, folder, Hub id, file of a published checkpoint, or `"published-size"`.
+        device (`str`): As torch names it.
+        dtypes (`list[str]`): Types to measure, see [`Setup`].
+        people (`list[int]`): Numbers of people in the videos of whole frames, each at least 1.
+        num_frames (`int`): Length of the videos, at least 1.
 
     Returns:
-        `dict`: `machine`, and the lists `films` and `networks`; see `measure_film` and `measure_networks`.
+        `dict[str, Any]`: For JSON. `machine`, see [`describe_machine`]; `videos`, a list of [`Speed.to_dict`].
 
     Raises:
-        ValueError: If there is nobody or no frame.
+        ValueError: If a number of people or the number of frames is less than 1.
     """
     if min(people) < 1 or num_frames < 1:
-        raise ValueError(f"There must be people and frames; got {people} people and {num_frames} frames.")
+        raise ValueError(f"A benchmark needs at least 1 person and 1 frame, got {people} people, {num_frames} frames.")
     machine = describe_machine(device)
-    print(", ".join(f"{name} {value}" for name, value in machine.items()))
-    films, networks = [], []
-    print(f"\n{'film':12}{'dtype':7}{'found':>6}{'fps':>8}{'peak GiB':>10}   ms a frame", flush=True)
+    print_machine(machine)
+    print(f"\n{'video':12}{'dtype':7}{'found':>6}{'fps':>8}{'peak GiB':>10}   ms per frame", flush=True)
+    videos = []
     for dtype in dtypes:
         for aligned, number in [(True, 1), *((False, number) for number in people)]:
-            film = measure_apart(measure_film, Setup(model, device, dtype, number, aligned, num_frames))
-            films.append(film)
-            memory = ", ".join(f"{value / 2**30:.2f}" for value in film["peak_memory_bytes"].values())
-            stages = ", ".join(f"{name} {value:.1f}" for name, value in film["ms"].items())
+            speed = measure_in_process(measure_video, Setup(model, device, dtype, number, aligned, num_frames))
+            videos.append(speed.to_dict())
             name = "aligned" if aligned else f"{number} people" if number > 1 else "1 person"
-            print(f"{name:12}{dtype:7}{film['found']:6}{film['fps']:8.2f}{memory:>10}   {stages}", flush=True)
-    print(f"\n{'part':18}{'dtype':7}{'people':>7}{'ms':>9}{'GFLOP':>9}{'GFLOP/s':>9}{'of limit':>9}", flush=True)
-    for dtype in dtypes:
-        for number in people:
-            measured = measure_apart(measure_networks, Setup(model, device, dtype, number, True, num_frames))
-            networks.append(measured)
-            for name, part in measured["parts"].items():
-                rate = 1000 * part["gflop"] / part["ms"]
-                print(
-                    f"{name:18}{dtype:7}{number:7}{part['ms']:9.2f}{part['gflop']:9.2f}{rate:9.0f}"
-                    f"{part['reached']:9.0%}"
-                )
-            limits = measured["limits"]
-            print(f"{'(limit)':18}{dtype:7}{limits['gflop_per_s']:34.0f}, {limits['gb_per_s']:.0f} GB/s", flush=True)
-    return {"machine": machine, "films": films, "networks": networks}
+            memory = ", ".join(f"{value / 2**30:.2f}" for value in speed.peak_memory_bytes.values())
+            stages = ", ".join(f"{stage} {value:.1f}" for stage, value in speed.milliseconds.items())
+            found, fps = speed.people_found, speed.frames_per_second
+            print(f"{name:12}{dtype:7}{found:6}{fps:8.2f}{memory:>10}   {stages}", flush=True)
+    return {"machine": machine, "videos": videos}
 
 
-def describe_machine(device: str) -> dict[str, Any]:
-    """Names and numbers that every measurement depends on."""
+def describe_machine(device: str) -> dict[str, str | int]:
+    """The properties of this machine that a measurement depends on."""
     return {
         "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else device,
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }
+
+
+def print_machine(machine: dict[str, str | int]) -> None:
+    """Print the properties of a machine in one line."""
+    print(", ".join(f"{name} {value}" for name, value in machine.items()))
