@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 
 from keep_hf.degrade import Degradation, degrade_frames
-from keep_hf.faces.detector import YuNet
+from keep_hf.faces.yunet import YuNet
 from keep_hf.video.reader import VideoReader
 from paths import SHARED
 

@@ -15,8 +15,9 @@ import cv2
 import numpy as np
 
 from keep_hf.faces.alignment import crop_face, estimate_alignment
-from keep_hf.faces.detector import FaceDetector, YuNet
+from keep_hf.faces.detector import FaceDetector
 from keep_hf.faces.follower import FaceFollower, FollowedFrame
+from keep_hf.faces.yunet import YuNet
 from keep_hf.video.image_folder import ImageFolderReader
 from keep_hf.video.reader import VideoReader, ahead
 from keep_hf.video.writer import VideoWriter

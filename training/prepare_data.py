@@ -42,7 +42,8 @@ import cv2
 import torch
 from PIL import Image
 
-from keep_hf.faces.detector import FaceDetector, YuNet
+from keep_hf.faces.detector import FaceDetector
+from keep_hf.faces.yunet import YuNet
 from keep_hf.video.open import open_video
 from keep_hf.video.part_folder import PartFolder
 

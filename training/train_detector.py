@@ -27,7 +27,8 @@ from accelerate.utils import send_to_device, set_seed
 from diffusers.optimization import get_cosine_schedule_with_warmup
 from torch import nn
 
-from keep_hf.faces.detector import FaceDetector, YuNet
+from keep_hf.faces.detector import CLOSE_UP_MARGIN, FaceDetector
+from keep_hf.faces.yunet import YuNet
 from keep_hf.video.media_files import is_image, is_video
 from keep_hf.video.pixels import to_tensor
 
@@ -189,7 +190,7 @@ def make_look(rng: np.random.Generator, portraits: list[Portrait], size: int):
     spread = np.sqrt(((portrait.landmarks - middle) ** 2).sum(axis=1).mean())
     # Boxes are off by much now and then, mostly by little.
     off = 1.0 if rng.random() < 0.5 else 0.25
-    side = 2 * FaceDetector.look_margin * spread * np.exp(rng.normal(0, 0.2 * off))
+    side = 2 * CLOSE_UP_MARGIN * spread * np.exp(rng.normal(0, 0.2 * off))
     target = size + rng.normal(0, 0.1 * off, 2) * 2 * size
     # Taken at twice the size and averaged.
     matrix = similarity(np.deg2rad(rng.uniform(-35, 35)), 2 * size / side, middle, target)
@@ -284,7 +285,7 @@ class Both(nn.Module):
         self.detector = detector
 
     def forward(self, pictures: torch.Tensor, looks: torch.Tensor):
-        return self.detector(pictures), self.detector.look(looks).unflatten(-1, (5, 2))
+        return self.detector(pictures), self.detector.landmark_network(looks).unflatten(-1, (5, 2))
 
 
 def main() -> None:
@@ -301,7 +302,7 @@ def main() -> None:
     scheduler = get_cosine_schedule_with_warmup(optimizer, 100, args.max_train_steps)
     model, optimizer = accelerator.prepare(model, optimizer)
     detector = accelerator.unwrap_model(model).detector
-    examples = Examples(portraits, args, detector.config.look_size, accelerator.process_index)
+    examples = Examples(portraits, args, detector.config.landmark_size, accelerator.process_index)
     # Not prepared: every process makes its own examples, there is nothing to share out.
     loader = torch.utils.data.DataLoader(examples, batch_size=None, num_workers=args.num_workers)
     cells = detector.cells(args.canvas, args.canvas).to(accelerator.device)

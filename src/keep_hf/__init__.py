@@ -15,9 +15,11 @@ from .version import __version__
 # Public names are imported on first use (PEP 562): torch and diffusers take seconds, which `keep-hf --help` and a
 # program that only reads videos should not wait for.
 if TYPE_CHECKING:
-    from .faces.detector import FaceDetector, Faces, YuNet
+    from .faces.detection import Faces
+    from .faces.detector import FaceDetector
     from .faces.identity import FaceIdentity
     from .faces.tracking.tracks import FaceTrack
+    from .faces.yunet import YuNet
     from .models.flow import GMFlow
     from .models.kalman import KalmanGainNetwork, KalmanState
     from .models.recursion import KalmanRecursion
@@ -53,7 +55,7 @@ _MODULES = _VIDEO_MODULES | {
     "FaceIdentity": "faces.identity",
     "FaceStream": "restoration.stream",
     "FaceTrack": "faces.tracking.tracks",
-    "Faces": "faces.detector",
+    "Faces": "faces.detection",
     "GMFlow": "models.flow",
     "KalmanGainNetwork": "models.kalman",
     "KalmanRecursion": "models.recursion",
@@ -61,7 +63,7 @@ _MODULES = _VIDEO_MODULES | {
     "KeepPipeline": "pipeline",
     "KeepPipelineOutput": "pipeline",
     "KeepVQModel": "models.vq",
-    "YuNet": "faces.detector",
+    "YuNet": "faces.yunet",
 }
 
 

@@ -19,10 +19,11 @@ from diffusers import DiffusionPipeline
 from diffusers.utils import BaseOutput
 from PIL import Image
 
-from .faces.detector import FaceDetector, YuNet
+from .faces.detector import FaceDetector
 from .faces.follower import FaceFollower
 from .faces.identity import FaceIdentity
 from .faces.tracking.tracks import FaceTrack, link_tracks
+from .faces.yunet import YuNet
 from .models.checkpoint_files import load_checkpoint
 from .models.conversion import convert_checkpoint
 from .models.flow import GMFlow

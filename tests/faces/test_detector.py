@@ -7,7 +7,9 @@ import pytest
 import skimage.data
 import torch
 
-from keep_hf.faces.detector import FaceDetector, Faces, YuNet, search_near_and_far, suppress
+from keep_hf.faces.detection import Faces, search_near_and_far, suppress
+from keep_hf.faces.detector import FaceDetector
+from keep_hf.faces.yunet import YuNet
 from paths import REPOSITORY, SHARED
 
 
@@ -107,7 +109,7 @@ def test_packaged_weights_are_small_and_load_in_float32(detector, tmp_path):
 
 def test_cells_are_where_the_maps_say():
     """With heads that say nothing, every cell tells its own middle and a box of four strides."""
-    detector = FaceDetector(block_out_channels=(4, 4, 4, 4, 4), neck_channels=4, look_channels=(4, 4, 4, 4)).eval()
+    detector = FaceDetector(block_out_channels=(4, 4, 4, 4, 4), neck_channels=4, landmark_channels=(4, 4, 4, 4)).eval()
     torch.nn.init.zeros_(detector.head[-1].weight)
     logits, boxes = detector(torch.zeros(2, 3, 64, 96))
     cells = detector.cells(64, 96)
@@ -175,10 +177,10 @@ def test_yunet_says_what_is_missing(tmp_path):
     with pytest.raises(ValueError, match="no YuNet file"):
         YuNet(tmp_path / "nothing.onnx")
     (tmp_path / "damaged.onnx").write_bytes(b"no model")
-    with pytest.raises(ValueError, match="damaged, or no YuNet"):
+    with pytest.raises(ValueError, match="damaged or not a YuNet file"):
         YuNet(tmp_path / "damaged.onnx")
     (tmp_path / "damaged.onnx").unlink()
-    with pytest.raises(ValueError, match="no YuNet in full precision"):
+    with pytest.raises(ValueError, match="no YuNet file in full precision"):
         YuNet.from_pretrained(tmp_path)
 
 

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from keep_hf.faces.alignment import crop_face, estimate_alignment
-from keep_hf.faces.detector import YuNet
 from keep_hf.faces.landmarks import LandmarkNetwork
+from keep_hf.faces.yunet import YuNet
 from keep_hf.video.reader import VideoReader
 from paths import SHARED
 

@@ -8,7 +8,7 @@ import torch
 from diffusers.utils.logging import disable_progress_bar
 
 from ..allocator import keep_freed_memory
-from ..faces.detector import YuNet
+from ..faces.yunet import YuNet
 from ..pipeline import KeepPipeline
 
 

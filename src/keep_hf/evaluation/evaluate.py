@@ -23,10 +23,11 @@ import numpy as np
 import torch
 
 from ..faces.alignment import crop_face, estimate_alignment
-from ..faces.detector import FaceDetector, YuNet
+from ..faces.detector import FaceDetector
 from ..faces.follower import FaceFollower, FollowedFrame
 from ..faces.identity import FaceIdentity
 from ..faces.landmarks import LandmarkNetwork
+from ..faces.yunet import YuNet
 from ..models.flow import GMFlow
 from ..models.lpips import LPIPS
 from .dis_flow import DISFlow

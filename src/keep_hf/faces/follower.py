@@ -12,10 +12,11 @@ import numpy as np
 
 from ..state_version import check_state_version
 from ..stopwatch import Stopwatch
-from .detector import FaceDetector, YuNet
+from .detector import FaceDetector
 from .scene_cuts import CutFinder
 from .tracking.tracker import FaceTracker
 from .tracking.tracks import FaceTrack, PlacedFace, link_tracks
+from .yunet import YuNet
 
 
 DETECTION_BATCH = 8

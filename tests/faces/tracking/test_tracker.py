@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from keep_hf.faces.alignment import TEMPLATE
-from keep_hf.faces.detector import Faces
+from keep_hf.faces.detection import Faces
 from keep_hf.faces.tracking.appearance import compute_appearance
 from keep_hf.faces.tracking.person import Person, Sighting
 from keep_hf.faces.tracking.smoothing import smooth_landmarks

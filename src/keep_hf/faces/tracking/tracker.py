@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ...state_version import check_state_version
-from ..detector import Faces
+from ..detection import Faces
 from .appearance import compute_appearance
 from .gaps import fill_gap
 from .matching import match_people
