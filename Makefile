@@ -1,29 +1,41 @@
-# Every target sets up its own environment in .venv; the machine needs python3 (3.10 or newer, with venv) and make.
-# pip takes PIP_CONSTRAINT and its like from the environment; .ci/run uses that to pin torch.
+# Every target sets up its own environment in .venv; the machine needs Python (3.10 or newer, with venv) and make.
+# pip reads PIP_CONSTRAINT and its other variables from the environment; .ci/run uses that to pin torch.
 
+ifeq ($(OS),Windows_NT)
+BIN := .venv/Scripts
+PYTHON ?= python
+else
+BIN := .venv/bin
 PYTHON ?= python3
-# make demo VIDEO=clip.mp4 restores a video of yours
+endif
+# make demo VIDEO=clip.mp4 restores that video
 VIDEO ?=
 SOURCES := src tests training examples benchmarks spaces
 
-.PHONY: demo test quality style
+.PHONY: demo test test-fast quality style docs
 
 demo: .venv/installed
-	.venv/bin/python examples/demo.py $(if $(VIDEO),--video "$(VIDEO)")
+	$(BIN)/python examples/demo.py $(if $(VIDEO),--video "$(VIDEO)")
 
 test: .venv/installed
-	.venv/bin/python -m pytest
+	$(BIN)/python -m pytest
+
+test-fast: .venv/installed
+	$(BIN)/python -m pytest -m "not slow"
 
 quality: .venv/installed
-	.venv/bin/ruff check $(SOURCES)
-	.venv/bin/ruff format --check $(SOURCES)
-	.venv/bin/mypy
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/mypy
 
 style: .venv/installed
-	.venv/bin/ruff check --fix $(SOURCES)
-	.venv/bin/ruff format $(SOURCES)
+	$(BIN)/ruff check --fix $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
+
+docs: .venv/installed
+	$(BIN)/mkdocs build --strict
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --editable ".[dev]"
+	$(BIN)/python -m pip install --editable ".[dev]"
 	touch $@

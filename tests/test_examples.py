@@ -1,5 +1,6 @@
 """The examples beside the demo: frames from a camera, frames from a generator."""
 
+import json
 import runpy
 import sys
 from pathlib import Path
@@ -53,3 +54,17 @@ def test_after_diffusers(portrait):
     restored = generate(generator, keep, "a face", 25.0, num_frames=6)
     assert len(restored) == 6 and restored[0].size == pictures[0].size
     assert np.abs(np.array(restored[3]).astype(int) - np.array(pictures[3])).max() > 20
+
+
+def test_the_notebook_runs(tmp_path, monkeypatch, capsys):
+    notebook = json.loads((EXAMPLES / "quick_start.ipynb").read_text(encoding="utf-8"))
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert not any(cell["outputs"] for cell in cells), "clear the outputs before a commit"
+    monkeypatch.chdir(tmp_path)
+    names: dict = {"__name__": "__main__"}
+    for number, cell in enumerate(cells):
+        exec(compile("".join(cell["source"]), f"cell {number}", "exec"), names)
+    assert "person 0: frames 0 to 5" in capsys.readouterr().out
+    assert names["comparison"].size == (768, 384)
+    before, after = np.split(np.array(names["comparison"]), 2, axis=1)
+    assert (before != after).any()
