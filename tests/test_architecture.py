@@ -142,6 +142,12 @@ def test_the_documentation_shows_the_same_order():
     assert [sorted(names) for names in rows] == [sorted(names) for names in reversed(ORDER)]
 
 
+def test_the_documentation_names_every_module():
+    page = (REPOSITORY / "docs" / "architecture.md").read_text()
+    modules = [path for path in sorted((SOURCE / PACKAGE).rglob("*.py")) if path.name != "__init__.py"]
+    assert not [path.name for path in modules if f"`{path.name}`" not in page]
+
+
 # The checks themselves: they see an import wherever it stands.
 
 
