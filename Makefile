@@ -10,7 +10,7 @@ PYTHON ?= python3
 endif
 # make demo VIDEO=clip.mp4 restores that video
 VIDEO ?=
-SOURCES := src tests training examples benchmarks spaces
+SOURCES := src tests training examples benchmarks spaces docs
 
 .PHONY: demo test test-fast quality style docs
 
