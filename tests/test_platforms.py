@@ -1,0 +1,45 @@
+"""The package imports on platforms whose builds of torch have fewer operators."""
+
+import subprocess
+import sys
+
+
+# The wheels of torch for macOS are built without oneDNN and have no such operator.
+WITHOUT_ONEDNN = """
+import importlib
+import pkgutil
+
+import torch
+
+class Namespace(type(torch.ops.mkldnn)):
+    def __getattr__(self, name):
+        raise AttributeError(f"'_OpNamespace' 'mkldnn' object has no attribute {name!r}")
+
+torch.ops.mkldnn = Namespace("mkldnn")
+torch.backends.mkldnn.is_available = lambda: False
+try:
+    torch.ops.mkldnn._linear_pointwise
+except AttributeError:
+    print("hidden")
+
+import keep_hf
+
+for module in pkgutil.walk_packages(keep_hf.__path__, "keep_hf."):
+    if not module.name.endswith(".__main__"):  # runs the command line
+        print(importlib.import_module(module.name).__name__)
+
+from keep_hf.models.fast_paths import takes_fast_path
+from keep_hf.models.layers import Linear
+
+with torch.no_grad():
+    print("fast" if takes_fast_path(torch.zeros(1, 2), torch.float32) else "plain", Linear(2, 3)(torch.zeros(1, 2)).shape)
+"""
+
+
+def test_every_module_imports_without_onednn():
+    run = subprocess.run([sys.executable, "-c", WITHOUT_ONEDNN], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    lines = run.stdout.splitlines()
+    assert lines[0] == "hidden"
+    assert {"keep_hf.cli.parser", "keep_hf.cli.restore", "keep_hf.models.fast_paths", "keep_hf.pipeline"} <= set(lines)
+    assert lines[-1] == "plain torch.Size([1, 3])"
