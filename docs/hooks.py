@@ -54,3 +54,9 @@ def relink(target: str, folder: PurePosixPath, here: str, config: MkDocsConfig) 
     else:
         return target  # mkdocs reports it
     return os.path.relpath(site, PurePosixPath(here).parent).replace(os.sep, "/")
+
+
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Remove the marks of the docstring style of diffusers: "[`KeepVQModel`], *optional*" -> "KeepVQModel, optional"."""
+    html = re.sub(r"\[(<code>[^<]*</code>)\]", r"\1", html)
+    return re.sub(r"<code>[^<]*`[^<]*</code>", lambda found: re.sub(r"\[(?=`)|(?<=`)\]|`|\*", "", found[0]), html)

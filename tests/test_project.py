@@ -1,5 +1,6 @@
 """The files around the package: make targets, workflows, the citation."""
 
+import pkgutil
 import re
 
 import pytest
@@ -42,6 +43,14 @@ def test_every_dependency_has_a_lower_bound():
     extras = [name for names in PROJECT["optional-dependencies"].values() for name in names]
     listed = [*PROJECT["dependencies"], *extras]
     assert not [name for name in listed if ">=" not in name and not name.startswith("keep_hf[")]
+
+
+@pytest.mark.parametrize("page", sorted(REPOSITORY.glob("docs/api/*.md")), ids=lambda path: path.stem)
+def test_the_api_reference_names_what_exists(page):
+    names = re.findall(r"^::: (\S+)$", page.read_text(), re.M)
+    assert names
+    for name in names:
+        pkgutil.resolve_name(name)
 
 
 @pytest.mark.parametrize("name", ["CITATION.cff", "mkdocs.yml", ".github/ISSUE_TEMPLATE/bug_report.yml"])
