@@ -57,6 +57,6 @@ def relink(target: str, folder: PurePosixPath, here: str, config: MkDocsConfig) 
 
 
 def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Remove the marks of the docstring style of diffusers: "[`KeepVQModel`], *optional*" -> "KeepVQModel, optional"."""
+    """Types without the marks of diffusers' docstrings: "[`GMFlow`], *optional*" -> "GMFlow, optional"."""
     html = re.sub(r"\[(<code>[^<]*</code>)\]", r"\1", html)
     return re.sub(r"<code>[^<]*`[^<]*</code>", lambda found: re.sub(r"\[(?=`)|(?<=`)\]|`|\*", "", found[0]), html)

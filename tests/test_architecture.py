@@ -153,8 +153,9 @@ def test_the_documentation_lists_every_module():
         listed += [f"{package[1]}/{name}" if package else name for name in names]
     root = SOURCE / PACKAGE
     files = [path.relative_to(root).as_posix() for path in root.rglob("*.py") if path.name[0] != "_"]
-    assert not set(files) - set(listed), "missing in docs/architecture.md"
-    assert not set(listed) - set(files), "in docs/architecture.md, but there is no such file"
+    missing, stale = sorted(set(files) - set(listed)), sorted(set(listed) - set(files))
+    assert not missing, f"docs/architecture.md does not list {missing}"
+    assert not stale, f"docs/architecture.md lists {stale}, which do not exist"
     assert len(listed) == len(files)
 
 
