@@ -1,9 +1,9 @@
-"""A program that is killed while it writes a video, again and again; `test_killed.py` starts it.
+"""A program that writes videos in child processes which are killed; `test_killed.py` starts it.
 
-It reads jobs from its input, one line of JSON each, and runs each in a child of its own: {"source", "target", "end"}.
-`end` is null, {"seconds": s} (SIGKILL after so long), {"step": n} (SIGKILL just before the n-th time that something is
-opened, renamed or deleted in the unfinished folder) or {"packet": n} (before the n-th packet of the final file). It
-answers each with the child's exit status.
+It reads jobs from its standard input, one line of JSON each, {"source", "target", "end"}, runs each in a child
+process, and answers with the exit status of the child. `end` is null, {"seconds": s} (SIGKILL after this time),
+{"step": n} (SIGKILL just before the n-th time that a file is opened, renamed or deleted in the unfinished folder) or
+{"packet": n} (before the n-th packet of the final file).
 """
 
 import heapq
@@ -19,13 +19,13 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
-from keep_hf.video import writer as writer_module
+from keep_hf.video import muxer
 from keep_hf.video.image_folder import ImageFolderReader, ImageFolderWriter
-from keep_hf.video.reader import VideoReader, ahead
+from keep_hf.video.reader import VideoReader, prefetch
 from keep_hf.video.writer import VideoWriter
 
 
-SEGMENT = 7
+SEGMENT = 4
 
 
 def die() -> None:
@@ -33,13 +33,13 @@ def die() -> None:
 
 
 def work(source: Path, target: Path) -> None:
-    """Brighten each frame by what all frames before it were, so that a wrong state shows in the pictures."""
+    """Brighten each frame by a mean over the previous frames, so that a wrong state is visible in the images."""
     reader = ImageFolderReader(source) if source.is_dir() else VideoReader(source)
     write = VideoWriter if target.suffix else ImageFolderWriter
     with reader, write(target, reader, width=reader.width, height=reader.height, resume=True) as writer:
         state = writer.resumed or {"mean": torch.zeros(()), "count": 0, "past": ([], None)}
         assert state["count"] == writer.num_written
-        for frame in ahead(reader.read(writer.num_written)):
+        for frame in prefetch(reader.read(writer.num_written)):
             image = np.clip(frame.image + float(state["mean"]), 0, 255).astype(np.uint8)
             writer.write(image, frame.pts, frame.duration)
             state["mean"] = 0.5 * state["mean"] + 0.1 * frame.image.mean()
@@ -68,7 +68,7 @@ def kill_at_packet(number: int) -> None:
                 die()
             yield packet
 
-    writer_module.heapq = SimpleNamespace(merge=merge, heappushpop=heapq.heappushpop)
+    muxer.heapq = SimpleNamespace(merge=merge, heappushpop=heapq.heappushpop)
 
 
 def run_child(job: dict) -> None:

@@ -1,4 +1,4 @@
-"""Small encoded videos for the tests, made on the spot, and what is in them."""
+"""Small videos that the tests encode, and functions that read their content."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -26,7 +26,7 @@ Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text
 
 
 def gradient(index: int, width: int, height: int) -> np.ndarray:
-    """A smooth RGB picture that moves and brightens with the index, so that every frame can be told apart."""
+    """A smooth RGB image that moves and brightens with the index, so that every frame is different."""
     y, x = np.mgrid[:height, :width]
     channels = (x * 128 / width, y * 128 / height, (x + y) * 64 / (width + height) + 32)
     return np.clip(np.stack(channels, axis=-1) + 3 * index + 20, 0, 255).astype(np.uint8)
@@ -53,10 +53,10 @@ def write_clip(
     metadata: dict[str, str] | None = None,
     container_format: str | None = None,
 ) -> Path:
-    """Encode moving gradients (or the given RGB images), with sine tones and lines of text if codecs are named.
+    """Encode moving gradients (or the given RGB images), with sine tones and subtitles if their codecs are given.
 
-    There is one tone per language, the second a third of a second late, and a line per half second.
-    `colour` is (matrix, range) in FFmpeg's numbers: 1 BT.709, 5 BT.601, 9 BT.2020; 1 limited, 2 full.
+    There is one tone per language, the second delayed by a third of a second, and a subtitle every half second.
+    `colour` is (matrix, range) as FFmpeg's numbers: 1 BT.709, 5 BT.601, 9 BT.2020; 1 limited, 2 full.
     """
     images = images or [gradient(index, width, height) for index in range(num_frames)]
     height, width = images[0].shape[:2]
@@ -87,13 +87,13 @@ def write_clip(
             text.codec_context.time_base = Fraction(1, 1000)
         matrix, colour_range = colour or (None, None)
         for index, image in enumerate(images):
-            picture = av.VideoFrame.from_ndarray(image, format="rgb24")
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
             if matrix is not None:
-                picture.colorspace = matrix  # PyAV 17 would forget BT.2020 otherwise
-            picture = picture.reformat(format=pixel_format, dst_colorspace=matrix, dst_color_range=colour_range)
-            picture.pts = pts[index] if pts else index
-            picture.time_base = time_base or 1 / Fraction(frame_rate)
-            container.mux(stream.encode(picture))
+                frame.colorspace = matrix  # PyAV 17 would lose BT.2020 otherwise
+            frame = frame.reformat(format=pixel_format, dst_colorspace=matrix, dst_color_range=colour_range)
+            frame.pts = pts[index] if pts else index
+            frame.time_base = time_base or 1 / Fraction(frame_rate)
+            container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
         seconds = float(len(images) / frame_rate)
         for number, sound in enumerate(sounds):
@@ -113,15 +113,15 @@ def write_clip(
     return path
 
 
-def packets(path: Path, kind: str) -> list[tuple[Fraction, bytes]]:
-    """Times in seconds and contents of all packets of the first stream of a kind ("audio", "subtitle")."""
+def packets(path: Path, stream_type: str) -> list[tuple[Fraction, bytes]]:
+    """Times in seconds and contents of all packets of the first stream of a type ("audio", "subtitle")."""
     with av.open(str(path)) as container:
-        stream = next(stream for stream in container.streams if stream.type == kind)
+        stream = next(stream for stream in container.streams if stream.type == stream_type)
         return [(packet.pts * packet.time_base, bytes(packet)) for packet in container.demux(stream) if packet.size]
 
 
 def copy_clip(source: Path, target: Path, **options) -> list[np.ndarray]:
-    """Read and write all frames, as a restoration that changes nothing would; give what was read."""
+    """Read and write all frames, as a restoration that changes nothing would; return the images that were read."""
     images = []
     with (
         VideoReader(source) as reader,
@@ -134,13 +134,16 @@ def copy_clip(source: Path, target: Path, **options) -> list[np.ndarray]:
 
 
 def times(path: Path) -> list[Fraction]:
+    """Times of all frames in seconds."""
     return [frame.pts * frame.time_base for frame in VideoReader(path)]
 
 
 def end(path: Path) -> Fraction:
+    """The time in seconds at which the last frame ends."""
     *_, last = VideoReader(path)
     return (last.pts + last.duration) * last.time_base
 
 
 def difference(a: np.ndarray, b: np.ndarray) -> int:
+    """Largest absolute difference of two images, in levels."""
     return int(np.abs(a.astype(int) - b.astype(int)).max())

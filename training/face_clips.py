@@ -19,7 +19,7 @@ from keep_hf.faces.detector import FaceDetector
 from keep_hf.faces.follower import FaceFollower, FollowedFrame
 from keep_hf.faces.yunet import YuNet
 from keep_hf.video.image_folder import ImageFolderReader
-from keep_hf.video.reader import VideoReader, ahead
+from keep_hf.video.reader import VideoReader, prefetch
 from keep_hf.video.writer import VideoWriter
 
 
@@ -144,7 +144,7 @@ def find_visits(reader: VideoReader | ImageFolderReader, detector: YuNet | FaceD
     follower = FaceFollower(detector, float(reader.frame_rate), faces)
 
     def followed() -> Iterator[FollowedFrame]:
-        for frame in ahead(reader.read()):
+        for frame in prefetch(reader.read()):
             yield from follower.step(frame.image)
         yield from follower.flush()
 
@@ -170,7 +170,7 @@ def cut_pieces(
     """
     waiting = sorted(pieces, key=lambda piece: piece.first_frame, reverse=True)
     running: list[tuple[Piece, list[np.ndarray], list[np.ndarray]]] = []
-    for index, frame in enumerate(ahead(reader.read())):
+    for index, frame in enumerate(prefetch(reader.read())):
         while waiting and waiting[-1].first_frame == index:
             running.append((waiting.pop(), [], []))
         for piece, crops, landmarks in running:

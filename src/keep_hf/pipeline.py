@@ -36,7 +36,7 @@ from .restoration.stream import FaceStream
 from .video.clip_formats import OUTPUT_TYPES, read_frames, write_frames
 from .video.image_folder import ImageFolderReader, ImageFolderWriter
 from .video.open import create_video, open_video
-from .video.reader import VideoReader, ahead
+from .video.reader import VideoReader, prefetch
 from .video.writer import VideoWriter
 
 
@@ -308,7 +308,7 @@ class KeepPipeline(DiffusionPipeline):
         if earlier is not None and earlier["report"] is not None:
             return earlier["report"]  # all was restored; only the joining of the segments was cut short
 
-        frames = ahead(reader.read(writer.num_written))
+        frames = prefetch(reader.read(writer.num_written))
         times: deque[tuple[int, int]] = deque()
 
         def images() -> Iterator[np.ndarray]:
@@ -442,7 +442,7 @@ class KeepPipeline(DiffusionPipeline):
         if isinstance(video, str | os.PathLike):
             with open_video(video, frame_rate) as reader:
                 follower = FaceFollower(detector, float(reader.frame_rate), faces, min_face_size)
-                return follower.tracks(frame.image for frame in ahead(reader.read()))
+                return follower.tracks(frame.image for frame in prefetch(reader.read()))
         return FaceFollower(detector, frame_rate, faces, min_face_size).tracks(read_frames(video))
 
     def compile(self, **kwargs: Any) -> None:

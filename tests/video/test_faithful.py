@@ -1,6 +1,6 @@
-"""A table of real inputs, each read and written as a restoration would: what comes out is what went in.
+"""A table of real inputs that are read and written as a restoration would do it: the output is equal to the input.
 
-The exceptions are in the table itself. Run with `-s` to see what was measured.
+The table contains the exceptions. Run with `-s` to see the measurements.
 """
 
 import warnings
@@ -20,20 +20,20 @@ NTSC_FILM, NTSC = Fraction(24000, 1001), Fraction(30000, 1001)
 VARIABLE = {"pts": [0, 33, 71, 100, 140, 180, 181, 250, 300, 333, 367, 400, 600, 633], "time_base": Fraction(1, 1000)}
 MILLISECONDS = "times rounded to milliseconds"  # Matroska and WebM
 EIGHT_BITS = "8 bits per colour"
-OPUS, AAC = "sound converted to opus", "sound converted to aac"
-TEXT = "text converted"
+OPUS, AAC = "audio converted to opus", "audio converted to aac"
+TEXT = "subtitles converted"
 NO_ALPHA = "transparency left out"
-PRIMING = "the silence that AAC begins with, cut off in MP4 and MOV, lies before 0"
-PADDING = "the padding of the last packet of sound, cut off in WebM, is heard"
-MPEG_AUDIO = "MP4 has one name for MP2 and MP3"
-AVERAGE = "average frame rate told by the container, from the times as far as it knows them"
+PRIMING = "the silence at the start of AAC, removed in MP4 and MOV, is before 0"
+PADDING = "the padding of the last audio packet, removed in WebM, is audible"
+MPEG_AUDIO = "MP4 has the same name for MP2 and MP3"
+AVERAGE = "average frame rate of the container, computed from the times that it contains"
 
 TEXTS = {".mp4": "mov_text", ".mov": "mov_text", ".mkv": "subrip", ".webm": "webvtt"}
 
 
 @dataclass
 class Case:
-    """One input and where it goes; `options` are those of `media.write_clip`."""
+    """An input and its output; `options` are those of `media.write_clip`."""
 
     source: str
     target: str
@@ -88,7 +88,7 @@ CASES = [
 
 @dataclass
 class Content:
-    """What a player finds in a file."""
+    """What a player reads from a file."""
 
     times: list[Fraction]
     duration: Fraction
@@ -98,10 +98,10 @@ class Content:
     sample_aspect: Fraction
     streams: list[tuple[str, str]]
     names: list[tuple[str | None, bool]]
-    sound: list[tuple[Fraction, Fraction]]
+    audio: list[tuple[Fraction, Fraction]]
 
 
-def look(path: Path) -> Content:
+def read_content(path: Path) -> Content:
     frames = list(VideoReader(path))
     with av.open(str(path)) as container:
         others = [stream for stream in container.streams if stream.type != "video"]
@@ -112,12 +112,12 @@ def look(path: Path) -> Content:
     last = frames[-1]
     return Content(
         times(path), (last.pts + last.duration) * last.time_base, reader.frame_rate, (reader.width, reader.height),
-        reader.rotation, reader.pixel_aspect, kinds, names, [sound_of(path, index) for index in indices],
+        reader.rotation, reader.pixel_aspect, kinds, names, [audio_interval(path, index) for index in indices],
     )  # fmt: skip
 
 
-def sound_of(path: Path, index: int) -> tuple[Fraction, Fraction]:
-    """Seconds between which a sound is heard."""
+def audio_interval(path: Path, index: int) -> tuple[Fraction, Fraction]:
+    """Start and end of an audio stream in seconds."""
     with av.open(str(path)) as container:
         start = VideoReader(path).start
         frames = list(container.decode(container.streams[index]))
@@ -143,7 +143,7 @@ def test_table(tmp_path, case):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         read = copy_clip(source, target)
-        before, after = look(source), look(target)
+        before, after = read_content(source), read_content(target)
     messages = " ".join(str(warning.message) for warning in caught)
     assert all(pattern in messages for pattern in expected_warnings(case))
     assert bool(messages) == bool(expected_warnings(case)), messages
@@ -176,13 +176,13 @@ def test_table(tmp_path, case):
         allowed = [codec for exception, codec in converted[kind].items() if exception in case.exceptions]
         assert new == (allowed or [old])[0]
     if target.suffix in (".mp4", ".mov"):
-        # Where no stream of a kind is marked as the one to play, these mark the first.
+        # Where no stream of a type is marked as the default, these containers mark the first.
         for kind in ("audio", "subtitle"):
             same = [number for number, stream in enumerate(before.streams) if stream[0] == kind]
             if same and not any(before.names[number][1] for number in same):
                 before.names[same[0]] = (before.names[same[0]][0], True)
     assert after.names == before.names
-    for (begin, finish), (new_begin, new_finish) in zip(before.sound, after.sound, strict=True):
+    for (begin, finish), (new_begin, new_finish) in zip(before.audio, after.audio, strict=True):
         assert abs(begin - new_begin) < (Fraction(1024, 44100) if PRIMING in case.exceptions else Fraction(2, 1000))
         assert abs(finish - new_finish) < (
             Fraction(1, 30) if {OPUS, AAC, PADDING} & set(case.exceptions) else Fraction(2, 1000)

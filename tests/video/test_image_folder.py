@@ -1,4 +1,4 @@
-"""Folders of pictures in and out."""
+"""Reading and writing of folders of images."""
 
 import warnings
 from pathlib import Path
@@ -15,7 +15,7 @@ from media import difference, gradient, times, write_clip
 
 
 def make_folder(path: Path, names: tuple[str, ...] = ("img2.png", "img10.png", "img1.png"), **options) -> Path:
-    """Write gradients, numbered in the order in which people count."""
+    """Write gradients in natural order of the names."""
     path.mkdir()
     for index, name in enumerate(sorted(names, key=lambda name: (len(name), name))):
         Image.fromarray(gradient(index, 96, 64)).save(path / name, **options)
@@ -24,8 +24,8 @@ def make_folder(path: Path, names: tuple[str, ...] = ("img2.png", "img10.png", "
 
 def test_order_and_times(tmp_path):
     folder = make_folder(tmp_path / "in")
-    (folder / "notes.txt").write_text("not a picture")
-    (folder / ".hidden.png").write_bytes(b"neither")
+    (folder / "notes.txt").write_text("not an image")
+    (folder / ".hidden.png").write_bytes(b"not an image either")
     with ImageFolderReader(folder, 12.5) as reader:
         assert (reader.width, reader.height, reader.num_frames, float(reader.frame_rate)) == (96, 64, 3, 12.5)
         assert reader.names == ["img1.png", "img2.png", "img10.png"]
@@ -39,7 +39,7 @@ def test_order_and_times(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "jpeg", "webp", "bmp", "tif", "tiff", "PNG"])
-def test_kinds_of_files(tmp_path, suffix):
+def test_file_formats(tmp_path, suffix):
     options = {"lossless": True} if suffix == "webp" else {"quality": 98} if suffix in ("jpg", "jpeg") else {}
     reader = ImageFolderReader(make_folder(tmp_path / "in", (f"0.{suffix}",), **options))
     (frame,) = reader
@@ -75,17 +75,17 @@ def test_transparency_is_ignored_with_a_warning(tmp_path, suffix):
     assert np.array_equal(frame.image, image)
 
 
-def test_floating_point_is_refused(tmp_path):
+def test_floating_point_images_are_rejected(tmp_path):
     (tmp_path / "in").mkdir()
     Image.fromarray(np.ones((64, 96), np.float32)).save(tmp_path / "in" / "0.tif")
     with pytest.raises(ValueError, match=r"0\.tif has floating-point colours; convert it"):
         ImageFolderReader(tmp_path / "in")
 
 
-def test_photographs_are_turned_upright(tmp_path):
+def test_photographs_are_rotated_upright(tmp_path):
     (tmp_path / "in").mkdir()
     exif = Image.Exif()
-    exif[0x0112] = 6  # turn clockwise to show
+    exif[0x0112] = 6  # rotate clockwise for display
     Image.fromarray(gradient(0, 96, 64)).save(tmp_path / "in" / "0.png", exif=exif)
     reader = ImageFolderReader(tmp_path / "in")
     assert (reader.width, reader.height) == (64, 96)
@@ -94,7 +94,7 @@ def test_photographs_are_turned_upright(tmp_path):
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "bmp", "tif"])
 @pytest.mark.parametrize("keep", [0, 0.3, 0.9])
-def test_damaged_pictures_are_named(tmp_path, suffix, keep):
+def test_error_contains_the_name_of_the_damaged_image(tmp_path, suffix, keep):
     folder = make_folder(tmp_path / "in", (f"1.{suffix}", f"2.{suffix}"))
     content = (folder / f"2.{suffix}").read_bytes()
     (folder / f"2.{suffix}").write_bytes(content[: int(keep * len(content))])
@@ -106,7 +106,7 @@ def test_damaged_pictures_are_named(tmp_path, suffix, keep):
     assert "\n" not in str(caught.value)
 
 
-def test_folders_that_can_not_be_read(tmp_path):
+def test_folders_that_cannot_be_read(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "file.png").touch()
     folder = make_folder(tmp_path / "in")
@@ -120,13 +120,13 @@ def test_folders_that_can_not_be_read(tmp_path):
     ):
         with pytest.raises(ValueError, match=message):
             ImageFolderReader(path, frame_rate)
-    with pytest.raises(ValueError, match=r"img11\.png has 97 x 64 pixels, the first picture 96 x 64"):
+    with pytest.raises(ValueError, match=r"img11\.png has 97 x 64 pixels, the first image 96 x 64"):
         list(ImageFolderReader(folder))
 
 
-def test_pictures_get_the_names_of_those_they_come_from(tmp_path):
+def test_images_are_named_after_those_of_the_source(tmp_path):
     folder = make_folder(tmp_path / "in", ("a9.bmp", "a10.bmp"))
-    (tmp_path / "out").mkdir()  # an empty folder is no obstacle
+    (tmp_path / "out").mkdir()  # an empty folder is accepted
     with (
         ImageFolderReader(folder) as reader,
         ImageFolderWriter(tmp_path / "out", reader, width=192, height=128) as writer,
@@ -140,7 +140,7 @@ def test_pictures_get_the_names_of_those_they_come_from(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out"]
 
 
-def test_from_video_to_pictures_and_back(tmp_path):
+def test_from_video_to_images_and_back(tmp_path):
     source = write_clip(tmp_path / "in.mp4", frame_rate=30)
     with VideoReader(source) as reader, ImageFolderWriter(tmp_path / "out", reader, width=96, height=64) as writer:
         images = [frame.image for frame in reader]
@@ -163,7 +163,7 @@ def test_resuming(tmp_path):
         for index in range(5):
             writer.write(gradient(index, 96, 64))
             if index == 2:
-                writer.end_segment({"mood": "good"})
+                writer.end_segment({"name": "first"})
         raise RuntimeError
     assert not (tmp_path / "out").exists()
     with (
@@ -172,9 +172,9 @@ def test_resuming(tmp_path):
     ):
         pass
     with ImageFolderWriter(tmp_path / "out", **size, resume=True) as writer:
-        assert writer.resumed == {"mood": "good"}
+        assert writer.resumed == {"name": "first"}
         assert writer.num_written == 3
-        assert len(list((tmp_path / "out.part" / "pictures").iterdir())) == 3
+        assert len(list((tmp_path / "out.part" / "images").iterdir())) == 3
         writer.write(gradient(3, 96, 64))
         with (
             pytest.raises(ValueError, match="being written by another process"),
@@ -187,15 +187,15 @@ def test_resuming(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_folders_that_can_not_be_written(tmp_path):
+def test_folders_that_cannot_be_written(tmp_path):
     folder = make_folder(tmp_path / "in", ("a.png", "a.bmp"))
     (tmp_path / "file").touch()
     for path, options, message in (
         (tmp_path / "nowhere" / "out", {}, "create it first"),
-        (tmp_path / "file", {}, "is a file; name a folder"),
-        (folder, {}, "is not empty; name another"),
+        (tmp_path / "file", {}, "is a file; pass a folder name"),
+        (folder, {}, "is not empty; choose another"),
         (tmp_path / "out", {"width": 0}, "must be positive"),
-        (tmp_path / "out", {"like": ImageFolderReader(folder)}, "two pictures of the same name"),
+        (tmp_path / "out", {"source": ImageFolderReader(folder)}, "two images whose names differ only in the suffix"),
     ):
         with pytest.raises(ValueError, match=message), ImageFolderWriter(path, **{"width": 9, "height": 9, **options}):
             pass
@@ -204,6 +204,6 @@ def test_folders_that_can_not_be_written(tmp_path):
         ImageFolderWriter(tmp_path / "out", width=96, height=64) as writer,
     ):
         writer.write(gradient(0, 64, 64))
-    with pytest.raises(ValueError, match="no frame"), ImageFolderWriter(tmp_path / "out", width=96, height=64):
+    with pytest.raises(ValueError, match="no frames"), ImageFolderWriter(tmp_path / "out", width=96, height=64):
         pass
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "in"]

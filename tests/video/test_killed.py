@@ -1,4 +1,4 @@
-"""Writers that are killed at any moment and resumed: the result is that of a run which was left in peace."""
+"""Writers that are killed at any moment and resumed: the result is equal to that of an uninterrupted run."""
 
 import json
 import random
@@ -14,18 +14,19 @@ import cv2
 import pytest
 
 from media import gradient, packets, times, write_clip
+from paths import REPOSITORY
 
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has neither fork nor SIGKILL")
 
 KILLED = 9
-SEGMENT, FRAMES = 7, 20
+SEGMENT, FRAMES = 4, 11
 
 
 @pytest.fixture(scope="module")
 def run() -> Callable[..., int]:
-    """Write a video in a process that may be killed; returns its exit status, or 9 if it was."""
-    program = Path(__file__).with_name("killed.py")
+    """Write a video in a process that may be killed; returns its exit status, 9 if it was killed."""
+    program = REPOSITORY / "tests" / "killed.py"
     with subprocess.Popen(
         [sys.executable, str(program)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -46,14 +47,14 @@ def contents(path: Path) -> dict[str, bytes]:
 
 
 def make_source(folder: Path, kind: str) -> Path:
-    if kind == "pictures":
+    if kind == "images":
         (folder / "in").mkdir()
         for index in range(FRAMES):
             cv2.imwrite(str(folder / "in" / f"shot{index + 95}.png"), gradient(index, 48, 32)[..., ::-1])
         return folder / "in"
     if kind == "variable":
-        # Around the borders of segments, far less than the 40 milliseconds that the frame rate tells.
-        gaps = [9 if index % SEGMENT in (0, 4, 5, 6) else 60 + 7 * index for index in range(FRAMES)]
+        # Around the borders of segments, the intervals are much shorter than 1 / frame rate (40 milliseconds).
+        gaps = [9 if index % SEGMENT in (0, 2, 3) else 60 + 7 * index for index in range(FRAMES)]
         pts = [sum(gaps[:index]) for index in range(FRAMES)]
         return write_clip(
             folder / "in.mkv",
@@ -74,8 +75,8 @@ CASES = [
     ("variable", "out.mp4"),
     ("variable", "out.mkv"),
     ("constant", "out.webm"),
-    ("pictures", "out"),
-    ("pictures", "out.mov"),
+    ("images", "out"),
+    ("images", "out.mov"),
     ("constant", "out"),
 ]
 
@@ -100,8 +101,8 @@ def test_killed_at_random_moments(tmp_path, run, kind, name):
     assert kills >= moments / 2
 
 
-@pytest.mark.parametrize(("kind", "name"), [("constant", "out.mp4"), ("pictures", "out")])
-def test_killed_before_every_change_on_the_disk(tmp_path, run, kind, name):
+@pytest.mark.parametrize(("kind", "name"), [("constant", "out.mp4"), ("images", "out")])
+def test_killed_before_every_file_operation(tmp_path, run, kind, name):
     source, expected = make_source(tmp_path, kind), tmp_path / f"whole_{name}"
     assert run(source, expected) == 0
     step = 1
@@ -111,7 +112,7 @@ def test_killed_before_every_change_on_the_disk(tmp_path, run, kind, name):
         status = run(source, target, step=step)
         if status != KILLED:
             break
-        # At the very end the pictures are complete, and nothing is left that tells what they were made from.
+        # At the very end the images are complete, and the state that describes their source is deleted.
         complete = target.is_dir() and not (target.parent / f"{name}.part" / "state.pt").exists()
         if not complete:
             assert run(source, target) == 0, f"step {step}"
@@ -133,16 +134,16 @@ def test_killed_while_the_segments_are_joined(tmp_path, run):
     assert contents(target) == contents(expected)
 
 
-def test_times_and_sound_over_the_borders_of_segments(tmp_path, run):
+def test_times_and_audio_across_the_borders_of_segments(tmp_path, run):
     source, target = make_source(tmp_path, "variable"), tmp_path / "out.mp4"
     assert run(source, target, step=25) == KILLED
     assert run(source, target) == 0
     assert times(target) == times(source)
     assert [content for _, content in packets(target, "audio")] == [content for _, content in packets(source, "audio")]
     with av.open(str(target)) as container:
-        pictures = [packet for packet in container.demux(video=0) if packet.size]
-    decoding = [packet.dts for packet in pictures]
+        frames = [packet for packet in container.demux(video=0) if packet.size]
+    decoding = [packet.dts for packet in frames]
     assert decoding == sorted(set(decoding))
-    assert all(packet.dts <= packet.pts for packet in pictures)
-    assert [index for index, packet in enumerate(pictures) if packet.is_keyframe] == [0, SEGMENT, 2 * SEGMENT]
-    assert b"stss" in target.read_bytes()  # the list of key frames for those who jump
+    assert all(packet.dts <= packet.pts for packet in frames)
+    assert [index for index, packet in enumerate(frames) if packet.is_keyframe] == [0, SEGMENT, 2 * SEGMENT]
+    assert b"stss" in target.read_bytes()  # the list of key frames, for seeking

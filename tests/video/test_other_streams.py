@@ -1,4 +1,4 @@
-"""Sound, subtitles, chapters and metadata: copied, converted or named as left out."""
+"""Audio, subtitles, chapters and metadata: copied, converted, or left out with a warning."""
 
 import itertools
 from fractions import Fraction
@@ -16,7 +16,7 @@ from media import copy_clip, packets, write_clip
     ("source_name", "audio_codec", "suffix"),
     [("in.mp4", "aac", "mp4"), ("in.mp4", "aac", "mkv"), ("in.mkv", "flac", "mp4"), ("in.mkv", "libopus", "webm")],
 )
-def test_sound_is_copied_byte_for_byte(tmp_path, source_name, audio_codec, suffix):
+def test_audio_is_copied_byte_for_byte(tmp_path, source_name, audio_codec, suffix):
     source = write_clip(tmp_path / source_name, audio_codec=audio_codec, num_frames=50)
     assert VideoReader(source).has_audio
     copy_clip(source, tmp_path / f"out.{suffix}")
@@ -25,8 +25,8 @@ def test_sound_is_copied_byte_for_byte(tmp_path, source_name, audio_codec, suffi
     assert all(abs(a - b) <= Fraction(1, 1000) for (a, _), (b, _) in zip(before, after, strict=True))
 
 
-def tone_height(path: Path, number: int) -> tuple[float, float, float]:
-    """Pitch in Hz of a sound stream, and the seconds at which it begins and ends."""
+def measure_tone(path: Path, number: int) -> tuple[float, float, float]:
+    """Frequency in Hz of an audio stream, and its start and end in seconds."""
     with av.open(str(path)) as container:
         stream = container.streams.audio[number]
         resampler = av.AudioResampler(format="fltp")
@@ -44,7 +44,7 @@ def tone_height(path: Path, number: int) -> tuple[float, float, float]:
     ("name", "codec", "suffix", "expected"),
     [("in.mp4", "aac", "webm", "opus"), ("in.mkv", "pcm_f64le", "webm", "opus"), ("in.avi", "pcm_u8", "mp4", "aac")],
 )
-def test_sound_that_does_not_fit_is_converted(tmp_path, name, codec, suffix, expected):
+def test_unsupported_audio_is_converted(tmp_path, name, codec, suffix, expected):
     languages = ("dan", "eng")
     source = write_clip(tmp_path / name, audio_codec=codec, num_frames=50, languages=languages)
     target = tmp_path / f"out.{suffix}"
@@ -53,34 +53,34 @@ def test_sound_that_does_not_fit_is_converted(tmp_path, name, codec, suffix, exp
     with av.open(str(source)) as before, av.open(str(target)) as after:
         assert [stream.codec_context.codec.canonical_name for stream in after.streams.audio] == [expected, expected]
         for old, new in zip(before.streams.audio, after.streams.audio, strict=True):
-            if name != "in.avi":  # which knows of neither
+            if name != "in.avi":  # which supports neither
                 assert old.disposition == new.disposition
                 assert old.metadata["language"] == new.metadata["language"]
     for number in range(2):
-        _, begin, finish = tone_height(source, number)
-        pitch, new_begin, new_finish = tone_height(target, number)
-        assert pitch == pytest.approx(440 * (number + 1), abs=1)
+        _, begin, finish = measure_tone(source, number)
+        frequency, new_begin, new_finish = measure_tone(target, number)
+        assert frequency == pytest.approx(440 * (number + 1), abs=1)
         assert abs(begin - new_begin) < 0.002
         assert abs(finish - new_finish) < 0.03  # whole packets
 
 
-def test_many_loudspeakers(tmp_path):
+def test_surround_sound(tmp_path):
     source = tmp_path / "in.mkv"
     with av.open(str(write_clip(tmp_path / "plain.mkv"))) as plain, av.open(str(source), "w") as container:
-        pictures = container.add_stream_from_template(plain.streams[0], opaque=True)
+        video = container.add_stream_from_template(plain.streams[0], opaque=True)
         surround = container.add_stream("ac3", rate=44100, layout="5.1(side)")
         noise = av.AudioFrame.from_ndarray(np.zeros((6, 44100), np.float32), format="fltp", layout="5.1(side)")
         noise.sample_rate, noise.pts = 44100, 0
         for packet in plain.demux():
             if packet.size:
-                packet.stream = pictures
+                packet.stream = video
                 container.mux(packet)
         container.mux([*surround.encode(noise), *surround.encode(None)])
     with pytest.warns(UserWarning, match="ac3"):
         copy_clip(source, tmp_path / "out.webm")
     with av.open(str(tmp_path / "out.webm")) as container:
-        (sound,) = container.streams.audio
-        assert (sound.channels, sound.rate) == (6, 48000)
+        (audio,) = container.streams.audio
+        assert (audio.channels, audio.rate) == (6, 48000)
 
 
 @pytest.mark.filterwarnings("ignore:.*converted")
@@ -94,7 +94,7 @@ def test_many_loudspeakers(tmp_path):
         ("in.mkv", "ass", "webm", "webvtt"),
     ],
 )
-def test_text_that_does_not_fit_is_converted(tmp_path, name, codec, suffix, expected):
+def test_unsupported_subtitles_are_converted(tmp_path, name, codec, suffix, expected):
     source = write_clip(tmp_path / name, subtitle_codec=codec, num_frames=50)
     copy_clip(source, tmp_path / f"out.{suffix}")
     with av.open(str(tmp_path / f"out.{suffix}")) as container:
@@ -109,20 +109,20 @@ def test_text_that_does_not_fit_is_converted(tmp_path, name, codec, suffix, expe
     assert lines == [(Fraction(n, 2), Fraction(3, 10), f"Line {n}".encode()) for n in range(4)]
 
 
-def test_what_can_not_be_carried_is_named(tmp_path):
+def test_streams_that_are_left_out_are_named(tmp_path):
     source = tmp_path / "in.mkv"
     with av.open(str(write_clip(tmp_path / "plain.mkv"))) as plain, av.open(str(source), "w") as container:
-        pictures = container.add_stream_from_template(plain.streams[0], opaque=True)
+        video = container.add_stream_from_template(plain.streams[0], opaque=True)
         container.add_attachment("font.ttf", "application/x-truetype-font", b"letters")
         for packet in plain.demux():
             if packet.size:
-                packet.stream = pictures
+                packet.stream = video
                 container.mux(packet)
-    with pytest.warns(UserWarning, match=r"out\.mp4 does not get stream 1 \(attachment"):
+    with pytest.warns(UserWarning, match=r"out\.mp4 does not include stream 1 \(attachment"):
         copy_clip(source, tmp_path / "out.mp4")
 
 
-def test_sound_lies_beside_its_pictures_in_the_file(tmp_path):
+def test_audio_is_interleaved_with_the_video(tmp_path):
     source = write_clip(tmp_path / "in.mp4", audio_codec="aac", num_frames=500, width=32, height=32)
     copy_clip(source, tmp_path / "out.mkv")
     with av.open(str(tmp_path / "out.mkv")) as container:
@@ -138,18 +138,18 @@ def test_subtitles_metadata_and_chapters(tmp_path):
     (tmp_path / "lines.srt").write_text("1\n00:00:00,200 --> 00:00:01,000\nGood evening\n")
     source = tmp_path / "in.mkv"
     with (
-        av.open(str(plain)) as pictures,
+        av.open(str(plain)) as video,
         av.open(str(tmp_path / "lines.srt")) as lines,
         av.open(str(source), "w") as container,
     ):
-        container.metadata["title"] = "A film"
+        container.metadata["title"] = "A title"
         container.set_chapters(
             [{"id": 1, "start": 0, "end": 1000, "time_base": Fraction(1, 1000), "metadata": {"title": "One"}}]
         )
-        copies = [container.add_stream_from_template(part.streams[0], opaque=True) for part in (pictures, lines)]
+        copies = [container.add_stream_from_template(part.streams[0], opaque=True) for part in (video, lines)]
         for stream in copies:
             stream.metadata["language"] = "dan"
-        for part, stream in zip((pictures, lines), copies, strict=True):
+        for part, stream in zip((video, lines), copies, strict=True):
             for packet in part.demux():
                 if packet.size:
                     packet.stream = stream
@@ -158,5 +158,5 @@ def test_subtitles_metadata_and_chapters(tmp_path):
     assert packets(source, "subtitle") == packets(tmp_path / "out.mkv", "subtitle")
     with av.open(str(tmp_path / "out.mkv")) as container:
         assert {stream.metadata["language"] for stream in container.streams} == {"dan"}
-        assert container.metadata["title"] == "A film"
+        assert container.metadata["title"] == "A title"
         assert [chapter["metadata"]["title"] for chapter in container.chapters()] == ["One"]

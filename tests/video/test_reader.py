@@ -1,4 +1,4 @@
-"""Reading videos: frames, times, colours, and what happens when something is wrong."""
+"""Reading of videos: frames, times, colours, and errors."""
 
 import gc
 import threading
@@ -10,18 +10,18 @@ import cv2
 import numpy as np
 import pytest
 
-from keep_hf.video.reader import VideoReader, ahead
+from keep_hf.video.reader import VideoReader, prefetch
 from media import copy_clip, difference, gradient, times, write_clip
 
 
 @pytest.mark.parametrize(("name", "container_format"), [("in.avi", None), ("in.h264", "h264")])
 def test_formats_without_presentation_times(tmp_path, name, container_format):
-    # H.264 with B-frames in AVI: the file's own numbers are in decoding order.
+    # H.264 with B-frames in AVI: the timestamps in the file are in decoding order.
     source = write_clip(tmp_path / name, frame_rate=Fraction(30000, 1001), container_format=container_format)
     assert times(source) == [index * Fraction(1001, 30000) for index in range(12)]
 
 
-def test_reader_can_be_iterated_again_and_left_early(tmp_path):
+def test_reader_can_be_iterated_again_after_an_unfinished_iteration(tmp_path):
     with VideoReader(write_clip(tmp_path / "in.mp4")) as reader:
         first = [frame.image for frame in reader]
         for _ in reader:
@@ -32,14 +32,14 @@ def test_reader_can_be_iterated_again_and_left_early(tmp_path):
     assert difference(first[3], gradient(3, 96, 64)) <= 6
 
 
-def test_time_goes_on_where_files_were_joined_badly(tmp_path):
+def test_timestamps_increase_where_files_were_joined_badly(tmp_path):
     source = write_clip(tmp_path / "in.mkv", codec="mjpeg", pixel_format="yuvj420p", num_frames=6)
     joined = tmp_path / "joined.mkv"
     options = {"avoid_negative_ts": "disabled"}
     with av.open(str(source)) as once, av.open(str(joined), "w", container_options=options) as container:
         stream = container.add_stream_from_template(once.streams[0], opaque=True)
         for index, packet in enumerate(packet for packet in once.demux() if packet.size):
-            packet.pts, packet.dts = 40 * (index % 3), index - 10  # the clock starts anew
+            packet.pts, packet.dts = 40 * (index % 3), index - 10  # the timestamps start again from 0
             packet.stream = stream
             container.mux(packet)
     assert times(joined) == [Fraction(index, 25) for index in range(6)]
@@ -83,7 +83,7 @@ def test_pixel_formats(tmp_path, name, codec, pixel_format):
 def test_grey(tmp_path, colour):
     grey = np.repeat(gradient(0, 96, 64)[..., :1], 3, axis=2)
     grey[:8, :8], grey[:8, 8:16] = 0, 255
-    # The numbers of a grey picture go into the file as they are.
+    # The levels of a grey image are stored in the file unchanged.
     stored = np.rint(16 + grey * (219 / 255)).astype(np.uint8) if colour == (6, 1) else grey
     source = write_clip(tmp_path / "in.mkv", codec="ffv1", pixel_format="gray", images=[stored] * 2, colour=colour)
     read = copy_clip(source, tmp_path / "out.mp4", crf=4)[0]
@@ -93,7 +93,7 @@ def test_grey(tmp_path, colour):
     assert np.abs(result.astype(int) - grey).mean() < 1.5
 
 
-def test_more_than_eight_bits_are_told(tmp_path):
+def test_more_than_eight_bits_cause_a_warning(tmp_path):
     source = write_clip(tmp_path / "in.mkv", pixel_format="yuv420p10le")
     with pytest.warns(UserWarning, match="has 10 bits per colour; the output has 8"):
         VideoReader(source)
@@ -126,14 +126,14 @@ def test_mirrored(tmp_path):
         stream = container.add_stream("libx264", rate=25)
         stream.width, stream.height = 96, 64
         stream.set_display_rotation(0, hflip=True)
-        picture = av.VideoFrame.from_ndarray(gradient(0, 96, 64), format="rgb24")
-        container.mux([*stream.encode(picture), *stream.encode(None)])
+        frame = av.VideoFrame.from_ndarray(gradient(0, 96, 64), format="rgb24")
+        container.mux([*stream.encode(frame), *stream.encode(None)])
     assert np.abs(next(iter(VideoReader(path))).image.astype(int) - gradient(0, 96, 64)[:, ::-1]).mean() < 3
 
 
 def test_inputs_that_are_not_videos(tmp_path):
-    cv2.imwrite(str(tmp_path / "picture.jpg"), np.zeros((64, 64, 3), np.uint8))
-    cv2.imwrite(str(tmp_path / "picture.png"), np.zeros((64, 64, 3), np.uint8))
+    cv2.imwrite(str(tmp_path / "image.jpg"), np.zeros((64, 64, 3), np.uint8))
+    cv2.imwrite(str(tmp_path / "image.png"), np.zeros((64, 64, 3), np.uint8))
     (tmp_path / "notes.txt").write_text("Dear diary\n" * 50)
     (tmp_path / "notes.mp4").write_text("Dear diary\n" * 50)
     (tmp_path / "empty.mp4").touch()
@@ -148,8 +148,8 @@ def test_inputs_that_are_not_videos(tmp_path):
         ("empty.mp4", "is empty"),
         ("notes.txt", "is not a video"),
         ("notes.mp4", "is not a video"),
-        ("picture.jpg", "is not a video"),
-        ("picture.png", "is not a video"),
+        ("image.jpg", "is not a video"),
+        ("image.png", "is not a video"),
         ("sound.wav", "has no video stream"),
     ):
         with pytest.raises(ValueError, match=message) as caught:
@@ -157,28 +157,28 @@ def test_inputs_that_are_not_videos(tmp_path):
         assert "\n" not in str(caught.value)
 
 
-def test_cut_files(tmp_path):
-    # Without its index at the end an MP4 cannot be read; with it in front, or in Matroska, it just ends early.
+def test_truncated_files(tmp_path):
+    # An MP4 cannot be read without the index at its end; Matroska needs none, and just ends early.
     source = write_clip(tmp_path / "in.mp4", num_frames=60)
-    (tmp_path / "cut.mp4").write_bytes(source.read_bytes()[:-3000])
-    with pytest.raises(ValueError, match=r"cut\.mp4 is not a video, or is cut off or damaged"):
-        VideoReader(tmp_path / "cut.mp4")
+    (tmp_path / "truncated.mp4").write_bytes(source.read_bytes()[:-3000])
+    with pytest.raises(ValueError, match=r"truncated\.mp4 is not a video, or is truncated or damaged"):
+        VideoReader(tmp_path / "truncated.mp4")
     source = write_clip(tmp_path / "in.mkv", num_frames=60)
     content = source.read_bytes()
-    (tmp_path / "cut.mkv").write_bytes(content[: len(content) // 2])
-    assert 10 < len(times(tmp_path / "cut.mkv")) < 50
+    (tmp_path / "truncated.mkv").write_bytes(content[: len(content) // 2])
+    assert 10 < len(times(tmp_path / "truncated.mkv")) < 50
 
 
-def test_damaged_frame_is_named(tmp_path):
+def test_error_contains_the_number_of_the_damaged_frame(tmp_path):
     source = write_clip(tmp_path / "in.mkv", codec="mjpeg", pixel_format="yuvj420p")
     damaged = tmp_path / "damaged.mkv"
     with av.open(str(source)) as whole, av.open(str(damaged), "w") as container:
         stream = container.add_stream_from_template(whole.streams[0], opaque=True)
         for index, packet in enumerate(packet for packet in whole.demux() if packet.size):
-            rubbish = av.Packet(b"rubbish" * 20 if index == 9 else bytes(packet))
-            rubbish.pts, rubbish.dts, rubbish.time_base = packet.pts, packet.dts, packet.time_base
-            rubbish.stream = stream
-            container.mux(rubbish)
+            garbage = av.Packet(b"garbage" * 20 if index == 9 else bytes(packet))
+            garbage.pts, garbage.dts, garbage.time_base = packet.pts, packet.dts, packet.time_base
+            garbage.stream = stream
+            container.mux(garbage)
     seen = 0
     with pytest.raises(ValueError, match=r"damaged\.mkv: frame 9 cannot be decoded"):
         for _ in VideoReader(damaged):
@@ -195,7 +195,7 @@ def test_video_without_frames(tmp_path):
         VideoReader(tmp_path / "in.mkv")
 
 
-# Decoding ahead
+# Prefetching
 
 
 def wait_for_threads(name: str) -> bool:
@@ -207,37 +207,38 @@ def wait_for_threads(name: str) -> bool:
     return True
 
 
-def test_ahead_gives_the_same_and_runs_in_advance():
-    made = []
+def test_prefetch_yields_the_same_items_and_prepares_some_in_advance():
+    threads = []
 
     def count():
         for index in range(100):
-            made.append(threading.current_thread())
+            threads.append(threading.current_thread())
             yield index
 
-    items = ahead(count(), depth=3)
+    items = prefetch(count(), depth=3)
     assert next(items) == 0
     time.sleep(0.2)
-    assert len(made) == 5  # one is out, three wait, one waits for room
+    assert len(threads) == 5  # one was returned, three are in the queue, one waits for space in it
     assert list(items) == list(range(1, 100))
-    assert set(made) != {threading.current_thread()} and len(set(made)) == 1
-    assert wait_for_threads("ahead")
+    assert set(threads) != {threading.current_thread()}
+    assert len(set(threads)) == 1
+    assert wait_for_threads("prefetch")
 
 
-def test_ahead_passes_on_what_goes_wrong():
+def test_prefetch_raises_the_exception_of_the_iterator():
     def count():
         yield 1
         raise KeyError("two")
 
-    items = ahead(count())
+    items = prefetch(count())
     assert next(items) == 1
     with pytest.raises(KeyError, match="two"):
         next(items)
-    assert wait_for_threads("ahead")
+    assert wait_for_threads("prefetch")
 
 
 @pytest.mark.parametrize("forget", [False, True])
-def test_ahead_stops_when_it_is_left(tmp_path, forget):
+def test_prefetch_stops_when_it_is_closed_or_garbage_collected(tmp_path, forget):
     ended = threading.Event()
 
     def count():
@@ -246,22 +247,22 @@ def test_ahead_stops_when_it_is_left(tmp_path, forget):
         finally:
             ended.set()
 
-    items = ahead(count(), depth=2)
+    items = prefetch(count(), depth=2)
     assert next(items) == 0
     if forget:
         del items
         gc.collect()
     else:
         items.close()
-    assert wait_for_threads("ahead")
+    assert wait_for_threads("prefetch")
     assert ended.wait(2)
 
 
-def test_leaving_the_reader_while_a_thread_decodes(tmp_path):
+def test_reader_can_be_closed_while_a_thread_decodes(tmp_path):
     source = write_clip(tmp_path / "in.mp4", num_frames=100)
     for pause in (0, 0.001, 0.003, 0.01, 0.02):
         with VideoReader(source) as reader:
-            frames = ahead(reader.read(), depth=1000)
+            frames = prefetch(reader.read(), depth=1000)
             next(frames)
             time.sleep(pause)
         assert 0 <= len(list(frames)) < 100

@@ -1,4 +1,4 @@
-"""Writing videos: times, pictures, sound and everything else as in the source, and what happens when it fails."""
+"""Writing of videos: times, images, audio and other content as in the source, resuming, and errors."""
 
 import sys
 from fractions import Fraction
@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from keep_hf.video.muxer import Muxer
 from keep_hf.video.reader import VideoReader
 from keep_hf.video.segment_encoder import SegmentEncoder
 from keep_hf.video.writer import VideoWriter
@@ -22,7 +23,7 @@ from paths import SHARED
 
 @pytest.mark.parametrize("rate", [Fraction(24000, 1001), Fraction(30000, 1001), Fraction(25)])
 @pytest.mark.parametrize("suffix", ["mp4", "mov"])
-def test_rate_count_times_and_duration_survive(tmp_path, rate, suffix):
+def test_frame_rate_count_times_and_duration_are_kept(tmp_path, rate, suffix):
     source = write_clip(tmp_path / "in.mp4", frame_rate=rate, num_frames=40)
     copy_clip(source, tmp_path / f"out.{suffix}")
     reader = VideoReader(tmp_path / f"out.{suffix}")
@@ -32,7 +33,7 @@ def test_rate_count_times_and_duration_survive(tmp_path, rate, suffix):
     assert end(tmp_path / f"out.{suffix}") == end(source) == 40 / rate
 
 
-@pytest.mark.filterwarnings("ignore:.*opus converted")
+@pytest.mark.filterwarnings("ignore:.*converted.*to opus")
 @pytest.mark.parametrize("suffix", ["mkv", "webm"])
 def test_matroska_rounds_to_milliseconds(tmp_path, suffix):
     source = write_clip(tmp_path / "in.mp4", frame_rate=Fraction(30000, 1001), audio_codec="aac", num_frames=30)
@@ -43,7 +44,7 @@ def test_matroska_rounds_to_milliseconds(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv"])
-def test_variable_rate(tmp_path, suffix):
+def test_variable_frame_rate(tmp_path, suffix):
     pts = [0, 40, 100, 101, 140, 400, 433, 500]
     source = write_clip(tmp_path / "in.mkv", num_frames=8, pts=pts, time_base=Fraction(1, 1000))
     copy_clip(source, tmp_path / f"out.{suffix}")
@@ -56,17 +57,17 @@ def test_one_frame(tmp_path):
     assert end(tmp_path / "out.mp4") == end(source) == Fraction(1, 25)
 
 
-def test_broadcast_clock_starts_at_zero_with_its_sound(tmp_path):
+def test_broadcast_clock_starts_at_zero_with_its_audio(tmp_path):
     source = write_clip(tmp_path / "in.ts", audio_codec="aac", num_frames=25)
     with av.open(str(source)) as container:
         start = Fraction(container.start_time, av.time_base)
-        first_picture = next(container.decode(video=0))
-        delay = first_picture.pts * first_picture.time_base - start
+        first_frame = next(container.decode(video=0))
+        delay = first_frame.pts * first_frame.time_base - start
     assert start > 0
     copy_clip(source, tmp_path / "out.mp4")
     assert times(source)[0] == pytest.approx(delay, abs=1e-4)
     assert times(tmp_path / "out.mp4") == times(source)
-    # As ADTS the packets had headers of 7 bytes, which MP4 has no use for.
+    # The packets in the transport stream have ADTS headers of 7 bytes, which MP4 does not use.
     before, after = packets(source, "audio"), packets(tmp_path / "out.mp4", "audio")
     assert [content[7:] for _, content in before] == [content for _, content in after]
     assert all(abs(a - start - b) < Fraction(1, 10_000) for (a, _), (b, _) in zip(before, after, strict=True))
@@ -79,7 +80,7 @@ def test_writer_without_source_counts_frames(tmp_path):
     assert times(tmp_path / "out.mp4") == [index / Fraction(2997, 100) for index in range(5)]
 
 
-# Pictures
+# Images
 
 
 @pytest.mark.parametrize("matrix", [1, 5, 9])
@@ -95,8 +96,8 @@ def test_colour_chart(tmp_path, matrix, colour_range, suffix):
         assert difference(frame.image[8::16, 8::16], read[8::16, 8::16]) <= 3
 
 
-def test_enlarging_keeps_the_meaning_of_the_colours(tmp_path):
-    # Unlabelled small video is BT.601 to a player, unlabelled large video is BT.709.
+def test_colours_do_not_change_when_frames_are_enlarged(tmp_path):
+    # Players take small videos without a colour description for BT.601, and large ones for BT.709.
     red = np.full((64, 96, 3), (200, 30, 40), np.uint8)
     source = write_clip(tmp_path / "in.mp4", images=[red] * 2)
     with (
@@ -119,19 +120,19 @@ def test_odd_sizes(tmp_path, suffix, width, height):
     assert difference(result[5], gradient(5, width, height)) <= 12
 
 
-def test_pixels_that_are_not_square_stay_so(tmp_path):
+def test_pixel_aspect_ratio_is_kept(tmp_path):
     source = tmp_path / "in.mp4"
     with av.open(str(source), "w") as container:
         stream = container.add_stream("libx264", rate=25)
         stream.width, stream.height = 96, 64
         stream.codec_context.sample_aspect_ratio = Fraction(16, 15)
-        picture = av.VideoFrame.from_ndarray(gradient(0, 96, 64), format="rgb24")
-        container.mux([*stream.encode(picture), *stream.encode(None)])
+        frame = av.VideoFrame.from_ndarray(gradient(0, 96, 64), format="rgb24")
+        container.mux([*stream.encode(frame), *stream.encode(None)])
     copy_clip(source, tmp_path / "out.mp4")
     assert VideoReader(tmp_path / "out.mp4").pixel_aspect == Fraction(16, 15)
 
 
-@pytest.mark.filterwarnings("ignore:.*opus converted")
+@pytest.mark.filterwarnings("ignore:.*converted.*to opus")
 def test_same_input_gives_the_same_file(tmp_path):
     source = write_clip(tmp_path / "in.mp4", audio_codec="aac")
     for suffix in ("mp4", "mkv", "webm"):
@@ -140,7 +141,7 @@ def test_same_input_gives_the_same_file(tmp_path):
         assert (tmp_path / f"a.{suffix}").read_bytes() == (tmp_path / f"b.{suffix}").read_bytes()
 
 
-# When something is wrong
+# Errors
 
 
 def test_an_exception_leaves_nothing_behind(tmp_path):
@@ -159,7 +160,7 @@ def test_an_exception_leaves_nothing_behind(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a limit on file sizes, which Windows lacks")
-def test_full_disk_is_one_clear_line(tmp_path):
+def test_full_disk_is_reported(tmp_path):
     import resource
 
     random = np.random.default_rng(0)
@@ -177,7 +178,7 @@ def test_full_disk_is_one_clear_line(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_error_of_the_encoder_comes_with_the_next_frame(tmp_path, monkeypatch):
+def test_an_encoder_error_is_raised_with_one_of_the_next_frames(tmp_path, monkeypatch):
     def encode(self, frames):
         next(iter(frames))
         raise OSError(28, "No space left on device")
@@ -194,13 +195,13 @@ def test_an_error_of_the_encoder_comes_with_the_next_frame(tmp_path, monkeypatch
     assert list(tmp_path.iterdir()) == []
 
 
-def test_output_arguments(tmp_path):
+def test_invalid_arguments(tmp_path):
     source = write_clip(tmp_path / "in.mp4")
     reader = VideoReader(source)
     for name, options, message in (
         ("out.avi", {}, r"must be one of \.mp4, \.mov, \.mkv, \.webm"),
         ("nowhere/out.mp4", {}, "does not exist; create it"),
-        ("in.mp4", {"like": reader}, "is the source itself"),
+        ("in.mp4", {"source": reader}, "is the source itself"),
         ("out.mp4", {"width": 0}, "must be positive"),
         ("out.mp4", {"frame_rate": None}, "frame_rate is needed"),
         ("out.mp4", {"frame_rate": -1}, "frame_rate must be positive"),
@@ -210,7 +211,7 @@ def test_output_arguments(tmp_path):
         with pytest.raises(ValueError, match=message):
             VideoWriter(tmp_path / name, **{"width": 96, "height": 64, "frame_rate": 25, **options})
     with (
-        pytest.raises(ValueError, match="pts must grow"),
+        pytest.raises(ValueError, match="pts must increase"),
         VideoWriter(tmp_path / "out.mp4", reader, width=96, height=64) as writer,
     ):
         with pytest.raises(ValueError, match=r"image must be uint8 of shape \(64, 96, 3\)"):
@@ -218,14 +219,14 @@ def test_output_arguments(tmp_path):
         writer.write(gradient(0, 96, 64), 1024)
         writer.write(gradient(0, 96, 64), 1024)
     with (
-        pytest.raises(ValueError, match="no frame was written"),
+        pytest.raises(ValueError, match="no frames were written"),
         VideoWriter(tmp_path / "out.mp4", reader, width=96, height=64),
     ):
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
 
 
-# Resuming (what is left after a kill is tested in test_killed.py)
+# Resuming (after a kill: see test_killed.py)
 
 
 def write_frames(writer: VideoWriter, indices: range, state: dict | None = None) -> None:
@@ -236,15 +237,15 @@ def write_frames(writer: VideoWriter, indices: range, state: dict | None = None)
 
 
 def begin(target: Path, **options) -> None:
-    """Write eight frames of a video in two segments, and fail."""
+    """Write eight frames of a video in two segments, then raise an exception."""
     with (
-        pytest.raises(RuntimeError, match="power cut"),
+        pytest.raises(RuntimeError, match="power failure"),
         VideoWriter(target, **{"width": 96, "height": 64, "frame_rate": 25, **options}) as writer,
     ):
         write_frames(writer, range(5), {"name": "first", "tensor": torch.arange(3)})
         write_frames(writer, range(5, 8), {"name": "second", "deep": ([1.5, None], {"a": "b"})})
         write_frames(writer, range(8, 10))
-        raise RuntimeError("power cut")
+        raise RuntimeError("power failure")
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "webm"])
@@ -261,7 +262,7 @@ def test_resumed_after_an_exception(tmp_path, suffix):
         assert writer.num_written == 8
         left = {path.name for path in (tmp_path / f"out.{suffix}.part").iterdir()}
         assert left == {"00000.packets", "00001.packets", "state.pt", "lock"}
-        with pytest.raises(ValueError, match="pts must grow from frame to frame, got 7 after 7"):
+        with pytest.raises(ValueError, match="pts must increase from frame to frame, got 7 after 7"):
             writer.write(gradient(8, 96, 64), 7)
         write_frames(writer, range(8, 12))
     assert target.read_bytes() == whole.read_bytes()
@@ -269,7 +270,7 @@ def test_resumed_after_an_exception(tmp_path, suffix):
     assert sorted(path.name for path in tmp_path.iterdir()) == [target.name, whole.name]
 
 
-def test_without_resume_the_beginning_is_thrown_away(tmp_path):
+def test_without_resume_earlier_work_is_deleted(tmp_path):
     begin(tmp_path / "out.mp4")
     with VideoWriter(tmp_path / "out.mp4", width=96, height=64, frame_rate=25) as writer:
         assert writer.resumed is None
@@ -280,17 +281,17 @@ def test_without_resume_the_beginning_is_thrown_away(tmp_path):
     assert not (tmp_path / "out.mp4.part").exists()
 
 
-def test_resume_without_anything_to_resume(tmp_path):
+def test_resume_without_earlier_work(tmp_path):
     with VideoWriter(tmp_path / "out.mp4", width=96, height=64, frame_rate=25, resume=True) as writer:
         assert writer.resumed is None
         write_frames(writer, range(3), {"last": True})
-        writer.end_segment(None)  # nothing new but the state
+        writer.end_segment(None)  # only the state is new
     assert len(times(tmp_path / "out.mp4")) == 3
 
 
 def test_resume_after_everything_was_written(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(VideoWriter, "_join", lambda *_: 1 / 0)
+        patch.setattr(Muxer, "join", lambda *_: 1 / 0)
         with (
             pytest.raises(ZeroDivisionError),
             VideoWriter(tmp_path / "out.mp4", width=96, height=64, frame_rate=25) as writer,
@@ -310,24 +311,24 @@ def test_resume_after_everything_was_written(tmp_path, monkeypatch):
         ({"frame_rate": 30}, "frame rate was 25 and is 30"),
     ],
 )
-def test_only_the_same_job_is_resumed(tmp_path, options, message):
+def test_a_job_with_other_settings_is_not_resumed(tmp_path, options, message):
     target = tmp_path / "out.mp4"
     begin(target)
     size = {"width": 96, "height": 64, "frame_rate": 25}
     with (
-        pytest.raises(ValueError, match=message + ".* or start anew without resume") as caught,
+        pytest.raises(ValueError, match=message + ".* or start again without resume") as caught,
         VideoWriter(target, **size | options, resume=True),
     ):
         pass
     assert "\n" not in str(caught.value)
-    with VideoWriter(target, **size, resume=True) as writer:  # nothing was lost by it
+    with VideoWriter(target, **size, resume=True) as writer:  # the error has deleted nothing
         assert writer.num_written == 8
         write_frames(writer, range(8, 9))
 
 
-def test_a_source_that_changed_is_not_resumed(tmp_path):
+def test_a_job_with_a_modified_source_is_not_resumed(tmp_path):
     source = write_clip(tmp_path / "in.mp4")
-    begin(tmp_path / "out.mp4", like=VideoReader(source))
+    begin(tmp_path / "out.mp4", source=VideoReader(source))
     write_clip(tmp_path / "in.mp4", num_frames=30)
     with (
         pytest.raises(ValueError, match=r"size of the source was \d+ and is \d+, modification time"),
@@ -336,14 +337,14 @@ def test_a_source_that_changed_is_not_resumed(tmp_path):
         pass
 
 
-def test_a_damaged_beginning_is_one_clear_line(tmp_path):
+def test_damaged_work_is_reported(tmp_path):
     target, folder = tmp_path / "out.mp4", tmp_path / "out.mp4.part"
     begin(target)
     whole = (folder / "state.pt").read_bytes()
-    for content in (b"", b"rubbish", whole[: len(whole) // 2], whole[:-100] + b"0" * 100):
+    for content in (b"", b"garbage", whole[: len(whole) // 2], whole[:-100] + b"0" * 100):
         (folder / "state.pt").write_bytes(content)
         with (
-            pytest.raises(ValueError, match=r"state\.pt is damaged .*; start anew without resume") as caught,
+            pytest.raises(ValueError, match=r"state\.pt is damaged .*; start again without resume") as caught,
             VideoWriter(target, width=96, height=64, frame_rate=25, resume=True),
         ):
             pass
@@ -351,13 +352,13 @@ def test_a_damaged_beginning_is_one_clear_line(tmp_path):
     (folder / "state.pt").write_bytes(whole)
     (folder / "00001.packets").unlink()
     with (
-        pytest.raises(ValueError, match=r"00001\.packets is missing; start anew"),
+        pytest.raises(ValueError, match=r"00001\.packets is missing; start again"),
         VideoWriter(target, width=96, height=64, frame_rate=25, resume=True),
     ):
         pass
 
 
-def test_two_writers_of_one_file(tmp_path):
+def test_two_writers_of_the_same_file(tmp_path):
     options = {"width": 96, "height": 64, "frame_rate": 25}
     with VideoWriter(tmp_path / "out.mp4", **options) as writer:
         write_frames(writer, range(3))
@@ -371,8 +372,8 @@ def test_two_writers_of_one_file(tmp_path):
     assert len(times(tmp_path / "out.mp4")) == 5
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="the real clips of ../shared are not here")
-def test_real_clip_with_sound(tmp_path):
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the real clips in ../shared are missing")
+def test_real_clip_with_audio(tmp_path):
     source = SHARED / "media" / "lq" / "svfr_lq3.mp4"
     copy_clip(source, tmp_path / "out.mp4", preset="veryfast")
     assert times(tmp_path / "out.mp4") == times(source)
@@ -381,7 +382,7 @@ def test_real_clip_with_sound(tmp_path):
         assert np.abs(before.image.astype(int) - after.image).mean() < 2
 
 
-def test_a_folder_with_files_of_somebody_else_is_left_alone(tmp_path):
+def test_a_folder_with_other_files_is_not_touched(tmp_path):
     (tmp_path / "out.mp4.part").mkdir()
     (tmp_path / "out.mp4.part" / "thesis.txt").write_text("years of work")
     with (
@@ -390,3 +391,18 @@ def test_a_folder_with_files_of_somebody_else_is_left_alone(tmp_path):
     ):
         pass
     assert (tmp_path / "out.mp4.part" / "thesis.txt").read_text() == "years of work"
+
+
+def test_state_of_another_version_is_not_resumed(tmp_path):
+    target = tmp_path / "out.mp4"
+    begin(target)
+    state = torch.load(target.with_name("out.mp4.part") / "state.pt", weights_only=True)
+    for part, message in ((state, r"state\.pt has version 0"), (state["content"], "VideoWriter has version 0")):
+        version, part["version"] = part["version"], 0
+        torch.save(state, target.with_name("out.mp4.part") / "state.pt")
+        part["version"] = version
+        with (
+            pytest.raises(ValueError, match=message),
+            VideoWriter(target, width=96, height=64, frame_rate=25, resume=True),
+        ):
+            pass

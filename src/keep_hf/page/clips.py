@@ -13,11 +13,11 @@ import av
 import cv2
 import numpy as np
 from av.container import InputContainer
-from av.video.reformatter import ColorRange
 from av.video.stream import VideoStream
 
-from ..video.other_streams import CONVERSIONS, Sound
-from ..video.reader import EXACT, VideoFrame, VideoReader, open_container
+from ..video.muxer import decoding_time
+from ..video.other_streams import CONVERSIONS, ConvertedAudio
+from ..video.reader import VideoFrame, VideoReader, open_container
 from ..video.segment_encoder import Encoding
 
 
@@ -151,13 +151,14 @@ def _write(
         stream = cast(VideoStream, output.add_stream(encoding.encoder, rate=encoding.frame_rate))
         encoding.configure(stream.codec_context)
         sounds = {
-            sound.index: Sound(sound, output, CONVERSIONS["mp4"]["audio"], start) for sound in container.streams.audio
+            sound.index: ConvertedAudio(sound, output, CONVERSIONS["mp4"]["audio"], start)
+            for sound in container.streams.audio
         }
         output.start_encoding()
         heard = _sounds(container, sounds, start, seconds) if sounds else iter(())
         num_written = 0
         # Beside each other in the file, so that it plays while it is being loaded.
-        for packet in heapq.merge(_encoded(stream, encoding, pictures), heard, key=_decoding_time):
+        for packet in heapq.merge(_encoded(stream, encoding, pictures), heard, key=decoding_time):
             is_picture = packet.stream.type == "video"
             output.mux(packet)
             if is_picture:
@@ -169,28 +170,15 @@ def _encoded(
     stream: VideoStream, encoding: Encoding, pictures: Iterator[tuple[np.ndarray, int]]
 ) -> Iterator[av.Packet]:
     for image, pts in pictures:
-        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
-        picture.colorspace = encoding.colour.matrix
-        picture = picture.reformat(
-            format=stream.pix_fmt,
-            dst_colorspace=encoding.colour.matrix,
-            dst_color_range=ColorRange.MPEG,
-            interpolation=EXACT,
-        )
-        picture.pts, picture.time_base = pts, encoding.time_base
-        yield from stream.encode(picture)
+        yield from stream.encode(encoding.to_frame(image, pts))
     yield from stream.encode(None)
 
 
 def _sounds(
-    container: InputContainer, sounds: dict[int, Sound], start: Fraction, seconds: float
+    container: InputContainer, sounds: dict[int, ConvertedAudio], start: Fraction, seconds: float
 ) -> Iterator[av.Packet]:
     for packet in container.demux([container.streams[index] for index in sounds]):
         after = 0.0 if packet.pts is None else float(packet.pts * packet.time_base - start)
         # The end of a stream comes as an empty packet.
         if packet.size == 0 or 0 <= after < seconds:
-            yield from sounds[packet.stream.index].take(packet)
-
-
-def _decoding_time(packet: av.Packet) -> Fraction:
-    return Fraction(0) if packet.dts is None else packet.dts * packet.time_base
+            yield from sounds[packet.stream.index].convert(packet)

@@ -24,7 +24,7 @@ from ..faces.tracking.tracks import FaceTrack, link_tracks
 from ..options import RestorationOptions
 from ..pipeline import KeepPipeline
 from ..restoration.face_restorer import RestoredFrame
-from ..video.reader import VideoReader, ahead
+from ..video.reader import VideoReader, prefetch
 from ..video.writer import VideoWriter
 from .clips import cut, look_at, side_by_side
 from .limits import Limits
@@ -206,7 +206,7 @@ class Studio:
         with VideoReader(clip) as reader:
             follower = FaceFollower(self.pipe.face_detector(), float(reader.frame_rate))
             places = []
-            for number, frame in enumerate(ahead(reader.read()), 1):
+            for number, frame in enumerate(prefetch(reader.read()), 1):
                 places += [followed.faces for followed in follower.step(frame.image)]
                 yield phase.at(number / num_frames)
             places += [followed.faces for followed in follower.flush()]
@@ -234,7 +234,7 @@ class Studio:
                 return phase.at((stream.num_in + RESTORING * stream.num_out) / ((1 + RESTORING) * num_frames))
 
             with writer, stream:
-                for frame in ahead(reader.read()):
+                for frame in prefetch(reader.read()):
                     times.append((frame.pts, frame.duration))
                     yield from write(stream.advance(frame.image))
                 yield from write(stream.finish())

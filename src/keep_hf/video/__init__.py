@@ -1,1 +1,1 @@
-"""Video files and image folders in and out: frames with their times, sound, segments that survive a kill."""
+"""Reading and writing of videos and image folders: timestamps, audio, and segments that survive a kill."""

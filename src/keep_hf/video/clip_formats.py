@@ -1,8 +1,10 @@
-"""The forms in which clips come in and go out; inside the pipeline they are lists of uint8 RGB frames (h, w, 3)."""
+"""The formats of clips that a pipeline accepts and returns.
+
+Internally, a clip is a list of uint8 RGB frames `(h, w, 3)`.
+"""
 
 import os
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import numpy as np
 import torch
@@ -10,24 +12,27 @@ from PIL import Image
 
 
 OUTPUT_TYPES = ("pil", "np", "pt")
+# Rounding errors by which floats may exceed [0, 1].
+TOLERANCE = 1e-3
 
 
-def read_frames(video: Any) -> list[np.ndarray]:
-    """Turn a clip in any of the accepted forms into frames.
+def read_frames(video: object) -> list[np.ndarray]:
+    """Convert a clip in any of the accepted formats to frames.
 
     Args:
         video: A list or iterator of `PIL.Image` or uint8 arrays `(h, w, 3)`; a uint8 array `(t, h, w, c)`; a float
-            array `(t, h, w, c)` or a float tensor `(t, c, h, w)`, both in [0, 1].  One channel is grey; of four the
-            last, alpha, is left out.
+            array `(t, h, w, c)` or a float tensor `(t, c, h, w)`, both in [0, 1]. One channel is grey; the last of
+            four channels, alpha, is dropped.
 
     Returns:
-        `list[np.ndarray]`: uint8 RGB frames `(h, w, 3)`, all of one size.
+        `list[np.ndarray]`: uint8 RGB frames `(h, w, 3)`, all of the same size.
 
     Raises:
-        ValueError: If it is none of these, empty, out of range, not finite, or the sizes differ.
+        ValueError: If the clip has none of these formats, is empty, out of range or not finite, or its frames differ
+            in size.
     """
     if isinstance(video, str | os.PathLike):
-        raise ValueError("A path is read by VideoReader, not here.")
+        raise ValueError("read_frames takes frames; use VideoReader to read a path.")
     if isinstance(video, torch.Tensor):
         if video.ndim != 4 or not video.is_floating_point():
             raise ValueError(
@@ -42,23 +47,21 @@ def read_frames(video: Any) -> list[np.ndarray]:
         raise ValueError(f"A video is a path, a list of frames, an array or a tensor, not {type(video).__name__}.")
     frames = [_to_uint8_rgb(frame, i) for i, frame in enumerate(video)]
     if not frames:
-        raise ValueError("The video has no frame.")
+        raise ValueError("The video has no frames.")
     sizes = {frame.shape for frame in frames}
     if len(sizes) > 1:
-        raise ValueError(f"All frames of a video must have one size; there are {sorted(size[:2] for size in sizes)}.")
+        raise ValueError(
+            f"All frames of a video must have the same size; there are {sorted(size[:2] for size in sizes)}."
+        )
     return frames
 
 
-def _to_uint8_rgb(frame: Any, index: int) -> np.ndarray:
+def _to_uint8_rgb(frame: object, index: int) -> np.ndarray:
     if isinstance(frame, Image.Image):
-        if frame.mode.startswith("I;16"):  # which convert() would clip at 255
-            return np.rint(np.asarray(frame)[:, :, None].repeat(3, axis=2) / 257).astype(np.uint8)
-        if frame.mode in ("F", "I"):
-            raise ValueError(f"Frame {index} is a PIL image of mode {frame.mode}, of unknown range; pass 8 bits.")
-        return np.array(frame.convert("RGB"))
+        return _image_to_uint8_rgb(frame, index)
     if not isinstance(frame, np.ndarray) or frame.ndim != 3 or frame.shape[2] not in (1, 3, 4) or not frame.size:
-        what = frame.shape if isinstance(frame, np.ndarray) else type(frame).__name__
-        raise ValueError(f"Frame {index} must be a PIL image or an array (h, w, 1, 3 or 4); it is {what}.")
+        found = frame.shape if isinstance(frame, np.ndarray) else type(frame).__name__
+        raise ValueError(f"Frame {index} must be a PIL image or an array (h, w, 1, 3 or 4); it is {found}.")
     if frame.shape[2] == 1:
         frame = frame.repeat(3, axis=2)
     frame = frame[:, :, :3]
@@ -68,22 +71,34 @@ def _to_uint8_rgb(frame: Any, index: int) -> np.ndarray:
         raise ValueError(f"Frame {index} is {frame.dtype}; frames are uint8, or floats in [0, 1].")
     if not np.isfinite(frame).all():
         raise ValueError(f"Frame {index} has values that are not finite (NaN or infinity).")
-    if frame.min() < -1e-3 or frame.max() > 1 + 1e-3:
+    if frame.min() < -TOLERANCE or frame.max() > 1 + TOLERANCE:
         raise ValueError(
-            f"Frame {index} has floats from {frame.min():.3g} to {frame.max():.3g}; they must lie in [0, 1]. "
-            "Pass values of 0 to 255 as uint8."
+            f"Frame {index} has floats from {frame.min():.3g} to {frame.max():.3g}; they must be in [0, 1]. "
+            "Pass values from 0 to 255 as uint8."
         )
     return np.rint(frame.clip(0, 1) * 255).astype(np.uint8)
+
+
+def _image_to_uint8_rgb(image: Image.Image, index: int) -> np.ndarray:
+    if image.mode.startswith("I;16"):  # which convert() would clip at 255
+        return np.rint(np.asarray(image)[:, :, None].repeat(3, axis=2) / 257).astype(np.uint8)
+    if image.mode in ("F", "I"):
+        raise ValueError(f"Frame {index} is a PIL image of mode {image.mode}, whose range is unknown; pass 8 bits.")
+    return np.array(image.convert("RGB"))
 
 
 def write_frames(
     frames: Iterator[np.ndarray], output_type: str
 ) -> list[list[Image.Image]] | np.ndarray | torch.Tensor:
-    """Turn restored frames into diffusers' convention of videos, a batch of one.
+    """Convert restored frames to diffusers' convention for videos, as a batch of one.
+
+    Args:
+        frames (`Iterator[np.ndarray]`): uint8 RGB frames `(h, w, 3)`.
+        output_type (`str`): One of `OUTPUT_TYPES`.
 
     Returns:
-        "pil": one list of `PIL.Image` in a list; "np": float array `(1, t, h, w, 3)` in [0, 1]; "pt": float tensor
-        `(1, t, 3, h, w)` in [0, 1].
+        `"pil"`: a list with one list of `PIL.Image`; `"np"`: float array `(1, t, h, w, 3)` in [0, 1]; `"pt"`: float
+        tensor `(1, t, 3, h, w)` in [0, 1].
     """
     if output_type == "pil":
         return [[Image.fromarray(frame) for frame in frames]]

@@ -1,4 +1,4 @@
-"""Open a source and create a target: a video file or an image folder, by what the path is."""
+"""Opening of a source and creation of a target: a video file or a folder of images, depending on the path."""
 
 import os
 from pathlib import Path
@@ -9,13 +9,31 @@ from .writer import VideoWriter
 
 
 def open_video(path: str | os.PathLike, frame_rate: float) -> VideoReader | ImageFolderReader:
-    """Open a video file, or a folder of pictures with so many of them in a second."""
+    """Open a video file, or a folder of images.
+
+    Args:
+        path (`str` or `os.PathLike`): Video file or folder.
+        frame_rate (`float`): Images per second of a folder; not used for a video file.
+
+    Raises:
+        ValueError: If the path cannot be read as a video.
+    """
     return ImageFolderReader(path, frame_rate) if Path(path).is_dir() else VideoReader(path)
 
 
 def create_video(
-    path: str | os.PathLike, like: VideoReader | ImageFolderReader, width: int, height: int, resume: bool
+    path: str | os.PathLike, source: VideoReader | ImageFolderReader, width: int, height: int, resume: bool
 ) -> VideoWriter | ImageFolderWriter:
-    """Begin a video file or, under a name without suffix, a folder of pictures."""
+    """Create a video file or, if the path has no suffix, a folder of images.
+
+    Args:
+        path (`str` or `os.PathLike`): Video file or folder to write.
+        source ([`VideoReader`] or [`ImageFolderReader`]): The source; see [`VideoWriter`] for what is taken over.
+        width, height (`int`): Size of the frames in pixels.
+        resume (`bool`): Whether to continue an earlier run.
+
+    Raises:
+        ValueError: If the target cannot be written or resumed.
+    """
     writer = VideoWriter if Path(path).suffix else ImageFolderWriter
-    return writer(path, like, width=width, height=height, resume=resume)
+    return writer(path, source, width=width, height=height, resume=resume)

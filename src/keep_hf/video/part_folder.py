@@ -1,18 +1,22 @@
-"""The folder in which an output grows until it is complete, made so that a run killed at any moment can be resumed.
+"""The folder that holds an unfinished output, designed so that a run killed at any moment can be resumed.
 
-Whatever the folder's state says is on the disk before the state says it, and the state changes in one step. So after
-a kill, or a power cut, the state is that of the last finished segment; files that it does not know are left-overs.
+Everything that the saved state refers to is on the disk before the state is, and the state is replaced atomically.
+After a kill or a power failure the state is therefore that of the last finished segment; files that it does not
+refer to are leftovers.
 """
 
 import contextlib
 import os
 import shutil
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
+import av
 import torch
+
+from ..state_version import check_state_version
 
 
 if sys.platform == "win32":
@@ -21,6 +25,9 @@ else:
     import fcntl
 
 STATE, LOCK = "state.pt", "lock"
+STATE_VERSION = 1
+
+Setting = str | int | float | None
 
 
 class PartFolder:
@@ -28,41 +35,42 @@ class PartFolder:
 
     Args:
         target (`Path`): The output.
-        settings (`dict[str, Any]`): What must be the same for a run to go on with the work of another.
+        settings (`Mapping[str, Setting]`): What must be equal for a run to resume the work of another, by the names
+            that error messages use.
 
     Attributes:
         path (`Path`): The folder.
-        saved (`dict[str, Any]`, *optional*): What was saved last, in this run or the one that is resumed.
+        saved (`dict[str, Any]`, *optional*): Content that was saved last, in this run or the one that is resumed.
     """
 
-    def __init__(self, target: Path, settings: dict[str, Any]):
-        self.target, self.settings = target, settings
+    def __init__(self, target: Path, settings: Mapping[str, Setting]) -> None:
+        self.target, self.settings = target, dict(settings)
         self.path = target.with_name(f"{target.name}.part")
         self.saved: dict[str, Any] | None = None
 
     def open(self, resume: bool) -> None:
-        """Make the folder, or take over an old one: to go on with it, or to empty it.
+        """Create the folder, or lock an existing one: to resume its work, or to empty it.
 
         Raises:
-            ValueError: If it holds files of somebody else, or another process works in it; with `resume` also if its
-                state is damaged, or that of a job with other settings.
+            ValueError: If it holds files of another origin, or another process uses it; with `resume` also if its
+                state is damaged, or belongs to a job with other settings.
         """
         self.path.mkdir(exist_ok=True)
         if not (self.path / LOCK).exists() and any(self.path.iterdir()):
-            raise ValueError(f"{self.path} is needed for the work and holds other files; move them away.")
-        self._lock = self._take_lock()
+            raise ValueError(f"{self.path} is needed for unfinished work and holds other files; move them away.")
+        self._lock = self._acquire_lock()
         try:
             if resume and (self.path / STATE).exists():
                 self.saved = self._load()
             else:
-                (self.path / STATE).unlink(missing_ok=True)  # before the files that it promises
+                (self.path / STATE).unlink(missing_ok=True)  # before the files that it refers to
                 self.keep(())
         except BaseException:
             self._lock.close()
             raise
 
     def save(self, content: dict[str, Any]) -> None:
-        """Replace the state, in one step, once every file named before is on the disk.
+        """Replace the state atomically, once the folder's list of files is on the disk.
 
         Args:
             content (`dict[str, Any]`): Tensors, numbers, strings, `None`, and lists, tuples and dictionaries of them.
@@ -70,7 +78,7 @@ class PartFolder:
         sync(self.path)
         temporary = self.path / f"{STATE}.new"
         with open(temporary, "wb") as file:
-            torch.save({"settings": self.settings} | content, file)
+            torch.save({"version": STATE_VERSION, "settings": self.settings, "content": content}, file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, self.path / STATE)
@@ -78,65 +86,66 @@ class PartFolder:
         self.saved = content
 
     def keep(self, names: Collection[str]) -> None:
-        """Delete everything but these files and the state."""
+        """Delete everything except the files of these names and the state."""
         for path in self.path.iterdir():
             if path.name not in (STATE, LOCK, *names):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def close(self, *, remove: bool) -> None:
-        """Let other processes have the folder, or remove it."""
+        """Release the lock, and remove the folder first if asked to."""
         if remove:
             self.keep(())
             (self.path / STATE).unlink(missing_ok=True)
             if sys.platform == "win32":
-                self._lock.close()  # Windows removes no open files
+                self._lock.close()  # Windows does not remove open files
             (self.path / LOCK).unlink()
-            with contextlib.suppress(OSError):  # someone has begun anew in it already
+            with contextlib.suppress(OSError):  # another process may have started to work in it
                 self.path.rmdir()
         self._lock.close()
 
-    def _take_lock(self) -> IO[bytes]:
+    def _acquire_lock(self) -> IO[bytes]:
         path = self.path / LOCK
         file = open(path, "ab")  # noqa: SIM115
         try:
-            # The system lets go of such a lock when the process ends, however it ends.
+            # The system releases such a lock when the process ends, for whatever reason.
             if sys.platform == "win32":
                 msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
             else:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Who had it until now may have removed it.
-            mine = os.path.samestat(os.fstat(file.fileno()), path.stat())
+            # The previous owner of the lock may have removed the file.
+            is_locked = os.path.samestat(os.fstat(file.fileno()), path.stat())
         except (BlockingIOError, FileNotFoundError, PermissionError):
-            mine = False
-        if not mine:
+            is_locked = False
+        if not is_locked:
             file.close()
-            raise ValueError(f"{self.target} is being written by another process; wait for it, or name another file.")
+            raise ValueError(f"{self.target} is being written by another process; wait, or choose another name.")
         return file
 
     def _load(self) -> dict[str, Any]:
         path = self.path / STATE
         try:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-            settings = content.pop("settings")
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            settings, content = state["settings"], state["content"]
         except Exception as error:
             raise ValueError(
-                f"{path} is damaged ({type(error).__name__}); start anew without resume, which deletes {self.path}."
+                f"{path} is damaged ({type(error).__name__}); start again without resume, which deletes {self.path}."
             ) from error
+        check_state_version(state, STATE_VERSION, str(path))
         differing = [
-            f"{name} was {settings.get(name)} and is {self.settings[name]}"
-            for name in self.settings
-            if settings.get(name) != self.settings[name]
+            f"{name} was {settings.get(name)} and is {value}"
+            for name, value in self.settings.items()
+            if settings.get(name) != value
         ]
         if differing:
             raise ValueError(
-                f"{self.target} was begun differently: {', '.join(differing)}. Give the same settings, or start anew "
-                f"without resume, which deletes {self.path}."
+                f"{self.target} was started with other settings: {', '.join(differing)}. Use the same settings, or "
+                f"start again without resume, which deletes {self.path}."
             )
         return content
 
 
-def describe_source(path: Path) -> dict[str, Any]:
-    """Tell one version of a video, or of a folder of pictures, from another."""
+def describe_source(path: Path) -> dict[str, Setting]:
+    """Identify a version of a video or of a folder of images, as settings of a `PartFolder`."""
     files = sorted(path.iterdir()) if path.is_dir() else [path]
     stats = [file.stat() for file in files]
     return {
@@ -147,11 +156,20 @@ def describe_source(path: Path) -> dict[str, Any]:
 
 
 def sync(path: Path) -> None:
-    """Wait until a file or the list of files of a folder is on the disk."""
+    """Wait until a file, or the list of files of a folder, is on the disk."""
     if sys.platform == "win32":
-        return  # cannot open folders; NTFS keeps its lists in order by itself
+        return  # cannot open folders; NTFS keeps its lists of files consistent
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def report_write_errors(target: Path) -> Iterator[None]:
+    """Re-raise errors of FFmpeg and of the system as an `OSError` that names the output."""
+    try:
+        yield
+    except (av.FFmpegError, OSError) as error:
+        raise OSError(error.errno, f"{target} cannot be written: {error.strerror}") from error

@@ -1,7 +1,7 @@
-"""The encoding of pictures, in a thread, into files of packets that stand alone and can be joined.
+"""Encoding of frames, in a thread, into segments: files of packets that are independent and can be joined.
 
-The encoder starts anew with each file and has the same settings every time, so packets of one file never refer to
-those of another, and all go under the same header.
+The encoder starts from scratch with each segment and always has the same settings, so the packets of a segment never
+refer to those of another, and one header is valid for all of them.
 """
 
 import os
@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 import av
 import cv2
@@ -21,28 +21,39 @@ from av.codec.context import Flags
 from av.video.codeccontext import VideoCodecContext
 from av.video.reformatter import ColorRange
 
-from .reader import EXACT, Colour
+from .colour import Colour, from_rgb
 
 
 PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
 
-# x264's AVX-512 code reads memory that was never written when the width is no multiple of 128, and so encodes the same
+# x264's AVX-512 code reads uninitialised memory when the width is not a multiple of 128, and then encodes the same
 # frames differently each time; without it the result is that of plain C. (Found with x264 165 under MALLOC_PERTURB_.)
-CPU_AVX512_SKX = 256  # OpenCV's number, which its Python module does not name
+CPU_AVX512_SKX = 256  # OpenCV's constant, which its Python module does not export
 REPRODUCIBLE = {"x264-params": "asm=avx2"} if cv2.checkHardwareSupport(CPU_AVX512_SKX) else {}
 
-# What x264 writes depends on the number of its threads, so it must not be that of the machine's cores.
+# The output of x264 depends on its number of threads, so that must not be the number of cores of the machine.
 THREADS = 8
-# Frames that wait for the encoder.
-WAITING = 4
+# Number of frames that wait for the encoder, at most.
+QUEUE_SIZE = 4
 
-# What stands before each packet in the file: presentation time, duration, size in bytes, whether it is a key frame.
+# Before each packet in the file: presentation time, duration, size in bytes, whether it is a key frame.
 HEADER = struct.Struct("<qqI?")
 
 
 @dataclass(frozen=True)
 class Encoding:
-    """The settings of an encoder, "libx264" or "libvpx-vp9"; see `VideoWriter` for what they mean."""
+    """Settings of an encoder.
+
+    Args:
+        encoder (`str`): `"libx264"` or `"libvpx-vp9"`.
+        width, height (`int`): Size of the frames in pixels.
+        frame_rate (`Fraction`): Frames per second.
+        time_base (`Fraction`): Seconds per unit of the timestamps.
+        crf (`int`): Constant rate factor, from 0 (lossless) to 51.
+        preset (`str`): One of `PRESETS`; for x264 only.
+        colour ([`Colour`]): Colour description to convert to and to declare.
+        pixel_aspect (`Fraction`): Width of a pixel divided by its height.
+    """
 
     encoder: str
     width: int
@@ -54,8 +65,19 @@ class Encoding:
     colour: Colour
     pixel_aspect: Fraction
 
+    @property
+    def pixel_format(self) -> str:
+        # x264 accepts odd sides only in 4:4:4; padding would be visible and cropping would lose a line.
+        is_odd = self.width % 2 or self.height % 2
+        return "yuv444p" if is_odd and self.encoder == "libx264" else "yuv420p"
+
+    @property
+    def frame_duration(self) -> int:
+        """Duration of a frame at the frame rate, in units of `time_base`."""
+        return max(1, round(1 / (self.frame_rate * self.time_base)))
+
     def configure(self, context: VideoCodecContext) -> None:
-        """Set up an encoder that is not open yet."""
+        """Apply the settings to an encoder that is not open yet."""
         options = {"crf": str(self.crf)}
         if self.encoder == "libx264":
             options |= {"preset": self.preset} | REPRODUCIBLE
@@ -64,15 +86,26 @@ class Encoding:
         context.options = options
         context.width, context.height = self.width, self.height
         context.framerate, context.time_base = self.frame_rate, self.time_base
-        # x264 takes odd sides only in 4:4:4; padding would show and cropping would lose a line.
-        odd = self.width % 2 or self.height % 2
-        context.pix_fmt = "yuv444p" if odd and self.encoder == "libx264" else "yuv420p"
-        context.thread_type = "FRAME"  # PyAV's default cuts each picture into slices, which costs quality
+        context.pix_fmt = self.pixel_format
+        context.thread_type = "FRAME"  # PyAV's default divides each frame into slices, which reduces quality
         context.thread_count = THREADS
-        # Always limited range, which every player shows right: swscale's full range is off by a level.
         context.colorspace, context.color_range = self.colour.matrix, ColorRange.MPEG
         context.color_primaries, context.color_trc = self.colour.primaries, self.colour.transfer
         context.sample_aspect_ratio = self.pixel_aspect
+
+    def to_frame(self, image: np.ndarray, pts: int) -> av.VideoFrame:
+        """Convert an RGB image, uint8 of shape `(height, width, 3)`, to a frame for the encoder."""
+        frame = from_rgb(image, self.colour, self.pixel_format)
+        frame.pts, frame.time_base = pts, self.time_base
+        return frame
+
+
+class TimedImage(NamedTuple):
+    """An image to encode, with its time and duration in units of the encoding's time base."""
+
+    image: np.ndarray
+    pts: int
+    duration: int
 
 
 class SegmentEncoder:
@@ -80,23 +113,24 @@ class SegmentEncoder:
 
     Args:
         path (`Path`): The file to write.
-        encoding (`Encoding`): How.
+        encoding ([`Encoding`]): Settings of the encoder.
 
     Raises:
-        OSError: From `write` or `finish`, if a frame given before could not be written.
+        OSError: From `write` or `finish`, if an earlier frame could not be written.
     """
 
-    def __init__(self, path: Path, encoding: Encoding):
+    def __init__(self, path: Path, encoding: Encoding) -> None:
         self.path, self.encoding = path, encoding
-        self._frames: queue.Queue[tuple[np.ndarray, int, int] | None] = queue.Queue(WAITING)
+        self._images: queue.Queue[TimedImage | None] = queue.Queue(QUEUE_SIZE)
         self._error: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="encoder", daemon=True)
         self._thread.start()
 
     def write(self, image: np.ndarray, pts: int, duration: int) -> None:
+        """Hand the next frame to the thread; blocks while the queue is full."""
         if self._error is not None:
             raise self._error
-        self._frames.put((image, pts, duration))
+        self._images.put(TimedImage(image, pts, duration))
 
     def finish(self) -> None:
         """Wait until all frames are in the file and the file is on the disk."""
@@ -105,15 +139,15 @@ class SegmentEncoder:
             raise self._error
 
     def abandon(self) -> None:
-        """Wait for the thread, whatever came of its work."""
-        self._frames.put(None)
+        """Wait for the thread, whether or not it failed."""
+        self._images.put(None)
         self._thread.join()
 
     def _run(self) -> None:
-        frames = iter(self._frames.get, None)
+        images = iter(self._images.get, None)
         try:
             with open(self.path, "wb") as file:
-                for packet, duration in self._encode(frames):
+                for packet, duration in self._encode(images):
                     content = bytes(packet)
                     file.write(HEADER.pack(packet.pts, duration, len(content), packet.is_keyframe))
                     file.write(content)
@@ -121,33 +155,24 @@ class SegmentEncoder:
                 os.fsync(file.fileno())
         except Exception as error:
             self._error = error
-            for _ in frames:  # until `write` sees the error
+            for _ in images:  # so that `write` does not block before it raises the error
                 pass
 
-    def _encode(self, frames: Iterable[tuple[np.ndarray, int, int]]) -> Iterator[tuple[av.Packet, int]]:
+    def _encode(self, images: Iterable[TimedImage]) -> Iterator[tuple[av.Packet, int]]:
         context = cast(VideoCodecContext, av.CodecContext.create(self.encoding.encoder, "w"))
         self.encoding.configure(context)
-        context.flags |= int(Flags.global_header)  # the header stands in the final file, once
-        durations = {}
-        for image, pts, duration in frames:
-            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
-            picture.colorspace = self.encoding.colour.matrix  # PyAV 17 would forget BT.2020 otherwise
-            picture = picture.reformat(
-                format=context.pix_fmt,
-                dst_colorspace=self.encoding.colour.matrix,
-                dst_color_range=ColorRange.MPEG,
-                interpolation=EXACT,
-            )
-            picture.pts, picture.time_base = pts, self.encoding.time_base
+        context.flags |= int(Flags.global_header)  # one header, in the final file
+        durations: dict[int, int] = {}
+        for image, pts, duration in images:
             durations[pts] = duration
-            for packet in context.encode(picture):
+            for packet in context.encode(self.encoding.to_frame(image, pts)):
                 yield packet, durations.pop(cast(int, packet.pts))
         for packet in context.encode(None):
             yield packet, durations.pop(cast(int, packet.pts))
 
 
 def read_segment(path: Path, time_base: Fraction) -> Iterator[av.Packet]:
-    """Read the packets of a file, in the order of decoding; decoding times are left to the caller."""
+    """Read the packets of a segment in decoding order; the caller sets their decoding times."""
     with open(path, "rb") as file:
         while header := file.read(HEADER.size):
             pts, duration, size, is_keyframe = HEADER.unpack(header)
