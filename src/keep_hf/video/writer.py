@@ -164,7 +164,7 @@ class VideoWriter:
 
     def _settings(self) -> dict[str, Setting]:
         encoding = self._encoding
-        return {
+        settings: dict[str, Setting] = {
             "width": encoding.width,
             "height": encoding.height,
             "frame rate": str(encoding.frame_rate),
@@ -173,7 +173,8 @@ class VideoWriter:
             "crf": encoding.crf,
             "preset": encoding.preset,
             "PyAV": av.__version__,
-        } | (describe_source(self.source.path) if self.source else {})
+        }
+        return settings | (describe_source(self.source.path) if self.source else {})
 
     def _restore(self, state: WriterState) -> None:
         self.num_written, self.resumed = state.num_written, state.caller_state
