@@ -1,17 +1,17 @@
-"""keep_hf as a Hugging Face Space: on ZeroGPU, on a GPU of its own, or on a CPU.
+"""keep_hf as a Hugging Face Space: on ZeroGPU, on a dedicated GPU, or on a CPU.
 
-python spaces/app.py        # the same at home, which `keep-hf demo` also opens
+python spaces/app.py        # the same page on your own machine, like `keep-hf demo`
 """
 
 import os
 from collections.abc import Callable
 
 import gradio as gr
-import spaces  # before torch: on ZeroGPU it takes the place of CUDA until a GPU is lent
+import spaces  # before torch: on ZeroGPU it replaces CUDA until a GPU is assigned
 import torch
 
 from keep_hf import KeepPipeline
-from keep_hf.page import PAGE, Limits
+from keep_hf.page import LAUNCH_OPTIONS, Limits
 from keep_hf.page import build_demo as build_page
 
 
@@ -23,14 +23,14 @@ def on_gpu(function: Callable, duration: Callable[..., int]) -> Callable:
 
 
 def build_demo(pipe: KeepPipeline) -> gr.Blocks:
-    """The page; off ZeroGPU the borrowing of a GPU does nothing."""
+    """Build the page; `on_gpu` has no effect outside ZeroGPU."""
     return build_page(pipe, limits=LIMITS, on_gpu=on_gpu)
 
 
-# The Space's settings may name another model of the Hub.
+# A variable in the settings of the Space selects another model of the Hub.
 pipe = KeepPipeline.from_pretrained(os.environ.get("KEEP_HF_MODEL", "keep-tiny"))
 pipe.to("cuda" if torch.cuda.is_available() else "cpu")
 demo = build_demo(pipe)
 
 if __name__ == "__main__":
-    demo.launch(max_file_size=f"{LIMITS.megabytes}mb", **PAGE)
+    demo.launch(max_file_size=f"{LIMITS.megabytes}mb", **LAUNCH_OPTIONS)

@@ -1,4 +1,4 @@
-"""A real browser for the tests of the page: headless Chromium, driven by Playwright."""
+"""A real browser for tests of the page: headless Chromium, driven by Playwright."""
 
 import os
 import shutil
@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
-QUIET = (
+ARGUMENTS = (
     "--no-sandbox",
     "--disable-gpu",
     "--disable-quic",
@@ -21,8 +21,8 @@ QUIET = (
     "--autoplay-policy=no-user-gesture-required",
 )
 
-# Text of less contrast against its background than WCAG AA asks for: 4.5, and 3 if it is large; what cannot be used is
-# exempt. Backgrounds are the nearest opaque one; text over pictures is not judged.
+# Texts with less contrast than WCAG AA requires: 4.5, or 3 if they are large; disabled controls are exempt. The
+# background is the nearest opaque one; text over images is not checked. Returns the number of texts, and the failures.
 LOW_CONTRAST = """() => {
   const parse = (text) => { const p = text.match(/[\\d.]+/g).map(Number); return [p[0], p[1], p[2], p[3] ?? 1]; };
   const light = (rgb) => { const [r, g, b] = rgb.slice(0, 3).map((value) => { const c = value / 255;
@@ -33,7 +33,7 @@ LOW_CONTRAST = """() => {
       if (colour[3] > 0) stack.push(colour); if (colour[3] === 1) break; }
     return stack.reverse().reduce((under, top) => over(top, under), [255, 255, 255, 1]); };
   const found = [], walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-  let judged = 0;
+  let count = 0;
   while (walker.nextNode()) { const node = walker.currentNode.parentElement, text = walker.currentNode.data.trim();
     const style = getComputedStyle(node), box = node.getBoundingClientRect();
     if (!text || !node.checkVisibility({ opacityProperty: true, visibilityProperty: true }) || box.width < 2) continue;
@@ -41,12 +41,12 @@ LOW_CONTRAST = """() => {
     const ground = behind(node), front = over(parse(style.color), ground);
     const [high, low] = [light(front), light(ground)].sort((a, b) => b - a), ratio = (high + 0.05) / (low + 0.05);
     const size = parseFloat(style.fontSize), large = size >= 24 || (size >= 18.66 && style.fontWeight >= 700);
-    judged += 1;
+    count += 1;
     if (ratio < (large ? 3 : 4.5)) found.push(`${text}: ${ratio.toFixed(2)}`); }
-  return [judged, found]; }"""
+  return [count, found]; }"""
 
-# What can be used, but has no name that a screen reader could say; gradio's own player is not ours to name.
-NAMELESS = """() => [...document.querySelectorAll("#compare *, button, input, select, textarea, [tabindex='0']")]
+# Controls without a name for screen readers, except those of gradio's own player.
+UNNAMED = """() => [...document.querySelectorAll("#compare *, button, input, select, textarea, [tabindex='0']")]
   .filter((node) => node.matches("button, input, select, textarea, video, [tabindex='0']"))
   .filter((node) => node.checkVisibility() && node.type !== "file" && !node.closest("#video"))
   .filter((node) => !(node.ariaLabel || node.title || node.innerText?.trim() || node.querySelector("img, svg")
@@ -57,7 +57,7 @@ NAMELESS = """() => [...document.querySelectorAll("#compare *, button, input, se
 
 @contextmanager
 def open_browser(*arguments: str) -> Iterator[Browser]:
-    """Start Chromium; without one, skip, except where everything must be tested."""
+    """Start Chromium; if it is missing, skip the test, or fail in CI."""
     path = next(filter(None, map(shutil.which, NAMES)), None)
     if path is None:
         reason = f"no browser to open the page with ({', '.join(NAMES)}): apt-get install chromium"
@@ -65,11 +65,11 @@ def open_browser(*arguments: str) -> Iterator[Browser]:
             pytest.fail(reason)
         pytest.skip(reason)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=[*QUIET, *arguments])
+        browser = playwright.chromium.launch(executable_path=path, args=[*ARGUMENTS, *arguments])
         yield browser
         browser.close()
 
 
-def sideways(page: Page) -> int:
-    """By how many pixels the page can be scrolled sideways."""
+def horizontal_overflow(page: Page) -> int:
+    """The number of pixels by which the page can be scrolled horizontally."""
     return page.evaluate("document.documentElement.scrollWidth - window.innerWidth")

@@ -1,4 +1,4 @@
-"""Clips of faces for the tests of the page, made of the portrait that scikit-image ships."""
+"""Clips of faces for tests of the page, from the portrait in scikit-image."""
 
 from pathlib import Path
 
@@ -10,26 +10,26 @@ from media import write_clip
 
 
 FRAME_RATE = 10
-SIDE = 144  # of the place of one person
+SIDE = 144  # of the square that shows one person, in pixels
 ZOOM = 0.8
 
 
 def write_people(path: Path, num_frames: int, num_people: int = 2) -> Path:
-    """Film so many people beside each other, with a tone: the portrait, and its mirror image in less light.
+    """Write a clip with people side by side and a tone: the portrait, and its darker mirror image.
 
-    The detector is sure of both in every frame (scores from 0.90, its threshold is 0.86), however the film is encoded.
+    The detector finds both in every frame (scores from 0.90, its threshold is 0.86), whatever the encoding.
     """
     portrait = skimage.data.astronaut()
-    looks = [portrait, np.uint8(portrait[:, ::-1] * 0.7)]
+    variants = [portrait, np.uint8(portrait[:, ::-1] * 0.7)]
     images = []
     for index in range(num_frames):
-        places = []
-        for number, look in enumerate(looks[:num_people]):
+        squares = []
+        for number, variant in enumerate(variants[:num_people]):
             x, y = 4 * np.sin(0.6 * index + number), 3 * np.cos(0.4 * index)
             left = 227 if number == 0 else 511 - 227  # the middle of the face
             matrix = np.array([[ZOOM, 0, SIDE / 2 - ZOOM * left + x], [0, ZOOM, SIDE / 2 - ZOOM * 120 + y]])
-            places.append(
-                cv2.warpAffine(look, matrix, (SIDE, SIDE), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REPLICATE)
+            squares.append(
+                cv2.warpAffine(variant, matrix, (SIDE, SIDE), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REPLICATE)
             )
-        images.append(np.concatenate(places, axis=1))
+        images.append(np.concatenate(squares, axis=1))
     return write_clip(path, images=images, frame_rate=FRAME_RATE, audio_codec="aac")

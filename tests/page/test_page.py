@@ -1,4 +1,4 @@
-"""The page in a real browser, and its functions through gradio_client: everything that a visitor can do."""
+"""The page in a real browser, and its API through gradio_client."""
 
 import json
 import re
@@ -15,10 +15,10 @@ import pytest
 from gradio_client import Client, handle_file
 from playwright.sync_api import Browser, Page, expect
 
-from browser import LOW_CONTRAST, NAMELESS, open_browser, sideways
+from browser import LOW_CONTRAST, UNNAMED, horizontal_overflow, open_browser
 from conftest import make_components
 from keep_hf import KeepPipeline
-from keep_hf.page import PAGE, Limits, app, build_demo
+from keep_hf.page import LAUNCH_OPTIONS, Limits, app, build_demo
 from keep_hf.video.reader import VideoReader
 from media import packets, write_clip
 from paths import REPOSITORY
@@ -28,19 +28,19 @@ from portraits import FRAME_RATE, SIDE, write_people
 NUM_FRAMES = 36  # 3.6 seconds: more than the preview, less than the limit
 LIMITS = Limits(seconds=4, megabytes=2)
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
-PATIENCE = 60_000  # milliseconds
+TIMEOUT = 60_000  # milliseconds
 
 
 @pytest.fixture(scope="module")
 def pipe() -> KeepPipeline:
-    """Small networks that change a face beyond recognition, and the detector of keep-tiny, which finds real ones."""
+    """Small untrained networks, which change a face strongly, and the detector of keep-tiny."""
     detector = KeepPipeline.from_pretrained("keep-tiny").detector
     return KeepPipeline(**make_components(), detector=detector, gain_window=4)
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory) -> Iterator[tuple[Path, Path]]:
-    """Where gradio keeps files, and where the page works."""
+    """The upload folder of gradio, and the folder for temporary files of the page."""
     uploads, work = tmp_path_factory.mktemp("uploads"), tmp_path_factory.mktemp("work")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(uploads))
@@ -51,17 +51,17 @@ def folders(tmp_path_factory) -> Iterator[tuple[Path, Path]]:
 @pytest.fixture(scope="module")
 def url(pipe, folders) -> Iterator[str]:
     demo = build_demo(pipe, limits=LIMITS)
-    demo.launch(prevent_thread_lock=True, quiet=True, max_file_size=f"{LIMITS.megabytes}mb", **PAGE)
+    demo.launch(prevent_thread_lock=True, quiet=True, max_file_size=f"{LIMITS.megabytes}mb", **LAUNCH_OPTIONS)
     yield demo.local_url
     demo.close()
 
 
 @pytest.fixture(scope="module")
 def browser(url, tmp_path_factory) -> Iterator[Browser]:
-    """Chromium, in whose camera a person sits."""
+    """Chromium with a fake camera that shows a face."""
     folder = tmp_path_factory.mktemp("camera")
-    film = frames(write_people(folder / "film.mp4", 30, num_people=1)).astype(np.uint8)
-    images = list(film.repeat(3, axis=1).repeat(3, axis=2))
+    clip = frames(write_people(folder / "clip.mp4", 30, num_people=1)).astype(np.uint8)
+    images = list(clip.repeat(3, axis=1).repeat(3, axis=2))
     camera = write_clip(
         folder / "camera.mjpeg", images=images, codec="mjpeg", pixel_format="yuvj420p", container_format="mjpeg"
     )
@@ -71,17 +71,17 @@ def browser(url, tmp_path_factory) -> Iterator[Browser]:
 
 
 @pytest.fixture
-def visit(browser, url) -> Iterator[Callable[[dict], Page]]:
+def open_page(browser, url) -> Iterator[Callable[[dict], Page]]:
     pages = []
 
-    def visit(size: dict, **options) -> Page:
+    def open_page(size: dict, **options) -> Page:
         pages.append(page := browser.new_page(viewport=size, accept_downloads=True, **options))
-        page.set_default_timeout(PATIENCE)
+        page.set_default_timeout(TIMEOUT)
         page.goto(url)
-        expect(page.locator("#run")).to_be_visible(timeout=PATIENCE)
+        expect(page.locator("#run")).to_be_visible(timeout=TIMEOUT)
         return page
 
-    yield visit
+    yield open_page
     for page in pages:
         page.close()
 
@@ -96,13 +96,13 @@ def upload(page: Page, path: Path) -> None:
 
 
 def clear(page: Page) -> None:
-    """Take the video away, and wait, as a person does, until the page has taken it in."""
+    """Remove the video and wait until the page has handled that."""
     page.get_by_label("Clear").click()
-    expect(page.locator("#about p")).to_have_count(0, timeout=PATIENCE)
+    expect(page.locator("#about p")).to_have_count(0, timeout=TIMEOUT)
 
 
-def says(page: Page, place: str, text: str) -> None:
-    expect(page.locator(f"#{place}")).to_contain_text(text, timeout=PATIENCE)
+def expect_text(page: Page, place: str, text: str) -> None:
+    expect(page.locator(f"#{place}")).to_contain_text(text, timeout=TIMEOUT)
 
 
 def frames(path: Path) -> np.ndarray:
@@ -110,18 +110,18 @@ def frames(path: Path) -> np.ndarray:
         return np.stack([frame.image for frame in reader]).astype(int)
 
 
-def sound_seconds(path: Path) -> float:
+def audio_seconds(path: Path) -> float:
     return len(packets(path, "audio")) * 1024 / 48000
 
 
 def changes(before: Path, after: Path) -> list[float]:
-    """How far the middle of each of two places of a clip has changed, in levels."""
+    """Mean absolute change at the faces of the left and the right person, in levels of 255."""
     difference = np.abs(frames(after) - frames(before)).mean(axis=(0, 1, 3))
     return [difference[number * SIDE + 50 : number * SIDE + SIDE - 50].mean() for number in range(2)]
 
 
 def watch_progress(page: Page) -> None:
-    """Note every value that the bar under the buttons has."""
+    """Record every value of the progress bar under the buttons."""
     page.evaluate(
         """() => { window.shares = []; new MutationObserver(() => {
         const bar = document.querySelector("#status progress[value]"), line = document.querySelector("#status p");
@@ -131,14 +131,14 @@ def watch_progress(page: Page) -> None:
 
 
 def check_legible(page: Page) -> None:
-    judged, found = page.evaluate(LOW_CONTRAST)
-    assert judged > 10 and not found
-    assert not page.evaluate(NAMELESS)
-    assert sideways(page) <= 0
+    num_texts, low_contrast = page.evaluate(LOW_CONTRAST)
+    assert num_texts > 10 and not low_contrast
+    assert not page.evaluate(UNNAMED)
+    assert horizontal_overflow(page) <= 0
 
 
 def check_players(page: Page) -> None:
-    """Both videos play, in step."""
+    """Both videos play, synchronized."""
     page.click("#compare .play")
     page.wait_for_function("document.querySelector('#compare .after').currentTime > 0.3")
     drifts = page.evaluate(
@@ -147,9 +147,9 @@ def check_players(page: Page) -> None:
         found.push([a.currentTime, b.currentTime]); } return found; }"""
     )
     before, after = np.array(drifts).T
-    going = np.abs(before - after) < 1  # not while one of them begins again
+    running = np.abs(before - after) < 1  # not while one of them restarts
     assert len(set(before)) > 10 and len(set(after)) > 10
-    assert np.abs(before - after)[going].max() < 0.1
+    assert np.abs(before - after)[running].max() < 0.1
     page.click("#compare .play")
     assert page.evaluate("['before', 'after'].every((name) => document.querySelector(`#compare .${name}`).paused)")
 
@@ -160,17 +160,17 @@ def split(page: Page) -> float:
     )
 
 
-def test_one_of_two_people(visit, two_people, folders, tmp_path):
-    page = visit(DESKTOP)
+def test_one_of_two_people(open_page, two_people, folders, tmp_path):
+    page = open_page(DESKTOP)
     check_legible(page)
-    says(page, "limits", "4 seconds at a time")
+    expect_text(page, "limits", "4 seconds at a time")
     upload(page, two_people)
-    says(page, "about", "Found 2 people.")
+    expect_text(page, "about", "Found 2 people.")
     expect(page.locator("#frame img")).to_be_visible()
     expect(page.locator("#portraits img")).to_be_visible()
     boxes = page.locator("#people input")
     assert boxes.count() == 2
-    # Who is on the left?  The client's way of asking must know the same people.
+    # The API finds the same faces, in the same order.
     found = Client(page.url, verbose=False).predict(handle_file(two_people), api_name="/faces")
     assert [person["frames"] for person in found] == [NUM_FRAMES] * 2
     labels = page.locator("#people label")
@@ -180,7 +180,7 @@ def test_one_of_two_people(visit, two_people, folders, tmp_path):
     watch_progress(page)
     page.click("#run")
     expect(page.locator("#cancel")).to_be_enabled()
-    says(page, "status", f"Done: {NUM_FRAMES} frames, 1 person restored.")
+    expect_text(page, "status", f"Done: {NUM_FRAMES} frames, 1 person restored.")
     shares = [value for line, value in page.evaluate("window.shares") if line.startswith("Restoring")]
     assert len(set(shares)) > 3 and shares == sorted(shares)
     expect(page.locator("#cancel")).to_be_disabled()
@@ -209,8 +209,8 @@ def test_one_of_two_people(visit, two_people, folders, tmp_path):
     restored = saved["download"]
     assert restored.name == "restored.mp4"
     assert frames(restored).shape == frames(two_people).shape
-    assert sound_seconds(restored) == pytest.approx(NUM_FRAMES / FRAME_RATE, abs=0.1)
-    assert sound_seconds(saved["download-both"]) == pytest.approx(NUM_FRAMES / FRAME_RATE, abs=0.1)
+    assert audio_seconds(restored) == pytest.approx(NUM_FRAMES / FRAME_RATE, abs=0.1)
+    assert audio_seconds(saved["download-both"]) == pytest.approx(NUM_FRAMES / FRAME_RATE, abs=0.1)
     assert frames(saved["download-both"]).shape == (NUM_FRAMES, SIDE, 4 * SIDE, 3)
     report = json.loads(saved["download-report"].read_text())
     assert report["options"]["people"] == [found[0]["number"]]
@@ -219,16 +219,16 @@ def test_one_of_two_people(visit, two_people, folders, tmp_path):
     assert not list(folders[1].iterdir())
 
 
-def test_three_seconds_on_a_phone(visit, two_people):
-    page = visit(PHONE, has_touch=True, is_mobile=True)
+def test_preview_on_a_phone(open_page, two_people):
+    page = open_page(PHONE, has_touch=True, is_mobile=True)
     check_legible(page)
     upload(page, two_people)
-    says(page, "about", "Found 2 people.")
+    expect_text(page, "about", "Found 2 people.")
     check_legible(page)
     page.click("#preview")
     expect(page.locator("#status progress[value]")).to_be_visible()
     check_legible(page)
-    says(page, "status", f"Done: {3 * FRAME_RATE} frames, 2 people restored.")
+    expect_text(page, "status", f"Done: {3 * FRAME_RATE} frames, 2 people restored.")
     check_legible(page)
     box = page.locator("#compare .stage").bounding_box()
     page.locator("#compare .stage").scroll_into_view_if_needed()
@@ -237,35 +237,35 @@ def test_three_seconds_on_a_phone(visit, two_people):
     assert split(page) == pytest.approx(70, abs=2)
 
 
-def test_faults_are_told_in_the_page(visit, tmp_path):
-    page = visit(DESKTOP, color_scheme="dark")
+def test_errors_are_shown_on_the_page(open_page, tmp_path):
+    page = open_page(DESKTOP, color_scheme="dark")
     page.click("#run")
-    says(page, "status", "There is no video yet")
+    expect_text(page, "status", "There is no video yet")
 
     text = tmp_path / "holiday.mp4"
-    text.write_text("Nothing to see.")
+    text.write_text("not a video")
     upload(page, text)
-    says(page, "about", "holiday.mp4 is not a video")
+    expect_text(page, "about", "holiday.mp4 is not a video")
     page.click("#run")
-    says(page, "status", "holiday.mp4 is not a video")
+    expect_text(page, "status", "holiday.mp4 is not a video")
     expect(page.locator("#run")).to_be_enabled()
 
     clear(page)
     upload(page, write_clip(tmp_path / "empty room.mp4", num_frames=12))
-    says(page, "about", "No face was found")
+    expect_text(page, "about", "No faces found")
     page.click("#run")
-    says(page, "status", "No face was found in this part")
+    expect_text(page, "status", "No faces found in this part")
 
     clear(page)
     upload(page, write_people(tmp_path / "long.mp4", 60, num_people=1))
-    says(page, "about", "Found 1 person.")  # in the first four seconds, for which it was told to be too long
+    expect_text(page, "about", "Found 1 person.")  # in the first four seconds, because the video exceeds the limit
     end = page.get_by_label("number input for To (seconds)")
     assert end.input_value() == "4"
     end.fill("6")
     end.press("Tab")
-    says(page, "about", "Another part")
+    expect_text(page, "about", "The part has changed")
     page.click("#run")
-    says(page, "status", "6.0 seconds are too long: choose a part of at most 4 seconds.")
+    expect_text(page, "status", "6.0 seconds are too long: choose a part of at most 4 seconds.")
     check_legible(page)
     assert str(tmp_path) not in page.content() and "Traceback" not in page.content()
 
@@ -276,27 +276,27 @@ def test_faults_are_told_in_the_page(visit, tmp_path):
     expect(page.get_by_text("exceed the maximum allowed size", exact=False).first).to_be_visible()
 
 
-def test_cancel(visit, two_people, folders):
-    page = visit(DESKTOP)
+def test_cancel(open_page, two_people, folders):
+    page = open_page(DESKTOP)
     upload(page, two_people)
-    says(page, "about", "Found 2 people.")
+    expect_text(page, "about", "Found 2 people.")
     page.click("#run")
-    says(page, "status", "Restoring the faces")
+    expect_text(page, "status", "Restoring the faces")
     assert list(folders[1].iterdir())
     page.click("#cancel")
-    says(page, "status", "Cancelled.")
+    expect_text(page, "status", "Cancelled.")
     expect(page.locator("#run")).to_be_enabled()
     deadline = time.monotonic() + 20
     while list(folders[1].iterdir()) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not list(folders[1].iterdir())
-    says(page, "status", "Cancelled.")
+    expect_text(page, "status", "Cancelled.")
     assert not page.locator("#compare .stage").count()
 
 
-def test_keyboard_alone(visit):
-    """From the top of the page every control is reached in the order in which it is used."""
-    page = visit(DESKTOP)
+def test_keyboard_navigation(open_page):
+    """The Tab key reaches every control in the order in which it is used."""
+    page = open_page(DESKTOP)
     wanted = ["video", "start", "end", "find", "fidelity", "strength", "upscale", "quality", "preview", "run"]
     reached: list[str] = []
     for _ in range(60):
@@ -309,7 +309,7 @@ def test_keyboard_alone(visit):
     assert reached == wanted
 
 
-def test_programs_do_the_same(url, two_people, tmp_path):
+def test_api(url, two_people, tmp_path):
     client = Client(url, verbose=False, download_files=tmp_path)
     endpoints = client.view_api(return_format="dict")["named_endpoints"]
     assert set(endpoints) == {"/faces", "/restore"}
@@ -324,44 +324,44 @@ def test_programs_do_the_same(url, two_people, tmp_path):
     assert any("Restoring" in output[2].get("progress", "") for output in job.outputs())
     assert frames(Path(restored)).shape == (FRAME_RATE, 2 * SIDE, 4 * SIDE, 3)
     assert frames(Path(both)).shape == (FRAME_RATE, 2 * SIDE, 8 * SIDE, 3)
-    assert sound_seconds(Path(restored)) == pytest.approx(1, abs=0.1)
+    assert audio_seconds(Path(restored)) == pytest.approx(1, abs=0.1)
     assert report["frames"] == FRAME_RATE and [track["id"] for track in report["tracks"]] == numbers[:1]
 
 
-def test_the_readme_shows_how(url, tmp_path, monkeypatch):
-    """The block of README.md that needs a page, with one."""
+def test_api_example_of_the_readme(url, tmp_path, monkeypatch):
+    """The block of README.md that needs a running page."""
     readme = (REPOSITORY / "README.md").read_text()
     code = next(code for code in re.findall(r"```python\n(.*?)```", readme, re.S) if "gradio_client" in code)
     write_people(tmp_path / "in.mp4", 8)
     monkeypatch.chdir(tmp_path)
-    shown: dict = {}
-    exec(compile(code.replace("http://127.0.0.1:7860", url), "README.md", "exec"), shown)
-    assert len(shown["numbers"]) == 2
-    assert len(frames(Path(shown["restored"]))) == shown["report"]["frames"] == 8
+    names: dict = {}
+    exec(compile(code.replace("http://127.0.0.1:7860", url), "README.md", "exec"), names)
+    assert len(names["numbers"]) == 2
+    assert len(frames(Path(names["restored"]))) == names["report"]["frames"] == 8
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"start": 3.0, "end": 2.0}, "must end after it starts"),
         ({"start": 9.0}, "is 3.6 seconds long"),
-        ({"people": [7]}, "None of the people chosen"),
+        ({"people": [7]}, "None of the selected faces"),
         ({"people": ["me"]}, "at least one track by a number"),
         ({"fidelity": 2.0}, "fidelity must be from 0 to 1"),
         ({"upscale": 5}, "upscale must be 1, 2, 3 or 4"),
         ({"quality": "perfect"}, "small file, good, best"),
-        ({"start": "now"}, "should not have"),
+        ({"start": "now"}, "Unexpected error"),
     ],
 )
-def test_programs_are_told_faults(url, two_people, options, told):
+def test_api_errors(url, two_people, options, message):
     client = Client(url, verbose=False)
-    with pytest.raises(Exception, match=re.escape(told)) as raised:
+    with pytest.raises(Exception, match=re.escape(message)) as raised:
         client.predict(handle_file(two_people), **options, api_name="/restore")
     assert str(two_people.parent) not in str(raised.value)
 
 
-def test_nobody_gets_files_of_others(url, two_people, folders, tmp_path):
-    """Neither what lies on the machine, nor what is being worked on."""
+def test_clients_cannot_read_files_of_others(url, two_people, folders, tmp_path):
+    """Neither files of the machine nor files of other requests."""
     uploads, work = folders
     (work / "keep_hf_page_other").mkdir()
     shutil.copyfile(two_people, work / "keep_hf_page_other" / "before.mp4")
@@ -369,18 +369,18 @@ def test_nobody_gets_files_of_others(url, two_people, folders, tmp_path):
     for name in (two_people, work / "keep_hf_page_other" / "before.mp4", uploads, "/etc/passwd"):
         assert httpx.get(f"{url}gradio_api/file={name}").status_code in (403, 404)
         for endpoint in ("/faces", "/restore"):
-            # As a client of one's own would: naming a file without sending it.
+            # A custom client could name a file without uploading it.
             index = next(fn["id"] for fn in client.config["dependencies"] if fn["api_name"] == endpoint[1:])
             defaults = {"faces": [0, 1], "restore": [0, 1, None, 1, 1, 1, "good"]}[endpoint[1:]]
             file = {"path": str(name)}
-            assert "must be uploaded" in ask(url, index, [file, *defaults])
+            assert "must be uploaded" in call_api(url, index, [file, *defaults])
             file["meta"] = {"_type": "gradio.FileData"}
-            assert '"success":false' in ask(url, index, [file, *defaults])
+            assert '"success":false' in call_api(url, index, [file, *defaults])
     shutil.rmtree(work / "keep_hf_page_other")
 
 
-def ask(url: str, index: int, data: list) -> str:
-    """Ask a function of the page without gradio's client; the last that it says."""
+def call_api(url: str, index: int, data: list) -> str:
+    """Call an API function without gradio's client, and return its last message."""
     session = {"session_hash": f"test{time.monotonic_ns()}"}
     httpx.post(f"{url}gradio_api/queue/join", json={"data": data, "fn_index": index} | session).raise_for_status()
     with httpx.stream("GET", f"{url}gradio_api/queue/data", params=session, timeout=60) as stream:
@@ -390,34 +390,34 @@ def ask(url: str, index: int, data: list) -> str:
     return ""
 
 
-def test_two_at_once_get_their_own(url, tmp_path):
+def test_concurrent_users_get_their_own_results(url, tmp_path):
     results: dict[int, tuple] = {}
     clips = {
         length: write_people(tmp_path / "clip.mp4", length, 1).rename(tmp_path / f"{length}") for length in (8, 13)
     }
 
-    def visitor(length: int) -> None:
+    def run_client(length: int) -> None:
         folder = tmp_path / f"of {length}"
         folder.mkdir()
-        mine = shutil.copyfile(clips[length], folder / "clip.mp4")  # of one name, too
+        mine = shutil.copyfile(clips[length], folder / "clip.mp4")  # both clips have the same name
         client = Client(url, verbose=False, download_files=folder)
         results[length] = client.predict(handle_file(mine), api_name="/restore")
 
-    visitors = [threading.Thread(target=visitor, args=(length,)) for length in clips]
-    for thread in visitors:
+    clients = [threading.Thread(target=run_client, args=(length,)) for length in clips]
+    for thread in clients:
         thread.start()
-    for thread in visitors:
+    for thread in clients:
         thread.join()
     for length in clips:
         restored, _, report = results[length]
         assert report["frames"] == len(frames(Path(restored))) == length
 
 
-def test_files_are_deleted_after_a_while(pipe, two_people, tmp_path, monkeypatch):
+def test_old_files_are_deleted(pipe, two_people, tmp_path, monkeypatch):
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
-    monkeypatch.setattr(app, "KEPT_SECONDS", 1)
+    monkeypatch.setattr(app, "FILE_LIFETIME", 1)
     demo = build_demo(pipe, limits=LIMITS)
-    demo.launch(prevent_thread_lock=True, quiet=True, **PAGE)
+    demo.launch(prevent_thread_lock=True, quiet=True, **LAUNCH_OPTIONS)
     try:
         client = Client(demo.local_url, verbose=False, download_files=tmp_path)
         kept = set((tmp_path / "uploads").rglob("*.*"))  # the example
@@ -431,9 +431,9 @@ def test_files_are_deleted_after_a_while(pipe, two_people, tmp_path, monkeypatch
         demo.close()
 
 
-def test_a_recording_of_the_camera(visit):
-    """What a browser records does not know its length."""
-    page = visit(DESKTOP)
+def test_a_camera_recording(open_page):
+    """Recordings of a browser do not state their length."""
+    page = open_page(DESKTOP)
     page.get_by_label("Capture from camera").click()
     page.get_by_text("Click to Access Webcam").click()
     record = page.locator("#video .capture-button")
@@ -441,5 +441,5 @@ def test_a_recording_of_the_camera(visit):
     expect(record).to_contain_text("Stop")
     page.wait_for_timeout(1500)
     record.click()
-    says(page, "about", "Found 1 person.")
+    expect_text(page, "about", "Found 1 person.")
     assert 0.5 < float(page.get_by_label("number input for To (seconds)").input_value()) < 4

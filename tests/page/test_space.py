@@ -1,4 +1,4 @@
-"""The Space: its app with nothing installed but what its requirements name."""
+"""The Space: its app runs with the packages that its requirements name."""
 
 import os
 import re
@@ -19,7 +19,7 @@ LINES = [line for line in (SPACE / "requirements.txt").read_text().splitlines() 
 
 
 def installed_by(requirement: str, names: set[tuple[str, str]]) -> None:
-    """Add all that pip installs for a requirement: pairs of a name and an extra."""
+    """Add everything that pip installs for a requirement, as pairs of a name and an extra."""
     wanted = Requirement(requirement)
     for extra in ("", *wanted.extras):
         if (pair := (wanted.name.lower().replace("_", "-"), extra)) in names:
@@ -33,7 +33,7 @@ def installed_by(requirement: str, names: set[tuple[str, str]]) -> None:
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory) -> Path:
-    """A folder of packages with those that the requirements bring, and no other."""
+    """A folder with the packages that the requirements install, and no others."""
     folder = tmp_path_factory.mktemp("packages")
     names: set[tuple[str, str]] = set()
     for line in LINES:
@@ -58,11 +58,12 @@ for name in ("skimage", "matplotlib", "transformers", "playwright", "pytest"):
         __import__(name)
     except ImportError:
         continue
-    raise SystemExit(f"{{name}} is there")
+    raise SystemExit(f"{{name}} can be imported")
 from pathlib import Path
 from keep_hf.page.app import EXAMPLE
-from keep_hf.page.work import Found, Limits, Studio
-*_, found = Studio(space["pipe"], Limits()).find(EXAMPLE, 0, 0.6)
+from keep_hf.page import Limits
+from keep_hf.page.backend import Backend
+*_, found = Backend(space["pipe"], Limits()).find_faces(EXAMPLE, 0, 0.6)
 print(len(found.tracks), "found")
 """
     source = SPACE.parent / "src"  # the package is installed from the checkout
@@ -78,7 +79,7 @@ print(len(found.tracks), "found")
     assert "1 found" in done.stdout
 
 
-def test_the_card_is_what_the_hub_reads():
+def test_the_metadata_of_the_space():
     front = re.match(r"---\n(.*?)\n---\n", (SPACE / "README.md").read_text(), re.S)
     card = yaml.safe_load(front[1])
     assert card["sdk"] == "gradio" and (SPACE / card["app_file"]).is_file()

@@ -1,7 +1,7 @@
-"""The web page: the same on a Space (`spaces/app.py`) and at home (`keep-hf demo`).  Needs gradio."""
+"""The web page, for a Space (`spaces/app.py`) and for one's own machine (`keep-hf demo`). Needs gradio."""
 
-from .app import PAGE, build_demo
+from .app import LAUNCH_OPTIONS, build_demo
 from .limits import Limits
 
 
-__all__ = ["PAGE", "Limits", "build_demo"]
+__all__ = ["LAUNCH_OPTIONS", "Limits", "build_demo"]

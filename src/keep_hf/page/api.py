@@ -1,4 +1,4 @@
-"""The page for programs: two functions that `gradio_client` calls by name."""
+"""The API of the page: two endpoints, `/faces` and `/restore`, that `gradio_client` calls by name."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -9,26 +9,27 @@ import gradio as gr
 from gradio.data_classes import FileData
 from gradio.utils import get_upload_folder
 
-from .progress import Progress, seldom
-from .words import explain
-from .work import Found, Result, Studio, Wishes
+from .backend import Backend
+from .messages import explain
+from .progress import Progress, throttle
+from .requests import FoundFaces, RestorationRequest, RestoredPart
 
 
-def make_endpoints(studio: Studio) -> dict[str, Callable]:
-    """The functions by name; their docstrings are what a client is shown."""
+def build_endpoints(backend: Backend) -> list[Callable]:
+    """The endpoints. gradio shows their names, annotations and docstrings to clients."""
 
     def faces(video: FileData, start: float = 0.0, end: float = 1e9) -> list[dict]:
-        """Find the people of a video: for each the number that `restore` takes, the first and the last frame, how many
-        frames, and the mean width of the face in pixels.
+        """Find the faces of a video. Returns for each person the number that `restore` takes, the first and the last
+        frame, the number of frames, and the mean width of the face in pixels.
 
         Args:
             video: The video, as gradio_client.handle_file(path).
-            start: Where the part begins, in seconds.
-            end: Where it ends; at most where the video does.
+            start: Start of the part, in seconds.
+            end: End of the part, in seconds; at most the length of the video.
         """
-        with told(video) as path:
-            *_, found = studio.find(path, start, end)
-        assert isinstance(found, Found)
+        with uploaded(video) as path:
+            *_, found = backend.find_faces(path, start, end)
+        assert isinstance(found, FoundFaces)
         return [
             {
                 "number": track.track_id,
@@ -40,7 +41,7 @@ def make_endpoints(studio: Studio) -> dict[str, Callable]:
             for track in found.tracks
         ]
 
-    # A generator, so that it can be cancelled; gradio reads from the annotation what each of its steps gives.
+    # A generator, so that it can be cancelled. gradio reads the outputs of each step from the annotation.
     def restore(  # type: ignore[misc]
         video: FileData,
         start: float = 0.0,
@@ -51,53 +52,53 @@ def make_endpoints(studio: Studio) -> dict[str, Callable]:
         upscale: int = 1,
         quality: str = "good",
     ) -> tuple[FileData | None, FileData | None, dict]:
-        """Restore the faces of a video; gives the restored video, before and after side by side, and a report. Until
-        it is done, it gives nothing, nothing, and how far it is.
+        """Restore the faces of a video. Returns the restored video, a video with before and after side by side, and a
+        report. Until then each step yields None, None, and the progress.
 
         Args:
             video: The video, as gradio_client.handle_file(path).
-            start: Where the part to restore begins, in seconds.
-            end: Where it ends; at most where the video does.
-            people: Numbers of the people to restore, from faces of the same part; none: everybody.
-            fidelity: 0: free of the input's faults; 1: close to the input.
-            strength: Blend of the result with the input, 0 to 1.
-            upscale: The frames grow by 1, 2, 3 or 4.
-            quality: Of the file: "small file", "good" or "best".
+            start: Start of the part to restore, in seconds.
+            end: End of the part, in seconds; at most the length of the video.
+            people: Numbers of the people to restore, from `faces` for the same part; all faces by default.
+            fidelity: From 0, free of the input's artifacts, to 1, close to the input.
+            strength: Blend of the result with the input, from 0 to 1.
+            upscale: Factor by which the frames are enlarged: 1, 2, 3 or 4.
+            quality: Quality of the file: "small file", "good" or "best".
         """
-        with told(video) as path:
-            wishes = Wishes(start, end, tuple(people or ()), fidelity, strength, upscale, quality)
-            for step in seldom(studio.restore(path, wishes)):
+        with uploaded(video) as path:
+            request = RestorationRequest(start, end, tuple(people or ()), fidelity, strength, upscale, quality)
+            for step in throttle(backend.restore(path, request)):
                 if isinstance(step, Progress):
                     yield None, None, {"progress": str(step)}
-                elif isinstance(step, Result):
+                elif isinstance(step, RestoredPart):
                     report = json.loads(step.report.read_text())
                     yield FileData(path=str(step.after)), FileData(path=str(step.both)), report
 
-    return {"faces": faces, "restore": restore}
+    return [faces, restore]
 
 
 @contextmanager
-def told(video: FileData | dict) -> Iterator[Path]:
-    """The path of a video that a client has sent; what goes wrong with it reaches the client as one line."""
-    path = uploaded(video)
+def uploaded(video: FileData | dict) -> Iterator[Path]:
+    """The path of an uploaded video; an error is sent to the client as one line."""
+    path = find_upload(video)
     try:
         yield path
     except Exception as error:
         raise gr.Error(explain(error, str(path)), print_exception=False) from error
 
 
-def uploaded(video: FileData | dict) -> Path:
-    """Where a file lies that a client has sent.
+def find_upload(video: FileData | dict) -> Path:
+    """Find the file that a client has uploaded.
 
-    To these functions gradio gives the client's words as they come, so a client could name any file of the machine. In
-    the folder of uploads each file lies under the hash of its content, so nobody can name what they do not have.
+    gradio passes the arguments of an API function unchecked, so a client could name any file of this machine. In the
+    upload folder each file lies under the hash of its content, so a client can only name files that it has.
 
     Raises:
-        gr.Error: If it is anything else.
+        gr.Error: If the path is not that of an uploaded file.
     """
     name = video.get("path") if isinstance(video, dict) else getattr(video, "path", None)
     path = Path(name if isinstance(name, str) else "").resolve()
-    # The folder, the hash, the name.
+    # The path is: upload folder / hash / file name.
     if path.parent.parent != Path(get_upload_folder()).resolve() or not path.is_file():
         raise gr.Error("The video must be uploaded: send gradio_client.handle_file(path).", print_exception=False)
     return path

@@ -1,28 +1,30 @@
-"""The page itself: what is on it, and which action follows what.
+"""The layout of the page, and the handlers of its events.
 
-a video, a part of it ──> who is there ──> whom, and how ──> three seconds, or all ──> before and after, to compare
+a video, a part of it ──> its faces ──> selection and options ──> restoration ──> comparison of before and after
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from ..pipeline import KeepPipeline
-from .actions import EVERYBODY, Actions
-from .api import make_endpoints
+from .api import build_endpoints
+from .backend import Backend
+from .handlers import ALL_FACES, Handlers
 from .limits import Limits
-from .work import QUALITIES, Studio
+from .requests import QUALITIES
 
 
 HERE = Path(__file__).parent
-# A portrait of ours; examples/page_example.py makes it.
+# A portrait with synthetic motion and degradation, made by examples/page_example.py.
 EXAMPLE = HERE / "example.mp4"
-# What launch() takes: gradio wants the looks there.
-PAGE: dict[str, Any] = {
+# Arguments of gradio.Blocks.launch.
+LAUNCH_OPTIONS: dict[str, Any] = {
     "css": (HERE / "page.css").read_text(encoding="utf-8"),
-    # Dark enough against their background to be read (WCAG AA).
+    # Text has the contrast that WCAG AA requires.
     "theme": gr.themes.Default(primary_hue="blue").set(
         body_text_color_subdued="*neutral_600",
         body_text_color_subdued_dark="*neutral_300",
@@ -41,18 +43,69 @@ PAGE: dict[str, Any] = {
     ),
     "footer_links": ["api"],
 }
-KEPT_SECONDS = 3600  # after an hour nobody comes back for a result
-# One person's work at a time; the others wait in a queue that shows their place.
+FILE_LIFETIME = 3600  # seconds after which gradio may delete uploads and results
+# One request at a time; the others wait in a queue that shows their position.
 QUEUE: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "networks"}
-MAX_WAITING = 16
+MAX_QUEUE_LENGTH = 16
 
 ABOUT = """# Clear, steady faces
 
-Upload a video in which faces are blurred, noisy or full of blocks. **keep_hf** finds everybody, makes their faces
-clear and keeps them the same from frame to frame. The sound stays.
+Upload a video with blurred, noisy or blocky faces. **keep_hf** finds all faces, restores them, and keeps them
+consistent from frame to frame. The sound is kept.
 
-A restored face is a likely face, not evidence: details are invented. Do not use it to identify anybody.
+A restored face is plausible, not evidence: its details are invented. Do not use it to identify people.
 """
+
+
+@dataclass(frozen=True)
+class InputComponents:
+    """The video, its part, and the faces in it."""
+
+    usable: gr.State  # whether the video can be read
+    known: gr.State  # track numbers of the faces found
+    video: gr.Video
+    about: gr.HTML
+    start: gr.Slider
+    end: gr.Slider
+    find: gr.Button
+    frame: gr.Image
+    portraits: gr.Image
+    people: gr.CheckboxGroup
+
+    def faces(self) -> list:
+        """The components of [`FaceValues`]."""
+        return [self.about, self.known, self.frame, self.portraits, self.people]
+
+
+@dataclass(frozen=True)
+class OptionComponents:
+    """How the faces are restored."""
+
+    fidelity: gr.Slider
+    strength: gr.Slider
+    upscale: gr.Dropdown
+    quality: gr.Dropdown
+
+
+@dataclass(frozen=True)
+class ResultComponents:
+    """Buttons, progress and results of a restoration."""
+
+    preview: gr.Button
+    run: gr.Button
+    cancel: gr.Button
+    status: gr.HTML
+    compare: gr.HTML
+    after: gr.DownloadButton
+    both: gr.DownloadButton
+    report: gr.DownloadButton
+
+    def buttons(self) -> list:
+        return [self.preview, self.run, self.cancel]
+
+    def values(self) -> list:
+        """The components of [`ResultValues`]."""
+        return [self.status, self.compare, self.after, self.both, self.report]
 
 
 def build_demo(
@@ -61,86 +114,93 @@ def build_demo(
     """Build the page.
 
     Args:
-        pipe ([`KeepPipeline`]): On the device where it is to run.
-        limits ([`Limits`], *optional*): What is refused as too much.
-        on_gpu (`Callable`, *optional*): How to borrow a GPU, see [`Studio`].
+        pipe ([`KeepPipeline`]): The pipeline, on its device.
+        limits ([`Limits`], *optional*): Limits of a request.
+        on_gpu (`Callable`, *optional*): How to borrow a GPU, see [`Backend`].
 
     Returns:
-        `gr.Blocks`: to be launched with `demo.launch(**PAGE)`.
+        `gr.Blocks`: To be launched with `demo.launch(**LAUNCH_OPTIONS)`.
     """
-    studio = Studio(pipe, limits or Limits(), on_gpu)
+    backend = Backend(pipe, limits or Limits(), on_gpu)
     with gr.Blocks(
         title="keep_hf: clear, steady faces",
         analytics_enabled=False,
-        # gradio removes uploads and results of its own accord, looking every hour for those that are an hour old.
-        delete_cache=(KEPT_SECONDS, KEPT_SECONDS),
+        # gradio checks every hour for uploads and results that are an hour old, and deletes them.
+        delete_cache=(FILE_LIFETIME, FILE_LIFETIME),
     ) as demo:
         gr.Markdown(ABOUT)
         with gr.Row():
             with gr.Column():
-                parts = lay_out_input(studio.limits)
+                inputs = lay_out_input(backend.limits)
             with gr.Column():
-                parts |= lay_out_options() | lay_out_result()
-        connect(parts, Actions(studio))
-        for name, function in make_endpoints(studio).items():
-            gr.api(function, api_name=name, **QUEUE)
-    demo.queue(max_size=MAX_WAITING)
+                options = lay_out_options()
+                results = lay_out_result()
+        handlers = Handlers(backend)
+        finding = connect_input(inputs, handlers)
+        connect_result(inputs, options, results, handlers, finding)
+        for endpoint in build_endpoints(backend):
+            gr.api(endpoint, api_name=endpoint.__name__, **QUEUE)
+    demo.queue(max_size=MAX_QUEUE_LENGTH)
     return demo
 
 
-def lay_out_input(limits: Limits) -> dict[str, Any]:
-    """The video, its part, and who is in it."""
-    parts: dict[str, Any] = {"usable": gr.State(False), "known": gr.State([])}
+def lay_out_input(limits: Limits) -> InputComponents:
     gr.Markdown("## 1. The video")
-    parts["video"] = gr.Video(sources=["upload", "webcam"], label="Your video", elem_id="video", buttons=[])
-    gr.Markdown(f"{limits} Nobody else sees your video; it is deleted after an hour or two.", elem_id="limits")
+    video = gr.Video(sources=["upload", "webcam"], label="Your video", elem_id="video", buttons=[])
+    gr.Markdown(f"{limits} Only you can see your video. It is deleted within two hours.", elem_id="limits")
     gr.Examples(
         [str(EXAMPLE)],
-        parts["video"],
+        video,
         cache_examples=False,
         label="No video at hand?",
-        example_labels=["Take a portrait, 4 seconds"],
+        example_labels=["Use a portrait, 4 seconds"],
     )
-    parts["about"] = gr.HTML("", elem_id="about")
-    gr.Markdown("## 2. The part, and who is in it")
+    about = gr.HTML("", elem_id="about")
+    gr.Markdown("## 2. The part, and its faces")
     with gr.Row():
-        parts["start"] = gr.Slider(0, 1, 0, step=0.1, label="From (seconds)", elem_id="start")
-        parts["end"] = gr.Slider(0, 1, 1, step=0.1, label="To (seconds)", elem_id="end")
-    parts["find"] = gr.Button("Find the faces", elem_id="find")
+        start = gr.Slider(0, 1, 0, step=0.1, label="From (seconds)", elem_id="start")
+        end = gr.Slider(0, 1, 1, step=0.1, label="To (seconds)", elem_id="end")
+    find = gr.Button("Find the faces", elem_id="find")
     hidden: dict[str, Any] = {"visible": False, "interactive": False, "buttons": []}
-    parts["frame"] = gr.Image(label="Who is there", elem_id="frame", **hidden)
-    parts["portraits"] = gr.Image(label="Everybody", elem_id="portraits", height=180, **hidden)
-    parts["people"] = gr.CheckboxGroup([], value=[], label="Whom to restore", info=EVERYBODY, elem_id="people")
-    return parts
+    return InputComponents(
+        usable=gr.State(False),
+        known=gr.State([]),
+        video=video,
+        about=about,
+        start=start,
+        end=end,
+        find=find,
+        frame=gr.Image(label="Faces in one frame", elem_id="frame", **hidden),
+        portraits=gr.Image(label="All faces", elem_id="portraits", height=180, **hidden),
+        people=gr.CheckboxGroup([], value=[], label="Faces to restore", info=ALL_FACES, elem_id="people"),
+    )
 
 
-def lay_out_options() -> dict[str, Any]:
-    """How the faces are to be restored."""
-    parts: dict[str, Any] = {}
-    gr.Markdown("## 3. How")
+def lay_out_options() -> OptionComponents:
+    gr.Markdown("## 3. Options")
     with gr.Group():
-        parts["fidelity"] = gr.Slider(
+        fidelity = gr.Slider(
             0,
             1,
             1,
             step=0.05,
             label="Closeness to the original",
-            info="1 keeps the person; lower invents more, for faces that are nearly lost.",
+            info="1 preserves identity; lower values invent more, for severely degraded faces.",
             elem_id="fidelity",
         )
-        parts["strength"] = gr.Slider(
-            0, 1, 1, step=0.05, label="Strength", info="Lower mixes some of the original back in.", elem_id="strength"
+        strength = gr.Slider(
+            0, 1, 1, step=0.05, label="Strength", info="Lower values blend in the original.", elem_id="strength"
         )
         with gr.Row():
-            parts["upscale"] = gr.Dropdown(
-                [("as it is", 1), ("2 times", 2), ("3 times", 3), ("4 times", 4)],
+            upscale = gr.Dropdown(
+                [("original size", 1), ("2 times", 2), ("3 times", 3), ("4 times", 4)],
                 value=1,
                 label="Enlarge",
-                info="The whole picture.",
+                info="The whole image.",
                 min_width=120,
                 elem_id="upscale",
             )
-            parts["quality"] = gr.Dropdown(
+            quality = gr.Dropdown(
                 list(QUALITIES),
                 value="good",
                 label="File",
@@ -148,20 +208,18 @@ def lay_out_options() -> dict[str, Any]:
                 min_width=120,
                 elem_id="quality",
             )
-    return parts
+    return OptionComponents(fidelity, strength, upscale, quality)
 
 
-def lay_out_result() -> dict[str, Any]:
-    """What sets it going, how far it is, and what comes of it."""
-    parts: dict[str, Any] = {}
+def lay_out_result() -> ResultComponents:
+    narrow: dict[str, Any] = {"min_width": 100}
     with gr.Row():
-        narrow: dict[str, Any] = {"min_width": 100}
-        parts["preview"] = gr.Button("Try 3 seconds", elem_id="preview", **narrow)
-        parts["run"] = gr.Button("Restore", variant="primary", elem_id="run", **narrow)
-        parts["cancel"] = gr.Button("Cancel", variant="stop", elem_id="cancel", interactive=False, **narrow)
-    parts["status"] = gr.HTML("", elem_id="status")
+        preview = gr.Button("Try 3 seconds", elem_id="preview", **narrow)
+        run = gr.Button("Restore", variant="primary", elem_id="run", **narrow)
+        cancel = gr.Button("Cancel", variant="stop", elem_id="cancel", interactive=False, **narrow)
+    status = gr.HTML("", elem_id="status")
     gr.Markdown("## 4. Before and after")
-    parts["compare"] = gr.HTML(
+    compare = gr.HTML(
         None,
         html_template=(HERE / "compare.html").read_text(encoding="utf-8"),
         css_template=(HERE / "compare.css").read_text(encoding="utf-8"),
@@ -170,45 +228,56 @@ def lay_out_result() -> dict[str, Any]:
     )
     with gr.Row():
         hidden: dict[str, Any] = {"visible": False, **narrow}
-        parts["after"] = gr.DownloadButton("Save the video", variant="primary", elem_id="download", **hidden)
-        parts["both"] = gr.DownloadButton("Save side by side", elem_id="download-both", **hidden)
-        parts["report"] = gr.DownloadButton("Save the report", elem_id="download-report", **hidden)
-    return parts
+        after = gr.DownloadButton("Save the video", variant="primary", elem_id="download", **hidden)
+        both = gr.DownloadButton("Save side by side", elem_id="download-both", **hidden)
+        report = gr.DownloadButton("Save the report", elem_id="download-report", **hidden)
+    return ResultComponents(preview, run, cancel, status, compare, after, both, report)
 
 
-def connect(parts: dict[str, Any], actions: Actions) -> None:
-    """Say which action follows what."""
+# Handlers are private, so the API has the two endpoints only. Some run at once, others wait in the queue.
+PRIVATE: dict[str, Any] = {"api_visibility": "private"}
+AT_ONCE: dict[str, Any] = {"queue": False, "show_progress": "hidden"} | PRIVATE
+QUEUED: dict[str, Any] = QUEUE | PRIVATE
 
-    def named(names: str) -> list:
-        return [parts[name] for name in names.split()]
 
-    quiet: dict[str, Any] = {"api_visibility": "private"}
-    at_once: dict[str, Any] = {"queue": False, "show_progress": "hidden"} | quiet
-    in_turn: dict[str, Any] = QUEUE | quiet
-
-    who = named("about known frame portraits people")
-    arrived = parts["video"].change(
-        actions.arrive, parts["video"], named("usable start end") + who, show_progress="hidden", **quiet
+def connect_input(inputs: InputComponents, handlers: Handlers) -> list:
+    """Connect video, part and faces; returns the events that find faces."""
+    faces, part = inputs.faces(), [inputs.video, inputs.start, inputs.end]
+    changed = inputs.video.change(
+        handlers.video_changed,
+        inputs.video,
+        [inputs.usable, inputs.start, inputs.end, *faces],
+        show_progress="hidden",
+        **PRIVATE,
     )
-    # The numbers of people are those of one part.
-    gr.on([parts["start"].input, parts["end"].input], actions.forget, None, who, **at_once)
-    seen = {"outputs": who, "show_progress": "minimal", "show_progress_on": parts["about"]}
-    finding = [
-        arrived.then(actions.look_on_arrival, named("usable video start end"), **seen, **in_turn),
-        parts["find"].click(actions.look, named("video start end"), **seen, **in_turn),
+    gr.on([inputs.start.input, inputs.end.input], handlers.part_changed, None, faces, **AT_ONCE)
+    shown: dict[str, Any] = {"outputs": faces, "show_progress": "minimal", "show_progress_on": inputs.about}
+    return [
+        changed.then(handlers.find_faces_in_new_video, [inputs.usable, *part], **shown, **QUEUED),
+        inputs.find.click(handlers.find_faces, part, **shown, **QUEUED),
     ]
 
-    asked = named("video known start end people fidelity strength upscale quality")
-    shown = {
-        "outputs": named("status compare after both report"),
-        "show_progress": "minimal",
-        "show_progress_on": parts["status"],
-    }
+
+def connect_result(
+    inputs: InputComponents, options: OptionComponents, results: ResultComponents, handlers: Handlers, finding: list
+) -> None:
+    """Connect the buttons; "Cancel" also ends the events of `finding`."""
+    request = [inputs.video, inputs.known, inputs.start, inputs.end, inputs.people]
+    request += [options.fidelity, options.strength, options.upscale, options.quality]
+    buttons = results.buttons()
     running = []
-    for name, action in (("preview", actions.preview), ("run", actions.work)):
-        begun = parts[name].click(actions.begin, None, named("status preview run cancel"), **at_once)
-        running.append(begun.then(action, asked, **shown, **in_turn))
-        running[-1].then(actions.end, None, named("preview run cancel"), **at_once)
-    parts["cancel"].click(
-        actions.cancel, None, named("status preview run cancel"), cancels=finding + running, **at_once
+    for button, handler in ((results.preview, handlers.preview), (results.run, handlers.restore_part)):
+        started = button.click(handlers.request_started, None, [results.status, *buttons], **AT_ONCE)
+        work = started.then(
+            handler,
+            request,
+            results.values(),
+            show_progress="minimal",
+            show_progress_on=results.status,
+            **QUEUED,
+        )
+        work.then(handlers.request_ended, None, buttons, **AT_ONCE)
+        running.append(work)
+    results.cancel.click(
+        handlers.request_cancelled, None, [results.status, *buttons], cancels=finding + running, **AT_ONCE
     )

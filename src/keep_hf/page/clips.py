@@ -1,4 +1,4 @@
-"""What the page does with videos besides restoring them: look at them, cut a part out, lay two side by side."""
+"""Operations of the page on videos besides restoration: read their length, cut out a part, join two side by side."""
 
 import heapq
 import math
@@ -21,20 +21,19 @@ from ..video.reader import VideoFrame, VideoReader, open_container
 from ..video.segment_encoder import Encoding
 
 
-# A step between the first and the second encoding that cannot be seen.
-CUT_CRF = 10
-SHOWN_CRF = 20
-SHOWN_HEIGHT = 1080  # of the two videos side by side
+CUT_CRF = 10  # visually lossless, because the part is encoded again
+COMPARISON_CRF = 20
+MAX_COMPARISON_HEIGHT = 1080
 
 
 @dataclass(frozen=True)
-class Clip:
-    """What must be known of a video before any work is done with it.
+class ClipInfo:
+    """Length and size of a video.
 
     Attributes:
-        seconds (`float`): How long it is shown.
-        num_frames (`int`): How many frames it has.
-        width, height (`int`): In pixels, as shown.
+        seconds (`float`): Duration in seconds.
+        num_frames (`int`): Number of frames.
+        width, height (`int`): Size in pixels, as displayed.
     """
 
     seconds: float
@@ -43,33 +42,33 @@ class Clip:
     height: int
 
     def frames_between(self, start: float, end: float) -> int:
-        """About how many frames a part has."""
+        """The approximate number of frames of a part, given in seconds."""
         share = (min(end, self.seconds) - start) / self.seconds
         return max(1, round(share * self.num_frames))
 
 
-def look_at(path: Path) -> Clip:
+def probe(path: Path) -> ClipInfo:
     """Read the length and the size of a video.
 
     Raises:
-        ValueError: If it is not a video, or damaged.
+        ValueError: If the file is not a video or is damaged.
     """
     with VideoReader(path) as reader:
         num_frames, seconds = reader.num_frames, 0.0
         if num_frames:
             seconds = num_frames / float(reader.frame_rate)
-        else:  # recorded by a browser: the file was begun before its length and its frame rate were known
+        else:  # recorded by a browser, whose files state neither length nor frame rate
             times = [frame.pts for frame in reader.read()]
             num_frames = len(times)
             passed = float((times[-1] - times[0]) * reader.time_base)
             seconds = passed * num_frames / (num_frames - 1) if num_frames > 1 else 1 / float(reader.frame_rate)
-        return Clip(seconds, num_frames, reader.width, reader.height)
+        return ClipInfo(seconds, num_frames, reader.width, reader.height)
 
 
-def cut(source: Path, target: Path, start: float = 0.0, end: float = math.inf) -> Iterator[int]:
-    """Write the part of a video from `start` to `end`, with its sounds, as an MP4 that browsers play.
+def cut_clip(source: Path, target: Path, start: float = 0.0, end: float = math.inf) -> Iterator[int]:
+    """Write a part of a video, with its audio, as an MP4 that browsers can play.
 
-    They play no H.264 of odd sides, so of these the last line or column is left out.
+    Browsers do not play H.264 with odd sides, so the last row or column of such videos is dropped.
 
     Args:
         source (`Path`): Any video.
@@ -77,11 +76,11 @@ def cut(source: Path, target: Path, start: float = 0.0, end: float = math.inf) -
         start, end (`float`): Seconds from the first frame.
 
     Returns:
-        `Iterator[int]`: after every frame, how many are written; they are those with start <= time < end, at the
-        intervals of the source.
+        `Iterator[int]`: After every frame, the number of frames written. The part has the frames with
+        start <= time < end, at the intervals of the source.
 
     Raises:
-        ValueError: If the source is damaged, or has no frame there.
+        ValueError: If the source is damaged, or has no frame in the part.
     """
     with VideoReader(source) as reader:
         frames = _between(reader, start, end)
@@ -89,31 +88,31 @@ def cut(source: Path, target: Path, start: float = 0.0, end: float = math.inf) -
         if first is None:
             raise ValueError(f"{source} has no frame between {start:g} and {end:g} seconds.")
         width, height = (max(2, side // 2 * 2) for side in (reader.width, reader.height))
-        pictures = ((frame.image[:height, :width], frame.pts - first.pts) for frame in chain([first], frames))
+        images = ((frame.image[:height, :width], frame.pts - first.pts) for frame in chain([first], frames))
         beginning = first.pts * reader.time_base + reader.start
         encoding = _encoding(reader, width, height, CUT_CRF)
-        yield from _write(target, encoding, pictures, source, beginning, end - start)
+        yield from _write(target, encoding, images, source, beginning, end - start)
 
 
-def side_by_side(left: Path, right: Path, target: Path) -> Iterator[int]:
-    """Write one video with two beside each other, frame by frame, with the sound of the left one.
+def write_side_by_side(left: Path, right: Path, target: Path) -> Iterator[int]:
+    """Write two videos side by side into one, with the audio of the left one.
 
     Args:
-        left, right (`Path`): Videos with the same frames in time; the right one may be larger.
-        target (`Path`): The `.mp4` to write; the picture is at most 1080 pixels high.
+        left, right (`Path`): Videos with the same frame times; the right one may be larger.
+        target (`Path`): The `.mp4` to write; at most 1080 pixels high.
 
     Returns:
-        `Iterator[int]`: after every frame, how many are written.
+        `Iterator[int]`: After every frame, the number of frames written.
     """
     with VideoReader(left) as before, VideoReader(right) as after:
-        height = max(2, min(after.height, SHOWN_HEIGHT) // 2 * 2)
+        height = max(2, min(after.height, MAX_COMPARISON_HEIGHT) // 2 * 2)
         width = max(2, round(after.width * height / after.height / 2) * 2)
 
         def halves() -> Iterator[tuple[np.ndarray, int]]:
             for one, other in zip(before, after, strict=True):
                 yield np.concatenate([_fit(frame.image, width, height) for frame in (one, other)], axis=1), one.pts
 
-        encoding = _encoding(before, 2 * width, height, SHOWN_CRF)
+        encoding = _encoding(before, 2 * width, height, COMPARISON_CRF)
         yield from _write(target, encoding, halves(), left, before.start, math.inf)
 
 
@@ -126,7 +125,7 @@ def _between(reader: VideoReader, start: float, end: float) -> Iterator[VideoFra
     origin = None
     for frame in reader.read():
         origin = frame.pts if origin is None else origin
-        time = float((frame.pts - origin) * reader.time_base)  # as the bounds are: 0.4 is not 2/5
+        time = float((frame.pts - origin) * reader.time_base)  # a float like the bounds: 0.4 is not 2/5
         if time >= end:
             return
         if time >= start:

@@ -1,7 +1,7 @@
-// Two videos in step: the restored one leads and has the sound, the other follows it.
+// Two synchronized videos: the restored one has the sound and sets the time, the other follows it.
 const find = (name) => element.querySelector(name);
 const clock = (seconds) => `${Math.floor(seconds / 60)}:${String(Math.floor(seconds % 60)).padStart(2, "0")}`;
-const TOLERANCE = 0.04; // seconds: a frame at 25 per second
+const TOLERANCE = 0.04; // seconds; one frame at 25 frames per second
 
 const play = async () => {
   const before = find(".before"), after = find(".after");
@@ -15,7 +15,7 @@ const pause = () => {
   before.currentTime = after.currentTime;
 };
 
-// The template is drawn anew with every result, so the listeners are on what stays.
+// The template is rendered again for every result, so the listeners are on the element around it.
 element.addEventListener("input", (event) => {
   if (event.target.matches(".divider")) find(".stage").style.setProperty("--split", `${event.target.value}%`);
   if (event.target.matches(".seek")) {
@@ -37,11 +37,11 @@ for (const name of ["play", "pause"]) {
     if (event.target.matches(".after")) find(".play").textContent = name === "play" ? "Pause" : "Play";
   }, true);
 }
-const keepInStep = () => {
+const synchronize = () => {
   const before = find(".before"), after = find(".after");
   if (before && after && after.duration) {
     const drift = after.currentTime - before.currentTime;
-    // Both loop, so at the end one may already have begun again: a jump then, a change of speed otherwise.
+    // Both loop, so at the end one may have restarted already: seek then, otherwise adjust the speed.
     if (Math.abs(drift) > 0.25) before.currentTime = after.currentTime;
     before.playbackRate = Math.abs(drift) > TOLERANCE ? 1 + Math.max(-0.3, Math.min(0.3, drift)) : 1;
     if (!after.paused) {
@@ -50,6 +50,6 @@ const keepInStep = () => {
     }
     find(".time").textContent = `${clock(after.currentTime)} / ${clock(after.duration)}`;
   }
-  if (element.isConnected) requestAnimationFrame(keepInStep);
+  if (element.isConnected) requestAnimationFrame(synchronize);
 };
-requestAnimationFrame(keepInStep);
+requestAnimationFrame(synchronize);

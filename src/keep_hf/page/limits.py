@@ -1,18 +1,18 @@
-"""What the page takes on, and what it refuses before any work is done."""
+"""Limits of a request, checked before any work is done."""
 
 from dataclasses import dataclass
 
-from .clips import Clip
+from .clips import ClipInfo
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What the page takes on.
+    """Limits of a request.
 
     Attributes:
-        seconds (`float`): Longest part of a video that is restored at once.
-        megapixels (`float`): Largest frame of the result.
-        megabytes (`int`): Largest file that can be uploaded.
+        seconds (`float`): Longest part of a video that is restored at once, in seconds.
+        megapixels (`float`): Largest frame of the result, in millions of pixels.
+        megabytes (`int`): Largest file that can be uploaded, in MB.
 
     Raises:
         ValueError: If one of them is not positive.
@@ -29,20 +29,20 @@ class Limits:
 
     def __str__(self) -> str:
         return (
-            f"Up to {self.megabytes} MB a file, {self.seconds:g} seconds at a time, and {self.megapixels:g} megapixels"
-            " a frame when done."
+            f"Up to {self.megabytes} MB per file, {self.seconds:g} seconds at a time, and "
+            f"{self.megapixels:g} megapixels per restored frame."
         )
 
-    def check(self, clip: Clip, start: float, end: float, upscale: int = 1) -> None:
-        """Refuse what is too much, or not there.
+    def check(self, clip: ClipInfo, start: float, end: float, upscale: int = 1) -> None:
+        """Reject a part that does not exist or exceeds the limits.
 
         Args:
-            clip ([`Clip`]): The video.
+            clip ([`ClipInfo`]): The video.
             start, end (`float`): The part, in seconds.
-            upscale (`int`, *optional*, defaults to 1): By how much the frames are to grow.
+            upscale (`int`, *optional*, defaults to 1): Factor by which the frames are enlarged.
 
         Raises:
-            ValueError: With what to do instead.
+            ValueError: The message says what to do instead.
         """
         if not 0 <= start < end:
             raise ValueError(f"The part must end after it starts; got {start:g} to {end:g} seconds.")
@@ -51,10 +51,10 @@ class Limits:
                 f"The video is {clip.seconds:.1f} seconds long; the part starts after that, at {start:g}."
             )
         seconds = min(end, clip.seconds) - start
-        if seconds > self.seconds + 0.05:  # what the page shows as the limit is not above it
+        if seconds > self.seconds + 0.05:  # the page rounds the length to 0.1 seconds
             raise ValueError(
                 f"{seconds:.1f} seconds are too long: choose a part of at most {self.seconds:g} seconds. "
-                "(keep-hf restore, on a machine of your own, takes any length.)"
+                "(keep-hf restore, on your own machine, has no limit.)"
             )
         megapixels = clip.width * clip.height * upscale**2 / 1e6
         if megapixels > self.megapixels:

@@ -1,19 +1,23 @@
-"""How far the work is, in a form that a page can show."""
+"""Progress of a request, in a form that the page can show."""
 
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
+
+
+Step = TypeVar("Step")
+MIN_INTERVAL = 0.2  # seconds between two updates of the page
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a phase of the work is.
+    """Progress of one phase of a request.
 
     Attributes:
-        phase (`str`): What is being done.
-        share (`float`, *optional*): How much of it is done, 0 to 1; `None` while that is unknown.
-        seconds_left (`float`, *optional*): Of this phase.
+        phase (`str`): Name of the phase.
+        share (`float`, *optional*): Finished share of the phase, from 0 to 1; `None` while it is unknown.
+        seconds_left (`float`, *optional*): Estimated time until the end of the phase.
     """
 
     phase: str
@@ -31,23 +35,23 @@ class Progress:
 
 
 class Phase:
-    """A phase of the work, from now on; tells the time that is left by its speed so far."""
+    """A phase of a request that starts now; it estimates the time that is left from the time that has passed."""
 
     def __init__(self, name: str) -> None:
         self.name, self.started = name, time.monotonic()
 
     def at(self, share: float) -> Progress:
-        """The progress when so much is done, 0 to 1."""
+        """The progress when a share of the phase, from 0 to 1, is finished."""
         share, passed = min(share, 1.0), time.monotonic() - self.started
-        # The first moments say nothing about the speed.
+        # The speed of the first second is not representative.
         known = share >= 0.05 and passed >= 1
         return Progress(self.name, share, passed * (1 - share) / share if known else None)
 
 
-def seldom(steps: Iterator[Any]) -> Iterator[Any]:
-    """Leave out progress that follows the last step within a fifth of a second: nobody reads so fast."""
-    told = float("-inf")
+def throttle(steps: Iterator[Step]) -> Iterator[Step]:
+    """Drop progress that follows within `MIN_INTERVAL` of the last step; other steps are never dropped."""
+    last = float("-inf")
     for step in steps:
-        if not isinstance(step, Progress) or time.monotonic() - told > 0.2:
+        if not isinstance(step, Progress) or time.monotonic() - last > MIN_INTERVAL:
             yield step
-            told = time.monotonic()
+            last = time.monotonic()

@@ -1,4 +1,4 @@
-"""The work behind the page without a browser: parts of videos, limits, and when a GPU is borrowed."""
+"""The backend of the page, without a browser: parts of videos, limits, progress, borrowed GPUs."""
 
 import inspect
 import math
@@ -12,10 +12,11 @@ import pytest
 
 from conftest import make_components
 from keep_hf import KeepPipeline
-from keep_hf.page.clips import cut, look_at, side_by_side
+from keep_hf.page.backend import Backend, gpu_seconds
+from keep_hf.page.clips import cut_clip, probe, write_side_by_side
 from keep_hf.page.limits import Limits
-from keep_hf.page.progress import Phase, Progress, seldom
-from keep_hf.page.work import Result, Studio, Wishes, gpu_seconds
+from keep_hf.page.progress import Phase, Progress, throttle
+from keep_hf.page.requests import RestorationRequest, RestoredPart
 from keep_hf.video.reader import VideoReader
 from media import difference, packets, times, write_clip
 from portraits import write_people
@@ -34,9 +35,9 @@ def tone(path: Path) -> np.ndarray:
 # Parts of videos
 
 
-def test_a_part_has_its_frames_and_its_sound(tmp_path):
+def test_a_part_has_its_frames_and_audio(tmp_path):
     source, part = write_clip(tmp_path / "in.mp4", num_frames=50, audio_codec="aac"), tmp_path / "part.mp4"
-    assert list(cut(source, part, 0.4, 1.2)) == list(range(1, 21))
+    assert list(cut_clip(source, part, 0.4, 1.2)) == list(range(1, 21))
     assert times(part) == [Fraction(index, 25) for index in range(20)]
     for mine, theirs in zip(images(part), images(source)[10:30], strict=True):
         assert difference(mine, theirs) <= 12
@@ -44,32 +45,32 @@ def test_a_part_has_its_frames_and_its_sound(tmp_path):
     assert np.abs(tone(part)[5000:30000]).max() > 0.2
 
 
-def test_the_intervals_of_a_part_are_those_of_the_source(tmp_path):
+def test_a_part_keeps_the_frame_intervals(tmp_path):
     pts = [0, 3, 4, 9, 12, 20]
     source = write_clip(tmp_path / "in.mkv", num_frames=6, pts=pts, time_base=Fraction(1, 25))
-    list(cut(source, tmp_path / "part.mp4", 0.15, 0.5))
+    list(cut_clip(source, tmp_path / "part.mp4", 0.15, 0.5))
     assert times(tmp_path / "part.mp4") == [Fraction(pts - 4, 25) for pts in (4, 9, 12)]
 
 
-def test_browsers_can_play_a_part_of_odd_sides(tmp_path):
+def test_odd_sides_become_even(tmp_path):
     source = write_clip(tmp_path / "in.mp4", num_frames=3, width=97, height=65, pixel_format="yuv444p")
-    list(cut(source, tmp_path / "part.mp4"))
+    list(cut_clip(source, tmp_path / "part.mp4"))
     with av.open(str(tmp_path / "part.mp4")) as container:
         stream = container.streams.video[0]
         assert (stream.width, stream.height, stream.pix_fmt) == (96, 64, "yuv420p")
 
 
-def test_no_frame_there(tmp_path):
+def test_a_part_without_frames(tmp_path):
     source = write_clip(tmp_path / "in.mp4", num_frames=5)
     with pytest.raises(ValueError, match=r"no frame between 0\.21 and 9 seconds"):
-        list(cut(source, tmp_path / "part.mp4", 0.21, 9))
+        list(cut_clip(source, tmp_path / "part.mp4", 0.21, 9))
 
 
 @pytest.mark.parametrize("name", ["in.mp4", "in.webm"])
 def test_the_length_of_a_video(tmp_path, name):
-    """webm says nothing of the number of its frames."""
+    """WebM does not state the number of frames."""
     codec = "libx264" if name == "in.mp4" else "libvpx-vp9"
-    clip = look_at(write_clip(tmp_path / name, num_frames=15, frame_rate=10, codec=codec))
+    clip = probe(write_clip(tmp_path / name, num_frames=15, frame_rate=10, codec=codec))
     assert (clip.num_frames, clip.width, clip.height) == (15, 96, 64)
     assert clip.seconds == pytest.approx(1.5, abs=0.01)
     assert clip.frames_between(0.5, math.inf) == 10
@@ -78,7 +79,7 @@ def test_the_length_of_a_video(tmp_path, name):
 def test_side_by_side(tmp_path):
     left = write_clip(tmp_path / "left.mp4", num_frames=6, audio_codec="aac")
     right = write_clip(tmp_path / "right.mp4", images=[image.repeat(2, 0).repeat(2, 1) for image in images(left)])
-    assert list(side_by_side(left, right, tmp_path / "both.mp4")) == [1, 2, 3, 4, 5, 6]
+    assert list(write_side_by_side(left, right, tmp_path / "both.mp4")) == [1, 2, 3, 4, 5, 6]
     both = images(tmp_path / "both.mp4")
     assert len(both) == 6 and both[0].shape == (128, 2 * 192, 3)
     assert np.abs(both[4][:, :192].astype(int) - both[4][:, 192:]).mean() < 3
@@ -89,10 +90,10 @@ def test_side_by_side(tmp_path):
 
 
 def test_limits(tmp_path):
-    clip, limits = look_at(write_clip(tmp_path / "in.mp4", num_frames=50)), Limits(seconds=1, megapixels=0.05)
+    clip, limits = probe(write_clip(tmp_path / "in.mp4", num_frames=50)), Limits(seconds=1, megapixels=0.05)
     limits.check(clip, 0, 1, 2)
     limits.check(clip, 1.5, math.inf, 1)
-    for arguments, told in (
+    for arguments, message in (
         ((0, math.inf), r"2\.0 seconds are too long: choose a part of at most 1 seconds"),
         ((1, 1), "must end after it starts; got 1 to 1"),
         ((-1, 1), "must end after it starts"),
@@ -100,7 +101,7 @@ def test_limits(tmp_path):
         ((2, 3), r"is 2\.0 seconds long; the part starts after that, at 2"),
         ((0, 1, 3), r"288 x 192 pixels are too large: the limit is 0\.05 megapixels. Choose a smaller enlargement"),
     ):
-        with pytest.raises(ValueError, match=told):
+        with pytest.raises(ValueError, match=message):
             limits.check(clip, *arguments)
     with pytest.raises(ValueError, match="limit of seconds must be positive, got 0"):
         Limits(seconds=0)
@@ -109,7 +110,7 @@ def test_limits(tmp_path):
 # Progress
 
 
-def test_progress_tells_the_time_that_is_left():
+def test_progress_estimates_the_time_left():
     phase = Phase("Working")
     phase.started -= 30
     assert str(phase.at(0.25)) == "Working: 25 %, about 1 min 30 s left"
@@ -118,12 +119,12 @@ def test_progress_tells_the_time_that_is_left():
     assert str(Progress("Waiting")) == "Waiting ..."
 
 
-def test_what_is_no_progress_is_never_left_out():
+def test_only_progress_is_throttled():
     steps = [Progress("a"), Progress("b"), "result", Progress("c"), "end"]
-    assert list(seldom(iter(steps))) == [steps[0], "result", "end"]
+    assert list(throttle(iter(steps))) == [steps[0], "result", "end"]
 
 
-# A GPU that is borrowed
+# Borrowed GPUs
 
 
 @pytest.fixture(scope="module")
@@ -132,40 +133,40 @@ def pipe() -> KeepPipeline:
     return KeepPipeline(**make_components(), detector=detector, gain_window=4)
 
 
-def test_a_gpu_is_asked_for_as_long_as_the_frames_need(pipe, tmp_path):
-    asked = []
+def test_a_gpu_is_requested_for_the_number_of_frames(pipe, tmp_path):
+    requested = []
 
     def on_gpu(function, duration):
-        assert inspect.isgeneratorfunction(function)  # spaces.GPU treats others as functions that return
+        assert inspect.isgeneratorfunction(function)  # spaces.GPU treats other functions as ones that return a value
 
-        def there(*arguments):
-            asked.append(duration(*arguments))
-            # Another process: what goes there and what comes back is pickled.
+        def on_device(*arguments):
+            requested.append(duration(*arguments))
+            # Another process may run the function, so arguments and results are pickled.
             for step in function(*pickle.loads(pickle.dumps(arguments))):
                 yield pickle.loads(pickle.dumps(step))
 
-        return there
+        return on_device
 
     clip = write_people(tmp_path / "in.mp4", 20, num_people=1)
-    studio = Studio(pipe, Limits(seconds=1.5), on_gpu)
-    *_, found = studio.find(clip, 0.5, 1.5)
+    backend = Backend(pipe, Limits(seconds=1.5), on_gpu)
+    *_, found = backend.find_faces(clip, 0.5, 1.5)
     assert [len(track) for track in found.tracks] == [10]
-    for result in studio.restore(clip, Wishes(0, 1.2)):
-        if isinstance(result, Result):
+    for result in backend.restore(clip, RestorationRequest(0, 1.2)):
+        if isinstance(result, RestoredPart):
             assert len(images(result.after)) == len(images(result.before)) == result.num_frames == 12
-    assert asked == [gpu_seconds(10), gpu_seconds(12)]
+    assert requested == [gpu_seconds(10), gpu_seconds(12)]
     assert gpu_seconds(300) > gpu_seconds(200) > 20
 
-    # What cannot be done is told before a GPU is asked for.
-    for wishes in (Wishes(0, 2), Wishes(0, 1, strength=2.0)):
+    # An invalid request fails before a GPU is requested.
+    for request in (RestorationRequest(0, 2), RestorationRequest(0, 1, strength=2.0)):
         with pytest.raises(ValueError):
-            list(studio.restore(clip, wishes))
-    assert len(asked) == 2
+            list(backend.restore(clip, request))
+    assert len(requested) == 2
 
 
-def test_files_are_there_until_the_work_is_closed(pipe, tmp_path):
-    work = Studio(pipe, Limits()).restore(write_people(tmp_path / "in.mp4", 6, num_people=1), Wishes())
-    result = next(step for step in work if isinstance(step, Result))
+def test_files_exist_until_the_iterator_is_closed(pipe, tmp_path):
+    steps = Backend(pipe, Limits()).restore(write_people(tmp_path / "in.mp4", 6, num_people=1), RestorationRequest())
+    result = next(step for step in steps if isinstance(step, RestoredPart))
     assert all(path.is_file() for path in (result.before, result.after, result.both, result.report))
-    work.close()
+    steps.close()
     assert not result.after.parent.exists()

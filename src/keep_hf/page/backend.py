@@ -1,0 +1,198 @@
+"""The work behind the page, without the page: find the faces in a part of a video, and restore them.
+
+Both cut the part out first, and the networks see only that part. So a GPU can be requested when the number of frames
+is known, and released before the side-by-side video is written.
+"""
+
+import json
+import shutil
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..faces.contact_sheet import draw_people
+from ..faces.follower import FaceFollower
+from ..faces.tracking.tracks import FaceTrack, link_tracks
+from ..pipeline import KeepPipeline
+from ..restoration.face_restorer import RestoredFrame
+from ..video.reader import VideoReader, prefetch
+from ..video.writer import VideoWriter
+from .clips import cut_clip, probe, write_side_by_side
+from .face_boxes import best_frame, draw_boxes
+from .limits import Limits
+from .progress import Phase, Progress
+from .requests import QUALITIES, FoundFaces, RestorationRequest, RestoredPart
+
+
+FOLDER_PREFIX = "keep_hf_page_"
+MAX_FOLDER_AGE = 86400  # seconds; no run takes that long, so the process of an older folder was killed
+# Time to restore a frame, relative to the time to detect its faces: keep-tiny on a CPU.
+RESTORATION_COST = 8
+
+
+class Backend:
+    """Finds and restores faces in parts of videos.
+
+    Args:
+        pipe ([`KeepPipeline`]): The pipeline, on its device.
+        limits ([`Limits`]): Limits of a request.
+        on_gpu (`Callable`, *optional*): `on_gpu(function, duration)` returns a generator function that runs the
+            generator function `function` on a borrowed GPU, possibly in another process. `duration` takes the same
+            arguments and returns the number of seconds to request.
+    """
+
+    def __init__(self, pipe: KeepPipeline, limits: Limits, on_gpu: Callable[..., Callable] | None = None) -> None:
+        self.pipe, self.limits = pipe, limits
+        self._track_on_device, self._restore_on_device = self._track, self._restore
+        if on_gpu is not None:
+            self._track_on_device = on_gpu(self._track, lambda clip, num_frames: gpu_seconds(num_frames))
+            self._restore_on_device = on_gpu(
+                self._restore, lambda part, after, request, num_frames: gpu_seconds(num_frames)
+            )
+
+    def find_faces(self, video: Path, start: float, end: float) -> Iterator[Progress | FoundFaces]:
+        """Find all faces in a part of a video.
+
+        Args:
+            video (`Path`): Any video.
+            start, end (`float`): The part, in seconds.
+
+        Returns:
+            `Iterator`: [`Progress`] repeatedly, and [`FoundFaces`] at the end.
+
+        Raises:
+            ValueError: If the video cannot be read, the part exceeds the limits, or no faces are found.
+            OSError: If the disk is full.
+        """
+        with temporary_folder() as folder:
+            clip = folder / "part.mp4"
+            num_frames = yield from self._cut(video, clip, start, end, 1)
+            tracks: list[FaceTrack] = []
+            for step in self._track_on_device(clip, num_frames):
+                if isinstance(step, Progress):
+                    yield step
+                else:
+                    tracks = step
+            if not tracks:
+                raise ValueError(
+                    "No faces found in this part. Faces must be visible from the front or half from the side, and not "
+                    "be tiny. Choose another part, or another video."
+                )
+            best = best_frame(tracks)
+            with VideoReader(clip) as reader:
+                frame = next(reader.read(best)).image
+                portraits = draw_people((frame.image for frame in reader.read()), tracks)
+            yield FoundFaces(draw_boxes(frame, tracks, best), portraits, tracks)
+
+    def restore(self, video: Path, request: RestorationRequest) -> Iterator[Progress | RestoredPart]:
+        """Restore a part of a video.
+
+        Args:
+            video (`Path`): Any video.
+            request ([`RestorationRequest`]): The part, the faces and the options.
+
+        Returns:
+            `Iterator`: [`Progress`] repeatedly, and a [`RestoredPart`] at the end. Its files exist until the iterator
+            is advanced again or closed.
+
+        Raises:
+            ValueError: If the video cannot be read, or the request is not allowed.
+            OSError: If the disk is full.
+        """
+        request.options()  # a value that is not allowed raises before the video is cut
+        with temporary_folder() as folder:
+            before, after, both = (folder / f"{name}.mp4" for name in ("before", "restored", "side_by_side"))
+            num_frames = yield from self._cut(video, before, request.start, request.end, request.upscale)
+            report: dict[str, Any] = {}
+            for step in self._restore_on_device(before, after, request, num_frames):
+                if isinstance(step, Progress):
+                    yield step
+                else:
+                    report = step
+            if not report["tracks"]:
+                missing = "None of the selected faces was" if request.people else "No faces"
+                raise ValueError(f"{missing} found in this part, so there is nothing to restore. Choose another part.")
+            phase = Phase("Writing the comparison")
+            for number in write_side_by_side(before, after, both):
+                yield phase.at(number / num_frames)
+            report_file = folder / "report.json"
+            report_file.write_text(json.dumps({"options": request.describe()} | report, indent=2) + "\n")
+            yield RestoredPart(before, after, both, report_file, num_frames, len(report["tracks"]))
+
+    def _cut(self, video: Path, part: Path, start: float, end: float, upscale: int) -> Generator[Progress, None, int]:
+        """Check the limits, cut the part out, and return the number of its frames."""
+        phase = Phase("Cutting the part")
+        yield Progress(phase.name)
+        clip = probe(video)
+        self.limits.check(clip, start, end, upscale)
+        expected, num_frames = clip.frames_between(start, end), 0
+        for num_frames in cut_clip(video, part, start, end):
+            yield phase.at(num_frames / expected)
+        return num_frames
+
+    @torch.no_grad()
+    def _track(self, clip: Path, num_frames: int) -> Iterator[Progress | list[FaceTrack]]:
+        phase = Phase("Looking for faces")
+        yield phase.at(0)
+        with VideoReader(clip) as reader:
+            follower = FaceFollower(self.pipe.face_detector(), float(reader.frame_rate))
+            faces = []
+            for number, frame in enumerate(prefetch(reader.read()), 1):
+                faces += [followed.faces for followed in follower.step(frame.image)]
+                yield phase.at(number / num_frames)
+            faces += [followed.faces for followed in follower.flush()]
+        yield link_tracks(faces)
+
+    def _restore(
+        self, part: Path, after: Path, request: RestorationRequest, num_frames: int
+    ) -> Iterator[Progress | dict[str, Any]]:
+        phase = Phase("Restoring the faces")
+        yield phase.at(0)
+        with VideoReader(part) as reader:
+            width, height = reader.width * request.upscale, reader.height * request.upscale
+            crf = QUALITIES[request.quality]
+            writer = VideoWriter(after, reader, width=width, height=height, crf=crf, preset="fast")
+            stream = self.pipe.stream(**vars(request.options(float(reader.frame_rate))))
+            times: deque[tuple[int, int]] = deque()
+
+            def write(done: Iterator[RestoredFrame]) -> Iterator[Progress]:
+                for restored in done:
+                    writer.write(restored.image, *times.popleft())
+                    yield progress()
+                yield progress()
+
+            def progress() -> Progress:
+                done = stream.num_in + RESTORATION_COST * stream.num_out
+                return phase.at(done / ((1 + RESTORATION_COST) * num_frames))
+
+            with writer, stream:
+                for frame in prefetch(reader.read()):
+                    times.append((frame.pts, frame.duration))
+                    yield from write(stream.advance(frame.image))
+                yield from write(stream.finish())
+        yield stream.report()
+
+
+def gpu_seconds(num_frames: int) -> int:
+    """Seconds of GPU time to request for a part: 30 s to start and a generous 0.1 s per frame."""
+    return 30 + round(0.1 * num_frames)
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A folder for the files of one request, which other users of the machine cannot read; removed at the end.
+
+    Folders of killed processes are removed after a day.
+    """
+    for folder in Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*"):
+        with suppress(FileNotFoundError):  # another request may be removing it
+            if time.time() - folder.stat().st_mtime > MAX_FOLDER_AGE:
+                shutil.rmtree(folder, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=FOLDER_PREFIX, ignore_cleanup_errors=True) as name:
+        yield Path(name)

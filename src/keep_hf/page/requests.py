@@ -1,0 +1,97 @@
+"""What a user asks of the page, and what the page returns."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..faces.tracking.tracks import FaceTrack
+from ..options import RestorationOptions
+
+
+# Choices of the page -> constant rate factor of x264 for the result.
+QUALITIES = {"small file": 26, "good": 20, "best": 16}
+
+
+@dataclass(frozen=True)
+class RestorationRequest:
+    """A part of a video to restore, and how.
+
+    Args:
+        start, end (`float`, *optional*): The part, in seconds; the whole video by default.
+        people (`tuple[int, ...]`, *optional*): Track numbers of the faces to restore, as found in the same part; all
+            faces by default.
+        fidelity, strength, upscale: See [`RestorationOptions`].
+        quality (`str`, *optional*, defaults to `"good"`): Of the file: `"small file"`, `"good"` or `"best"`.
+
+    Raises:
+        ValueError: If `quality` is none of these.
+    """
+
+    start: float = 0.0
+    end: float = float("inf")
+    people: tuple[int, ...] = ()
+    fidelity: float = 1.0
+    strength: float = 1.0
+    upscale: int = 1
+    quality: str = "good"
+
+    def __post_init__(self) -> None:
+        if self.quality not in QUALITIES:
+            raise ValueError(f"quality must be one of {', '.join(QUALITIES)}, got {self.quality!r}.")
+
+    def options(self, frame_rate: float = 25.0) -> RestorationOptions:
+        """The options of the pipeline.
+
+        Raises:
+            ValueError: If one of them has a value that is not allowed.
+        """
+        return RestorationOptions(
+            faces=self.people or "all",
+            fidelity=self.fidelity,
+            strength=self.strength,
+            upscale=self.upscale,
+            frame_rate=frame_rate,
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """All values, for the JSON report."""
+        end = None if self.end == float("inf") else self.end
+        return vars(self) | {"end": end, "people": list(self.people) or "all"}
+
+
+@dataclass(frozen=True)
+class FoundFaces:
+    """The faces in a part of a video.
+
+    Attributes:
+        frame (`np.ndarray`): The frame that shows most of them, with boxes and numbers: uint8 RGB `(h, w, 3)`.
+        portraits (`np.ndarray`): A contact sheet with one numbered portrait per track: uint8 RGB `(h, w, 3)`.
+        tracks (`list[FaceTrack]`): The tracks; frame numbers count from the start of the part.
+    """
+
+    frame: np.ndarray
+    portraits: np.ndarray
+    tracks: list[FaceTrack]
+
+
+@dataclass(frozen=True)
+class RestoredPart:
+    """The files of a finished restoration.
+
+    Attributes:
+        before (`Path`): The part, not restored.
+        after (`Path`): The part, restored.
+        both (`Path`): Both side by side.
+        report (`Path`): The report, as JSON.
+        num_frames (`int`): Number of frames of the part.
+        num_people (`int`): Number of tracks that were restored.
+    """
+
+    before: Path
+    after: Path
+    both: Path
+    report: Path
+    num_frames: int
+    num_people: int
