@@ -1,4 +1,4 @@
-"""The degradation of the paper: reproducible, graded, at the true frame rate."""
+"""The degradation of the paper: reproducible, ordered by strength, at the true frame rate."""
 
 from dataclasses import replace
 from fractions import Fraction
@@ -16,7 +16,7 @@ SHARP = Degradation(blur_sigma=(0.01, 0.01), noise_sigma=(0, 0), scale=1, crf=(4
 
 
 def textured_clip(num_frames: int = 6, size: int = 512) -> np.ndarray:
-    """Stripes and blobs of many sizes that move two pixels per frame."""
+    """Stripes and blobs of several sizes that move two pixels per frame."""
     y, x = np.mgrid[:size, : size + 2 * num_frames]
     pattern = sum(np.sin(x / wavelength) * np.cos(y / wavelength / 1.3) for wavelength in (2, 4, 8, 16, 40))
     image = np.stack([128 + 24 * pattern, 118 + 20 * np.roll(pattern, 9, axis=1), 108 + 16 * pattern[::-1]], axis=-1)
@@ -30,8 +30,8 @@ def psnr(degraded: np.ndarray, sharp: np.ndarray) -> float:
     return float(10 * np.log10(255**2 / np.mean((enlarged.astype(float) - sharp) ** 2)))
 
 
-def test_equal_seeds_give_equal_clips_and_others_do_not():
-    # 104 pixels: widths that are no multiple of 128 are where x264 itself is not reproducible (video.REPRODUCIBLE).
+def test_equal_seeds_give_equal_clips_and_other_seeds_do_not():
+    # x264 itself is not reproducible at widths, as 104, that are not a multiple of 128 (see REPRODUCIBLE).
     frames = textured_clip(3)[:, :416, :416]
     first = degrade_frames(frames, "medium", seed=7)
     assert first.dtype == np.uint8
@@ -41,14 +41,14 @@ def test_equal_seeds_give_equal_clips_and_others_do_not():
     assert not np.array_equal(first, degrade_frames(frames, "medium", seed=8))
 
 
-def test_levels_are_graded():
+def test_levels_are_ordered_by_strength():
     sharp = textured_clip()
     for seed in range(3):
         mild, medium, heavy = (psnr(degrade_frames(sharp, level, seed=seed), sharp) for level in LEVELS)
         assert mild > medium + 0.2 > heavy + 0.4
 
 
-def test_levels_lie_within_the_published_range():
+def test_levels_are_within_the_published_range():
     assert list(LEVELS) == ["mild", "medium", "heavy"]
     for name in ("blur_sigma", "noise_sigma", "crf"):
         ranges = [getattr(level, name) for level in LEVELS.values()]
@@ -59,7 +59,7 @@ def test_levels_lie_within_the_published_range():
         assert replace(level, blur_sigma=(2, 10), noise_sigma=(0, 10), crf=(14, 33)) == TRAINING
 
 
-def test_each_step_does_its_part():
+def test_each_step_has_an_effect():
     sharp = textured_clip(2, 128)
     untouched = psnr(degrade_frames(sharp, SHARP, seed=0), sharp)
     blurred = psnr(degrade_frames(sharp, replace(SHARP, blur_sigma=(2, 2)), seed=0), sharp)
@@ -93,8 +93,8 @@ def test_one_blur_per_clip_and_new_noise_per_frame():
     assert np.abs(noisy[1:] - noisy[0]).mean() > 4
 
 
-def test_codec_is_told_the_true_rate():
-    # x264 spends more bits on frames that stay longer: at 1 frame per second CRF 36 is CRF 25 at 25 (log2 rule).
+def test_codec_uses_the_true_frame_rate():
+    # x264 allocates more bits to frames that are shown longer: CRF 36 at 1 frame per second is CRF 25 at 25.
     sharp = textured_clip(8, 256)
     at_25 = psnr(degrade_frames(sharp, replace(SHARP, crf=(25, 25)), seed=0, frame_rate=25), sharp)
     at_1 = psnr(degrade_frames(sharp, replace(SHARP, crf=(25, 25)), seed=0, frame_rate=1), sharp)
@@ -115,10 +115,10 @@ def test_odd_sizes_and_lengths(num_frames, height, width):
     means = degraded.mean(axis=(1, 2, 3))
     assert np.allclose(means, frames.mean(axis=(1, 2, 3)), atol=6)
     assert (np.diff(means) > 0).all()  # all frames, in order
-    assert np.abs(degraded[0, -1].astype(int) - degraded[0, -2]).mean() < 15  # no foreign line at the edge
+    assert np.abs(degraded[0, -1].astype(int) - degraded[0, -2]).mean() < 15  # no padding is visible at the edge
 
 
-def test_other_face_sizes_look_the_same():
+def test_other_face_sizes_are_degraded_alike():
     half = TRAINING.at_size(256)
     assert half == replace(TRAINING, blur_sigma=(1, 5), kernel_size=11, scale=2)
     assert TRAINING.at_size(512) == TRAINING
@@ -132,7 +132,7 @@ def test_other_face_sizes_look_the_same():
         TRAINING.at_size(100)
 
 
-def test_arguments():
+def test_invalid_arguments():
     frames = textured_clip(1, 128)
     for arguments, message in (
         ((frames.astype(np.float32), "mild"), r"uint8 array of shape \(t, h, w, 3\), got float32 \(1, 128, 128, 3\)"),
@@ -174,5 +174,5 @@ def test_video_file(tmp_path):
     assert np.allclose([frame.image.mean() for frame in before], [frame.image.mean() for frame in after], atol=4)
     assert (tmp_path / "out.mp4").read_bytes() == (tmp_path / "again.mp4").read_bytes()
     assert (tmp_path / "out.mp4").read_bytes() != (tmp_path / "other.mp4").read_bytes()
-    with pytest.raises(ValueError, match="webm cannot hold"):
+    with pytest.raises(ValueError, match="WebM does not support"):
         degrade_video(source, tmp_path / "out.webm", "mild")

@@ -2,13 +2,12 @@
 
     blur -> Gaussian noise -> downsample -> Gaussian noise -> H.264
 
-Blur kernel, interpolation and CRF are drawn once per clip, the noise levels anew for every frame.
+Section 4 of the paper lists the steps; their order and ranges are those of the published code. Blur kernel,
+interpolation and CRF are drawn once per clip, the noise levels for every frame.
 
-Two things differ from the official code on purpose. It encodes at 1 frame per second; x264's macroblock tree lowers
-the quantiser of long frames, by 6 log2(25^0.4) = 11.1 against 25 frames per second. Here the codec is told the true
-rate, so the official CRF 25..44 is our 14..33. And odd sizes are padded for the codec and cropped again.
-
-Training, evaluation and `keep-hf degrade` share this file.
+Two things differ from the published code on purpose. It encodes at 1 frame per second, where x264's macroblock tree
+lowers the quantiser by 6 log2(25^0.4) = 11.1 compared with 25 frames per second. Here the codec gets the true frame
+rate, so the published CRF 25..44 corresponds to 14..33. Odd sizes are padded for the codec and cropped again.
 """
 
 import os
@@ -34,20 +33,23 @@ INTERPOLATIONS = (cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_CUBIC)
 class Degradation:
     """The ranges from which the degradation of a clip is drawn; the defaults are the published training range.
 
-    Lengths in pixels hold for faces of 512 x 512; `at_size` gives the same look for another size. All ranges include
-    both ends and are drawn from uniformly.
+    Lengths in pixels apply to faces of 512 x 512; `at_size` scales them to another size. Values are drawn uniformly
+    from ranges that include both ends.
 
     Args:
         blur_sigma (`tuple[float, float]`): Standard deviation of the Gaussian blur in pixels, along each axis.
         kernel_size (`int`): Side of the blur kernel in pixels, odd.
-        isotropic_probability (`float`): How often the blur is the same along both axes; otherwise it is an ellipse at
-            an angle in [-pi, pi].
-        noise_sigma (`tuple[float, float]`): Standard deviation of the noise in levels of 255, new for every frame.
-        grey_noise_probability (`float`): How often the noise is the same in the three colours.
-        scale (`float`): The frames shrink by this factor, at least 1.
-        resize_probabilities (`tuple[float, float, float]`): Of shrinking by area, linear and cubic interpolation.
-        crf (`tuple[int, int]`): Constant rate factor of x264 at the true frame rate; the official code, which encodes
-            at 1 frame per second, calls the same quality CRF + 11.
+        isotropic_probability (`float`): Probability that the blur is equal along both axes; otherwise it is an
+            ellipse at an angle in [-pi, pi].
+        noise_sigma (`tuple[float, float]`): Standard deviation of the noise in levels of 255, drawn for every frame.
+        grey_noise_probability (`float`): Probability that the noise is equal in the three colours.
+        scale (`float`): Factor by which the frames are reduced, at least 1.
+        resize_probabilities (`tuple[float, float, float]`): Probabilities of area, linear and cubic interpolation.
+        crf (`tuple[int, int]`): Constant rate factor of x264 at the true frame rate. The published code, which encodes
+            at 1 frame per second, needs CRF + 11 for the same quality.
+
+    Raises:
+        ValueError: If a value is out of range.
     """
 
     blur_sigma: tuple[float, float] = (2.0, 10.0)
@@ -59,7 +61,7 @@ class Degradation:
     resize_probabilities: tuple[float, float, float] = (0.3, 0.3, 0.4)
     crf: tuple[int, int] = (14, 33)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, lowest, highest in (("blur_sigma", 0.01, 1000), ("noise_sigma", 0, 255), ("crf", 0, 51)):
             low, high = getattr(self, name)
             if not lowest <= low <= high <= highest:
@@ -67,18 +69,21 @@ class Degradation:
         if self.kernel_size < 1 or self.kernel_size % 2 == 0:
             raise ValueError(f"kernel_size must be a positive odd number, got {self.kernel_size}.")
         if self.scale < 1:
-            raise ValueError(f"scale must be at least 1 (frames shrink by it), got {self.scale}.")
+            raise ValueError(f"scale must be at least 1 (it divides the size of the frames), got {self.scale}.")
         if min(self.resize_probabilities) < 0 or abs(sum(self.resize_probabilities) - 1) > 1e-6:
             raise ValueError(f"resize_probabilities must add up to 1, got {self.resize_probabilities}.")
 
     def at_size(self, face_size: int) -> "Degradation":
-        """The same look for faces of another size than 512: blur and scale change in proportion.
+        """Scale blur and size in proportion, for faces of another size than 512.
 
         Args:
             face_size (`int`): Side of the sharp faces in pixels; 512 / scale (128) is the smallest.
 
         Returns:
-            `Degradation`: At 256, for example, blur 1..5, kernel 11 and scale 2: again faces of 128 pixels.
+            `Degradation`: For 256, for example, blur 1..5, kernel 11 and scale 2: degraded faces of 128 pixels again.
+
+        Raises:
+            ValueError: If `face_size` is too small.
         """
         factor = face_size / 512
         if self.scale * factor < 1:
@@ -92,17 +97,18 @@ class Degradation:
 
 
 TRAINING = Degradation()
-"""The whole published training range of stages 2 and 3."""
+"""The complete published training range of stages 2 and 3."""
 
 LEVELS = {
     "mild": Degradation(blur_sigma=(2.0, 4.0), noise_sigma=(0.0, 3.0), crf=(14, 19)),
     "medium": Degradation(blur_sigma=(4.0, 7.0), noise_sigma=(3.0, 6.0), crf=(20, 26)),
     "heavy": Degradation(blur_sigma=(7.0, 10.0), noise_sigma=(6.0, 10.0), crf=(27, 33)),
 }
-"""Three parts of the training range, from light to strong. Where they are cut is our choice; everything else in them
-(kernel, probabilities, scale 4, the outer ends) is published. The only published test level, "easy" of VFHQ-Test, has
-blur 5..10, noise 0..10 and CRF 18..25 in the official count, thus about CRF 7..14 here if it was made at 1 frame per
-second too."""
+"""Three parts of the training range, from light to strong, named after the splits of the paper (section 4).
+
+The borders between them are our choice; everything else (kernel, probabilities, scale 4, the outer ends) is published.
+The only published test level, "easy" of VFHQ-Test, has blur 5..10, noise 0..10 and CRF 18..25 at 1 frame per second,
+which corresponds to about CRF 7..14 here."""
 
 
 def degrade_frames(
@@ -114,75 +120,75 @@ def degrade_frames(
         frames (`np.ndarray`): Sharp clip, uint8 RGB of shape (t, h, w, 3), t at least 1.
         degradation (`Degradation` or `str`): The ranges to draw from, or one of "mild", "medium", "heavy".
         seed (`int`): Not negative. Equal seeds give equal results.
-        frame_rate (`Fraction` or `float`): True frame rate of the clip in frames per second: the codec spends its
-            bits by it.
+        frame_rate (`Fraction` or `float`, *optional*, defaults to 25): True frame rate of the clip in frames per
+            second; the codec allocates its bits accordingly.
 
     Returns:
         `np.ndarray`: uint8 RGB of shape (t, h / scale, w / scale, 3), sides rounded.
 
     Raises:
-        ValueError: If the clip, the level, the seed or the frame rate cannot be used.
+        ValueError: If the clip, the degradation, the seed or the frame rate is not valid.
     """
     if not isinstance(frames, np.ndarray) or frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3:
         found = f"{frames.dtype} {frames.shape}" if isinstance(frames, np.ndarray) else type(frames).__name__
         raise ValueError(f"frames must be a uint8 array of shape (t, h, w, 3), got {found}.")
     if len(frames) == 0:
-        raise ValueError("frames must hold at least one frame, got none.")
+        raise ValueError("frames must contain at least one frame, got none.")
     if frame_rate <= 0:
         raise ValueError(f"frame_rate must be positive, got {frame_rate}.")
-    camera = _Camera(_resolve(degradation), frames.shape[1], frames.shape[2], seed)
-    small = np.stack([camera.take(frame) for frame in frames])
+    sampled = _SampledDegradation(_resolve(degradation), frames.shape[1], frames.shape[2], seed)
+    small = np.stack([sampled.apply(frame) for frame in frames])
     rate = Fraction(frame_rate).limit_denominator(100_000)
-    return np.stack(list(_through_h264(small, camera.crf, rate)))
+    return np.stack(list(_compress(small, sampled.crf, rate)))
 
 
 def degrade_video(
     source: str | os.PathLike, target: str | os.PathLike, degradation: Degradation | str, *, seed: int = 0
 ) -> None:
-    """Degrade a video file, frame by frame; times, sound and everything else stay as they are.
+    """Degrade a video file frame by frame; timestamps, audio and everything else do not change.
 
-    The only H.264 pass is the one that writes the file.
+    The H.264 pass of the degradation is the one that writes the file.
 
     Args:
         source (`str` or `os.PathLike`): A video.
         target (`str` or `os.PathLike`): The file to write: .mp4, .mov or .mkv.
-        degradation (`Degradation` or `str`): The ranges to draw from, or one of "mild", "medium", "heavy". They are
-            meant for faces of 512 pixels; for others take `LEVELS[level].at_size(face_size)`.
-        seed (`int`): Not negative. Equal seeds give equal results.
+        degradation (`Degradation` or `str`): The ranges to draw from, or one of "mild", "medium", "heavy". These apply
+            to faces of 512 pixels; use `LEVELS[level].at_size(face_size)` for others.
+        seed (`int`, *optional*, defaults to 0): Not negative. Equal seeds give equal results.
 
     Raises:
-        ValueError: If the source, the target, the level or the seed cannot be used.
+        ValueError: If the source, the target, the degradation or the seed is not valid.
         OSError: If the target cannot be written.
     """
     if Path(target).suffix.lower() == ".webm":
         raise ValueError(
-            f"{target}: webm cannot hold H.264, which is part of the degradation; take .mp4, .mov or .mkv."
+            f"{target}: WebM does not support H.264, which is part of the degradation; use .mp4, .mov or .mkv."
         )
     with VideoReader(source) as reader:
-        camera = _Camera(_resolve(degradation), reader.height, reader.width, seed)
-        with VideoWriter(target, reader, width=camera.width, height=camera.height, crf=camera.crf) as writer:
+        sampled = _SampledDegradation(_resolve(degradation), reader.height, reader.width, seed)
+        with VideoWriter(target, reader, width=sampled.width, height=sampled.height, crf=sampled.crf) as writer:
             for frame in reader:
-                writer.write(camera.take(frame.image), frame.pts, frame.duration)
+                writer.write(sampled.apply(frame.image), frame.pts, frame.duration)
 
 
 def _resolve(degradation: Degradation | str) -> Degradation:
     if isinstance(degradation, Degradation):
         return degradation
     if degradation not in LEVELS:
-        raise ValueError(f"level must be one of {', '.join(LEVELS)} or a Degradation, got {degradation!r}.")
+        raise ValueError(f"degradation must be one of {', '.join(LEVELS)} or a Degradation, got {degradation!r}.")
     return LEVELS[degradation]
 
 
-class _Camera:
-    """Everything before the codec, for one clip: what holds for the clip is drawn first, then frame after frame."""
+class _SampledDegradation:
+    """The degradation of one clip up to the codec: its constants are drawn first, then the noise of each frame."""
 
-    def __init__(self, degradation: Degradation, height: int, width: int, seed: int):
+    def __init__(self, degradation: Degradation, height: int, width: int, seed: int) -> None:
         self.degradation = degradation
         self.height, self.width = round(height / degradation.scale), round(width / degradation.scale)
         if min(self.height, self.width) < SMALLEST_SIDE:
             raise ValueError(
-                f"frames of {width} x {height} are too small: shrunk by {degradation.scale:g} each side must still "
-                f"have {SMALLEST_SIDE} pixels. Use larger frames or Degradation.at_size."
+                f"frames of {width} x {height} are too small: divided by {degradation.scale:g}, each side must be at "
+                f"least {SMALLEST_SIDE} pixels. Use larger frames or Degradation.at_size."
             )
         if seed < 0:
             raise ValueError(f"seed must not be negative, got {seed}.")
@@ -191,7 +197,8 @@ class _Camera:
         self.interpolation = INTERPOLATIONS[self.random.choice(3, p=degradation.resize_probabilities)]
         self.crf = int(self.random.integers(*degradation.crf, endpoint=True))
 
-    def take(self, frame: np.ndarray) -> np.ndarray:
+    def apply(self, frame: np.ndarray) -> np.ndarray:
+        """Degrade the next frame, uint8 of shape (h, w, 3)."""
         blurred = cv2.filter2D(frame.astype(np.float32), -1, self.kernel)
         noisy = self._add_noise(blurred)
         small = cv2.resize(noisy, (self.width, self.height), interpolation=self.interpolation)
@@ -218,8 +225,8 @@ class _Camera:
         return np.clip(image + sigma * noise, 0, 255)
 
 
-def _through_h264(frames: np.ndarray, crf: int, frame_rate: Fraction) -> Iterator[np.ndarray]:
-    """Encode and decode (t, h, w, 3) in memory; every frame comes back, in order."""
+def _compress(frames: np.ndarray, crf: int, frame_rate: Fraction) -> Iterator[np.ndarray]:
+    """Encode and decode frames (t, h, w, 3) in memory; yields all of them, in order."""
     height, width = frames.shape[1:3]
     padded_height, padded_width = height + height % 2, width + width % 2  # 4:2:0 needs even sides
     encoder = av.CodecContext.create("libx264", "w")
@@ -227,16 +234,16 @@ def _through_h264(frames: np.ndarray, crf: int, frame_rate: Fraction) -> Iterato
     encoder.framerate, encoder.time_base = frame_rate, 1 / frame_rate
     encoder.options = {"crf": str(crf)} | REPRODUCIBLE
     decoder = av.CodecContext.create("h264", "r")
-    # The number of threads changes what x264 writes: one thread gives the same clip on every machine.
+    # The output of x264 depends on the number of threads: one thread gives the same clip on every machine.
     encoder.thread_count = decoder.thread_count = 1
 
     packets = []
     for index, frame in enumerate(frames):
         padded = cv2.copyMakeBorder(frame, 0, padded_height - height, 0, padded_width - width, cv2.BORDER_REPLICATE)
-        picture = av.VideoFrame.from_ndarray(padded, format="rgb24").reformat(format="yuv420p")
-        picture.pts, picture.time_base = index, encoder.time_base
-        packets += encoder.encode(picture)
+        encoded = av.VideoFrame.from_ndarray(padded, format="rgb24").reformat(format="yuv420p")
+        encoded.pts, encoded.time_base = index, encoder.time_base
+        packets += encoder.encode(encoded)
     packets += encoder.encode(None)
     for packet in [*packets, None]:
-        for picture in decoder.decode(packet):
-            yield picture.to_ndarray(format="rgb24")[:height, :width]
+        for decoded in decoder.decode(packet):
+            yield decoded.to_ndarray(format="rgb24")[:height, :width]
