@@ -1,4 +1,4 @@
-"""Alignment against the published script (golden data), and what crops and pastes must keep."""
+"""Alignment compared with the published script (golden data); properties of crops and pastes."""
 
 import json
 
@@ -46,8 +46,8 @@ def frame():
     return cv2.resize(noise, (640, 480), interpolation=cv2.INTER_CUBIC)
 
 
-@pytest.mark.skipif(not (GOLDEN / "alignment.json").exists(), reason="golden data of ../shared is not here")
-def test_published_script_is_matched():
+@pytest.mark.skipif(not (GOLDEN / "alignment.json").exists(), reason="the golden data of ../shared is missing")
+def test_crops_equal_those_of_the_published_script():
     golden = load_file(str(GOLDEN / "alignment.safetensors"))
     image = np.ascontiguousarray(golden["image_bgr_u8"][..., ::-1])
     for name, facts in json.loads((GOLDEN / "alignment.json").read_text())["sets"].items():
@@ -57,7 +57,7 @@ def test_published_script_is_matched():
         np.testing.assert_allclose(crop[::2, ::2, ::-1].astype(int), golden[f"{name}.crop_sub2"], atol=1)
 
 
-def test_known_similarity_is_found_in_spite_of_one_wrong_point():
+def test_a_known_transform_is_found_despite_one_wrong_point():
     matrix = similarity(0.3, 1.7, (-80, -150))
     landmarks = apply(cv2.invertAffineTransform(matrix), TEMPLATE)
     landmarks[2] += (15, -9)
@@ -73,7 +73,7 @@ def test_known_similarity_is_found_in_spite_of_one_wrong_point():
         (np.full((5, 2), 7.0) + np.linspace(0, 0.1, 10).reshape(5, 2), "within one pixel"),
     ],
 )
-def test_landmarks_that_cannot_be_aligned_are_refused(landmarks, message):
+def test_landmarks_that_cannot_be_aligned_are_rejected(landmarks, message):
     with pytest.raises(ValueError, match=message):
         estimate_alignment(landmarks)
 
@@ -88,12 +88,12 @@ def test_crop_averages_where_the_face_is_much_larger_than_the_crop():
     checks = np.repeat(checks[..., None], 3, axis=2).astype(np.uint8)
     matrix = similarity(0, 0.24, (0, 0))
     assert crop_face(checks, matrix, 96)[4:-4, 4:-4].std() < 20
-    # Sampled at points, the same crop is full of false patterns.
+    # The same crop, sampled at points, is full of aliasing.
     assert cv2.warpAffine(checks, matrix, (96, 96))[4:-4, 4:-4].std() > 40
 
 
 @pytest.mark.parametrize("scale", [0.12, 0.3, 0.8, 2.3, 5.1])
-def test_crop_and_paste_keep_places(scale):
+def test_crop_and_paste_do_not_shift_pixels(scale):
     """A ramp shows any shift: the value of a pixel is its own x coordinate."""
     ramp = np.broadcast_to(np.arange(256, dtype=np.uint8)[None, :, None], (256, 256, 3)).copy()
     size = round(180 * scale)
@@ -119,7 +119,7 @@ def test_crop_and_paste_back_change_little(frame, size):
     assert difference.mean() < 0.2
 
 
-def test_paste_keeps_every_pixel_outside_the_crop(frame):
+def test_paste_does_not_change_pixels_outside_the_crop(frame):
     matrix = similarity(0.4, 1.6, (0, 0))
     matrix[:, 2] = 255.5 - matrix[:, :2] @ (300, 230)
     rows, columns = np.mgrid[:480, :640]
@@ -135,7 +135,7 @@ def test_strength_lies_between_frame_and_face():
     frame, face = np.full((200, 200, 3), 100, np.uint8), np.full((128, 128, 3), 160, np.uint8)
     matrix = similarity(0, 1, (-36, -36))
     whole, half = (with_face(frame, face, matrix, strength)[100, 100, 0] for strength in (1.0, 0.5))
-    # The colour match moves the face by 12 levels and no more.
+    # The colour match changes the face by at most 12 levels.
     assert whole == 148
     assert half == 124
 
@@ -148,7 +148,7 @@ def test_no_seam_where_the_face_ends():
     assert steps <= 6
 
 
-def test_small_difference_of_colour_is_taken_out(frame):
+def test_small_difference_of_colour_is_corrected(frame):
     frame = frame // 2 + 60
     matrix = similarity(0, 1, (-200, -120))
     face = crop_face(frame, matrix, 256)
@@ -156,8 +156,8 @@ def test_small_difference_of_colour_is_taken_out(frame):
     assert np.abs(pasted.astype(int) - frame).max() <= 2
 
 
-def test_face_that_grows_keeps_its_detail_without_rings():
-    """A picture with nothing finer than the crop can hold comes back; linear interpolation would blur it."""
+def test_face_that_grows_keeps_its_detail_without_ringing():
+    """An image without detail finer than a crop pixel is reproduced; linear interpolation would blur it."""
     noise = np.random.default_rng(1).integers(0, 256, (80, 80, 3), dtype=np.uint8)
     frame = cv2.GaussianBlur(cv2.resize(noise, (480, 480), interpolation=cv2.INTER_CUBIC), (0, 0), 4)
     matrix = similarity(0.2, 128 / 440, (0, 0))
@@ -172,7 +172,7 @@ def test_face_that_grows_keeps_its_detail_without_rings():
     step = np.full((128, 128, 3), 60, np.uint8)
     step[:, 64:] = 200
     pasted = with_face(np.full_like(frame, 128), step, matrix, offset=np.zeros(3))[middle]
-    # An eighth of a hard step, within two pixels of the crop, and nothing beyond.
+    # Overshoot of at most an eighth of a hard step, within two pixels of the crop.
     assert pasted.min() >= 60 - 18 and pasted.max() <= 200 + 18
     away = np.abs(apply(matrix, np.stack(np.mgrid[140:340, 140:340][::-1], axis=-1).reshape(-1, 2))[:, 0] - 63.5) > 2.6
     assert set(pasted.reshape(-1, 3)[away].ravel()) == {60, 200}
@@ -182,7 +182,7 @@ def test_colour_offset_is_the_difference_of_the_means():
     crop = np.full((64, 64, 3), (90, 120, 150), np.uint8)
     face = np.full((64, 64, 3), (85, 122, 250), np.uint8)
     np.testing.assert_allclose(colour_offset(crop, face), (5, -2, -12), atol=1e-4)
-    # What is not face, by the mask or by the border of the frame, has no say.
+    # Pixels outside the mask or outside the frame do not count.
     crop[:, :40] = 255
     mask = np.ones((64, 64), np.float32)
     mask[:, :40] = 0
@@ -192,19 +192,19 @@ def test_colour_offset_is_the_difference_of_the_means():
     assert (colour_offset(crop, face, np.zeros((64, 64), np.float32)) == 0).all()
 
 
-def test_given_offset_goes_before_the_match(frame):
+def test_a_given_offset_replaces_the_colour_match(frame):
     matrix = similarity(0, 1, (-200, -120))
     face = crop_face(frame // 2 + 60, matrix, 256)
     plain, moved = (with_face(frame, face, matrix, offset=np.array(offset)) for offset in ((0, 0, 0), (7, 0, -3.5)))
     change = moved[200:300, 280:380].astype(int) - plain[200:300, 280:380]
-    # Half a level is half of the pixels by one level: an offset that moves slowly does not jump.
+    # Half a level changes half of the pixels by one level: an offset that changes slowly does not jump.
     np.testing.assert_allclose(change.mean(axis=(0, 1)), (7, 0, -3.5), atol=0.1)
     matched = with_face(frame, face, matrix, offset=colour_offset(crop_face(frame, matrix, 256), face))
     assert (matched == with_face(frame, face, matrix)).all()
 
 
 @pytest.mark.parametrize("scale", [0.4, 1, 2.5])
-def test_mask_keeps_what_is_not_face(scale):
+def test_pixels_outside_the_mask_are_unchanged(scale):
     size = round(200 * scale)
     frame, face = np.full((300, 300, 3), 60, np.uint8), np.full((size, size, 3), 180, np.uint8)
     matrix = similarity(0, scale, (0, 0))
@@ -220,7 +220,7 @@ def test_mask_keeps_what_is_not_face(scale):
     np.testing.assert_allclose(half.astype(int) - 60, (whole.astype(int) - 60) / 2, atol=1)
 
 
-def test_mask_is_averaged_into_a_small_place():
+def test_mask_is_averaged_when_a_face_shrinks():
     frame, face = np.full((120, 120, 3), 60, np.uint8), np.full((512, 512, 3), 180, np.uint8)
     checks = (np.indices((512, 512)).sum(axis=0) % 2).astype(np.float32)
     matrix = similarity(0.1, 512 / 47, (0, 0))
@@ -229,7 +229,7 @@ def test_mask_is_averaged_into_a_small_place():
     assert np.abs(pasted[50:70, 50:70].astype(int) - 120).max() <= 3
 
 
-def test_large_face_is_averaged_into_a_small_place():
+def test_face_is_averaged_when_it_shrinks():
     frame = np.full((120, 120, 3), 128, np.uint8)
     checks = np.repeat((np.indices((512, 512)).sum(axis=0) % 2 * 255)[..., None], 3, axis=2).astype(np.uint8)
     for side in (64, 20, 4):
@@ -246,7 +246,7 @@ def test_face_that_leaves_the_frame_is_cut_off(frame, shift):
     assert (pasted == frame).all() == (shift[0] == 5_000)
 
 
-def test_paste_refuses_what_it_cannot_paste(frame):
+def test_invalid_pastes_are_rejected(frame):
     with pytest.raises(ValueError, match="face must have the shape"):
         paste_face(frame, np.zeros((4, 5, 3), np.uint8), similarity(0, 1, (0, 0)))
     with pytest.raises(ValueError, match="strength"):

@@ -1,4 +1,4 @@
-"""Our detector from the packaged weights, YuNet where its file is at hand, and the steps that they share."""
+"""The detector with the packaged weights, on real images, and compared with YuNet on degraded videos."""
 
 import av
 import cv2
@@ -7,7 +7,6 @@ import pytest
 import skimage.data
 import torch
 
-from keep_hf.faces.detection import Faces, search_near_and_far, suppress
 from keep_hf.faces.detector import FaceDetector
 from keep_hf.faces.yunet import YuNet
 from paths import REPOSITORY, SHARED
@@ -15,10 +14,10 @@ from paths import REPOSITORY, SHARED
 
 PACKAGED = REPOSITORY / "src" / "keep_hf" / "checkpoints" / "keep-tiny" / "detector"
 YUNET_FILE = SHARED / "weights" / "yunet_n_dynamic.onnx"
-needs_yunet = pytest.mark.skipif(not YUNET_FILE.exists(), reason="the YuNet file of ../shared is not here")
-# What the packaged weights reach, in parts of the eye distance; landmarks that are lost are off by 0.5 and more.
+needs_yunet = pytest.mark.skipif(not YUNET_FILE.exists(), reason="the YuNet file of ../shared is missing")
+# Errors of the packaged weights, in distances of the eyes; a wrong landmark has an error of 0.5 and more.
 CLEAR, DEGRADED = 0.15, 0.25
-# What YuNet sees in the picture, the median over three sizes and their mirrors; the eyes are 42 px apart.
+# From YuNet, the median over three sizes and their mirror images; the eyes are 42 px apart.
 ASTRONAUT = np.array([(204.0, 104.2), (246.2, 105.3), (223.0, 128.2), (204.1, 142.6), (242.3, 144.3)])
 
 
@@ -33,11 +32,11 @@ def detector():
 
 
 def landmark_error(found, expected):
-    """Mean distance over the distance of the eyes."""
+    """Mean distance of the points, in distances of the eyes."""
     return np.linalg.norm(found - expected, axis=-1).mean() / np.linalg.norm(expected[1] - expected[0])
 
 
-def test_astronaut_is_found(detector, astronaut):
+def test_a_face_is_found(detector, astronaut):
     (faces,) = detector.detect([astronaut])
     assert len(faces) == 1
     assert landmark_error(faces.landmarks[0], ASTRONAUT) < CLEAR
@@ -47,7 +46,7 @@ def test_astronaut_is_found(detector, astronaut):
     assert faces.boxes.dtype == faces.landmarks.dtype == faces.scores.dtype == np.float32
 
 
-def test_points_stay_in_order_in_the_mirror(detector, astronaut):
+def test_landmarks_of_a_mirrored_face_keep_their_order(detector, astronaut):
     (faces,) = detector.detect([np.ascontiguousarray(astronaut[:, ::-1])])
     mirrored = (ASTRONAUT * (-1, 1) + (511, 0))[[1, 0, 2, 4, 3]]
     assert landmark_error(faces.landmarks[0], mirrored) < CLEAR
@@ -56,9 +55,9 @@ def test_points_stay_in_order_in_the_mirror(detector, astronaut):
 @pytest.mark.parametrize("side", [80, 250])
 def test_far_and_near_face_in_a_large_frame(detector, astronaut, side):
     scale = side / 110
-    picture = cv2.resize(astronaut, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)[:1080]
+    image = cv2.resize(astronaut, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)[:1080]
     frame = cv2.resize(astronaut[300:500, 300:500], (1920, 1080)) // 2
-    frame[: len(picture), 600 : 600 + picture.shape[1]] = picture
+    frame[: len(image), 600 : 600 + image.shape[1]] = image
     (faces,) = detector.detect([frame])
     assert len(faces) == 1
     assert landmark_error(faces.landmarks[0], (ASTRONAUT + 0.5) * scale - 0.5 + (600, 0)) < CLEAR
@@ -79,7 +78,7 @@ def test_degraded_face_is_found(detector, astronaut):
     assert landmark_error(faces.landmarks[0], ASTRONAUT) < DEGRADED
 
 
-def test_frames_of_several_sizes_go_together(detector, astronaut):
+def test_frames_of_several_sizes_are_one_batch(detector, astronaut):
     frames = [astronaut, astronaut[:400, :330], np.zeros((1080, 1920, 3), np.uint8)]
     together = detector.detect(frames)
     alone = [detector.detect([frame])[0] for frame in frames]
@@ -91,9 +90,9 @@ def test_frames_of_several_sizes_go_together(detector, astronaut):
 
 def test_no_face_in_texture(detector):
     rng = np.random.default_rng(0)
-    pictures = [np.full((300, 400, 3), 90, np.uint8), rng.integers(0, 256, (300, 400, 3), dtype=np.uint8)]
-    pictures += [skimage.data.coffee(), skimage.data.rocket()]
-    assert [len(faces) for faces in detector.detect(pictures)] == [0, 0, 0, 0]
+    images = [np.full((300, 400, 3), 90, np.uint8), rng.integers(0, 256, (300, 400, 3), dtype=np.uint8)]
+    images += [skimage.data.coffee(), skimage.data.rocket()]
+    assert [len(faces) for faces in detector.detect(images)] == [0, 0, 0, 0]
 
 
 def test_packaged_weights_are_small_and_load_in_float32(detector, tmp_path):
@@ -107,8 +106,8 @@ def test_packaged_weights_are_small_and_load_in_float32(detector, tmp_path):
         assert torch.equal(tensor, again.state_dict()[name])
 
 
-def test_cells_are_where_the_maps_say():
-    """With heads that say nothing, every cell tells its own middle and a box of four strides."""
+def test_cells_are_the_positions_of_the_feature_maps():
+    """With a head that outputs zeros, the box of every cell is centred on it and four strides wide."""
     detector = FaceDetector(block_out_channels=(4, 4, 4, 4, 4), neck_channels=4, landmark_channels=(4, 4, 4, 4)).eval()
     torch.nn.init.zeros_(detector.head[-1].weight)
     logits, boxes = detector(torch.zeros(2, 3, 64, 96))
@@ -121,83 +120,20 @@ def test_cells_are_where_the_maps_say():
     )
 
 
-def test_suppress_keeps_the_best_of_each_place():
-    boxes = np.array([(0, 0, 100, 100), (5, 5, 105, 105), (40, 40, 60, 60), (90, 0, 190, 100)], np.float32)
-    faces = Faces(boxes, np.zeros((4, 5, 2), np.float32), np.array([0.8, 0.9, 0.7, 0.6], np.float32))
-    kept = suppress(faces)
-    np.testing.assert_allclose(kept.scores, [0.9, 0.6])
-    np.testing.assert_allclose(kept.boxes, boxes[[1, 3]])
-    assert len(suppress(faces[np.zeros(4, bool)])) == 0
-
-
-def test_near_and_far_pictures_are_joined():
-    """A search that sees bright pixels' bounds: the frame's places come back at every size of the picture."""
-    sizes = []
-
-    def search(pictures):
-        sizes.append([picture.shape[:2] for picture in pictures])
-        found = []
-        for picture in pictures:
-            rows, columns = np.nonzero(picture[..., 0] > 127)
-            box = np.array(
-                [[columns.min() - 0.5, rows.min() - 0.5, columns.max() + 0.5, rows.max() + 0.5]], np.float32
-            )
-            found.append(Faces(box, np.repeat(box[:, None, :2], 5, axis=1), np.ones(1, np.float32)))
-        return found
-
-    frame = np.zeros((400, 1600, 3), np.uint8)
-    frame[80:160, 320:480] = 255
-    near, far = search_near_and_far(
-        [frame[:100, :200].copy() + 200, frame], search, near_sides=(320, 400), far_side=800
-    )
-    assert sizes == [[(160, 320), (100, 400)], [(200, 800)]]
-    np.testing.assert_allclose(near.boxes, [(-0.5, -0.5, 199.5, 99.5)], atol=1e-4)
-    np.testing.assert_allclose(far.boxes, [(319.5, 79.5, 479.5, 159.5)], atol=1e-4)
-
-
-@needs_yunet
-def test_yunet_finds_the_astronaut(astronaut):
-    (faces,) = YuNet(YUNET_FILE).detect([astronaut])
-    assert len(faces) == 1
-    assert landmark_error(faces.landmarks[0], ASTRONAUT) < 0.08
-    assert len(YuNet(YUNET_FILE).detect([np.zeros((100, 100, 3), np.uint8)])[0]) == 0
-
-
-@needs_yunet
-def test_yunet_is_saved_and_loaded_by_its_newest_name(tmp_path):
-    YuNet(YUNET_FILE).save_pretrained(tmp_path / "detector", safe_serialization=True)
-    again = YuNet.from_pretrained(tmp_path / "detector", dtype=torch.float32)
-    assert again.model_file.read_bytes() == YUNET_FILE.read_bytes()
-    for name in ("2022mar", "2026may", "2026may_int8", "2023mar"):
-        (tmp_path / f"face_detection_yunet_{name}.onnx").write_bytes(YUNET_FILE.read_bytes())
-    assert YuNet.from_pretrained(tmp_path).model_file.name == "face_detection_yunet_2026may.onnx"
-
-
-def test_yunet_says_what_is_missing(tmp_path):
-    with pytest.raises(ValueError, match="no YuNet file"):
-        YuNet(tmp_path / "nothing.onnx")
-    (tmp_path / "damaged.onnx").write_bytes(b"no model")
-    with pytest.raises(ValueError, match="damaged or not a YuNet file"):
-        YuNet(tmp_path / "damaged.onnx")
-    (tmp_path / "damaged.onnx").unlink()
-    with pytest.raises(ValueError, match="no YuNet file in full precision"):
-        YuNet.from_pretrained(tmp_path)
-
-
 @needs_yunet
 @pytest.mark.parametrize("name", ["keep_real_1", "keep_real_2", "keep_real_3", "keep_real_4", "svfr_lq2"])
 def test_degraded_videos_agree_with_yunet(detector, name):
     file = SHARED / "media" / "lq" / f"{name}.mp4"
     if not file.exists():
-        pytest.skip(f"{file.name} of ../shared is not here")
+        pytest.skip(f"{file.name} of ../shared is missing")
     with av.open(str(file)) as container:
         frames = [
             frame.to_ndarray(format="rgb24") for _, frame in zip(range(41), container.decode(video=0), strict=False)
         ]
     frames = frames[::10]
     errors = []
-    for ours, theirs in zip(detector.detect(frames), YuNet(YUNET_FILE).detect(frames), strict=True):
-        main = np.argmax(np.prod(theirs.boxes[:, 2:] - theirs.boxes[:, :2], axis=1))
-        errors.append(min(landmark_error(points, theirs.landmarks[main]) for points in ours.landmarks))
-    # YuNet itself differs by 4 to 6 % between two sizes of the same picture.
+    for found, expected in zip(detector.detect(frames), YuNet(YUNET_FILE).detect(frames), strict=True):
+        main = np.argmax(np.prod(expected.boxes[:, 2:] - expected.boxes[:, :2], axis=1))
+        errors.append(min(landmark_error(points, expected.landmarks[main]) for points in found.landmarks))
+    # The landmarks of YuNet differ by 4 to 6 % between two sizes of the same image.
     assert np.mean(errors) < DEGRADED

@@ -1,4 +1,6 @@
-"""Identity: the same person's crops are close and others' are not, with a real network; and the doors."""
+"""Identity with a real network: crops of one person are similar, those of others are not; loading and saving."""
+
+from itertools import islice
 
 import cv2
 import numpy as np
@@ -26,19 +28,19 @@ def crops():
     detector = YuNet(SHARED / "weights" / "yunet_n_dynamic.onnx")
     crops = []
     for number in (1, 4, 9, 12):
-        reader = VideoReader(SHARED / "media" / "hq_eval" / f"talkvid_{number:02}.mp4")
-        images = [frame.image for i, frame in enumerate(reader) if i in (0, 36)]
+        with VideoReader(SHARED / "media" / "hq_eval" / f"talkvid_{number:02}.mp4") as reader:
+            images = [frame.image for frame in islice(reader, 0, 37, 36)]
         for image, faces in zip(images, detector.detect(images), strict=True):
             crops.append(crop_face(image, estimate_alignment(faces.landmarks[0], 256), 256))
     return crops
 
 
-def test_crops_are_taken_over_to_the_alignment_of_arcface():
+def test_crops_are_moved_to_the_alignment_of_arcface():
     places = TEMPLATE @ CROP_TO_ARCFACE[:, :2].T + CROP_TO_ARCFACE[:, 2]
-    # Two different mean faces: no similarity takes one onto the other, about 2 px are left.
+    # The templates are two different mean faces: no similarity transform maps one onto the other within 2 px.
     assert np.abs(places - ARCFACE_TEMPLATE).max() < 2.2
     np.testing.assert_allclose(places.mean(axis=0), ARCFACE_TEMPLATE.mean(axis=0))
-    # Least squares: no turn or scale brings them nearer.
+    # Least squares: no rotation or scale reduces the distance.
     distance = ((places - ARCFACE_TEMPLATE) ** 2).sum()
     for turn in (1.01, 0.99, 1 + 0.01j, 1 - 0.01j):
         moved = (places - places.mean(axis=0)) @ (1, 1j) * turn + places.mean(axis=0) @ (1, 1j)
@@ -46,35 +48,35 @@ def test_crops_are_taken_over_to_the_alignment_of_arcface():
 
 
 @needs_shared
-def test_same_person_is_near_and_others_are_far(identity, crops):
+def test_embeddings_of_one_person_are_similar_and_of_others_are_not(identity, crops):
     embeddings = identity.embed(crops)
     assert embeddings.shape == (8, 128) and embeddings.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-5)
-    likeness = embeddings @ embeddings.T
+    similarity = embeddings @ embeddings.T
     people = np.arange(8) // 2
-    same = likeness[(people[:, None] == people) & ~np.eye(8, dtype=bool)]
-    others = likeness[people[:, None] != people]
+    same = similarity[(people[:, None] == people) & ~np.eye(8, dtype=bool)]
+    others = similarity[people[:, None] != people]
     assert same.mean() > 0.8 and same.min() > 0.6
     assert abs(others.mean()) < 0.15 and others.max() < 0.45
 
 
 @needs_shared
-def test_size_of_the_crop_hardly_matters(identity, crops):
+def test_the_size_of_the_crop_hardly_matters(identity, crops):
     small = [cv2.resize(crop, (128, 128), interpolation=cv2.INTER_AREA) for crop in crops]
     assert (identity.embed(crops) * identity.embed(small)).sum(axis=1).min() > 0.9
 
 
 @needs_shared
-def test_channel_order_and_normalisation_are_heard(identity, crops):
+def test_channel_order_and_normalization_are_used(identity, crops):
     swapped = FaceIdentity(MODEL, channel_order="bgr")
     mirrored = [np.ascontiguousarray(crop[..., ::-1]) for crop in crops]
     np.testing.assert_allclose(swapped.embed(mirrored), identity.embed(crops), atol=1e-5)
     raw = FaceIdentity(MODEL, mean=(0, 0, 0), scale=1).embed(crops)
-    assert (raw @ raw.T).min() > 0.4  # Everybody looks alike to a network that is fed levels of 255.
+    assert (raw @ raw.T).min() > 0.4  # With levels of 255 all embeddings are similar.
 
 
 @needs_shared
-def test_saved_and_loaded_it_is_the_same(identity, crops, tmp_path):
+def test_a_saved_network_is_loaded_with_its_settings(identity, crops, tmp_path):
     settings = {"mean": (123.7, 116.3, 103.5), "scale": 1 / 57.4, "channel_order": "bgr"}
     FaceIdentity(MODEL, **settings).save_pretrained(tmp_path / "saved")
     expected = FaceIdentity(MODEL, **settings).embed(crops[:1])
@@ -87,24 +89,24 @@ def test_saved_and_loaded_it_is_the_same(identity, crops, tmp_path):
 
 
 @needs_shared
-def test_nobody_gives_no_rows(identity):
+def test_no_faces_give_no_rows(identity):
     assert identity.embed([]).shape == (0, 128)
 
 
 @needs_shared
-def test_what_is_no_crop_or_no_order_is_refused(identity):
+def test_invalid_crops_and_channel_orders_are_rejected(identity):
     with pytest.raises(ValueError, match="aligned crops"):
         identity.embed([np.zeros((64, 80, 3), np.uint8)])
     with pytest.raises(ValueError, match="channel_order"):
         FaceIdentity(MODEL, channel_order="grb")
 
 
-def test_missing_file_is_named(tmp_path):
+def test_missing_file_is_reported(tmp_path):
     with pytest.raises(ValueError, match=r"no file .*none\.onnx"):
         FaceIdentity.from_pretrained(tmp_path / "none.onnx")
 
 
-def test_folder_must_hold_one_file(tmp_path):
+def test_folder_must_contain_one_file(tmp_path):
     with pytest.raises(ValueError, match="found none"):
         FaceIdentity.from_pretrained(tmp_path)
     for name in ("a.onnx", "b.onnx"):
@@ -113,7 +115,7 @@ def test_folder_must_hold_one_file(tmp_path):
         FaceIdentity.from_pretrained(tmp_path)
 
 
-def test_damaged_file_is_named(tmp_path):
+def test_damaged_file_is_reported(tmp_path):
     (tmp_path / "noise.onnx").write_bytes(bytes(range(256)) * 64)
     with pytest.raises(ValueError, match=r"noise\.onnx is damaged"):
         FaceIdentity(tmp_path / "noise.onnx")
@@ -124,6 +126,6 @@ def test_damaged_file_is_named(tmp_path):
 
 
 @needs_shared
-def test_network_of_another_kind_is_refused():
-    with pytest.raises(ValueError, match=r"no face recognition network .*several outputs"):
+def test_network_of_another_kind_is_rejected():
+    with pytest.raises(ValueError, match=r"not a face recognition network .*several outputs"):
         FaceIdentity(SHARED / "weights" / "yunet_n_dynamic.onnx")

@@ -1,4 +1,4 @@
-"""Landmarks: points lie where they should on real faces, follow the picture, come back at its scale; and the doors."""
+"""Dense landmarks on real faces: their places, shifts and scales of the image; loading and saving."""
 
 import cv2
 import numpy as np
@@ -33,7 +33,7 @@ def crops():
 
 
 def five(points: np.ndarray) -> np.ndarray:
-    """Eyes, nose and mouth corners of the usual 68."""
+    """The eyes, nose and mouth corners of the 68 points."""
     return np.stack([points[36:42].mean(axis=0), points[42:48].mean(axis=0), points[30], points[48], points[54]])
 
 
@@ -57,17 +57,17 @@ def test_points_lie_on_eyes_nose_and_mouth(landmarks, crops):
 
 
 @needs_shared
-def test_points_follow_the_picture(landmarks, crops):
+def test_points_move_and_scale_with_the_image(landmarks, crops):
     found = landmarks.find(crops)
     moved = [np.roll(crop, (6, 9), axis=(0, 1)) for crop in crops]
     assert distance(landmarks.find(moved), found + np.array((9, 6))) < 4
-    # They keep their place in a picture of a quarter of the size, pixels' middles at x + 1/2.
+    # They keep their place in an image of a quarter of the size; pixel centres are at x + 1/2.
     small = [cv2.resize(crop, (128, 128), interpolation=cv2.INTER_AREA) for crop in crops]
     assert distance((landmarks.find(small) + 0.5) * 4 - 0.5, found) < 3
 
 
 @needs_shared
-def test_region_is_what_the_network_is_shown(landmarks, crops):
+def test_the_network_reads_the_region(landmarks, crops):
     left, top, right, bottom = (72, 136, 440, 504)
     cut = [crop[top:bottom, left:right] for crop in crops]
     whole = LandmarkNetwork(MODEL, region=(0, 0, 512, 512))
@@ -75,7 +75,7 @@ def test_region_is_what_the_network_is_shown(landmarks, crops):
 
 
 @needs_shared
-def test_channel_order_and_normalisation_are_heard(landmarks, crops):
+def test_channel_order_and_normalization_are_used(landmarks, crops):
     expected = landmarks.find(crops)
     swapped = LandmarkNetwork(MODEL, channel_order="rgb")
     np.testing.assert_allclose(swapped.find([crop[..., ::-1].copy() for crop in crops]), expected, atol=1e-3)
@@ -87,7 +87,7 @@ def test_channel_order_and_normalisation_are_heard(landmarks, crops):
 
 
 @needs_shared
-def test_saved_and_loaded_it_is_the_same(landmarks, crops, tmp_path):
+def test_a_saved_network_is_loaded_with_its_settings(landmarks, crops, tmp_path):
     settings = {
         "mean": (1.0, 2.0, 3.0), "scale": 1 / 250, "channel_order": "rgb", "region": (60.0, 120.0, 450.0, 510.0),
         "input_size": 112,
@@ -103,12 +103,12 @@ def test_saved_and_loaded_it_is_the_same(landmarks, crops, tmp_path):
 
 
 @needs_shared
-def test_nobody_gives_no_rows(landmarks):
+def test_no_faces_give_no_rows(landmarks):
     assert landmarks.find([]).shape == (0, 68, 2)
 
 
 @needs_shared
-def test_what_is_no_crop_or_no_setting_is_refused(landmarks):
+def test_invalid_crops_and_settings_are_rejected(landmarks):
     with pytest.raises(ValueError, match="aligned crops"):
         landmarks.find([np.zeros((64, 80, 3), np.uint8)])
     with pytest.raises(ValueError, match="channel_order"):
@@ -119,14 +119,14 @@ def test_what_is_no_crop_or_no_setting_is_refused(landmarks):
 
 
 @needs_shared
-def test_network_of_another_kind_is_refused():
+def test_network_of_another_kind_is_rejected():
     with pytest.raises(ValueError, match="several outputs"):
         LandmarkNetwork(SHARED / "weights" / "yunet_n_dynamic.onnx")
-    with pytest.raises(ValueError, match=r"gives 128 numbers from .* fractions of the picture"):
+    with pytest.raises(ValueError, match=r"is 128 numbers from .* fractions of the image"):
         LandmarkNetwork(SHARED / "weights" / "MobileFaceNet.onnx")
 
 
-def test_missing_or_ambiguous_file_is_named(tmp_path):
+def test_missing_or_ambiguous_file_is_reported(tmp_path):
     with pytest.raises(ValueError, match=r"no file .*none\.onnx"):
         LandmarkNetwork.from_pretrained(tmp_path / "none.onnx")
     with pytest.raises(ValueError, match="found none"):

@@ -1,11 +1,15 @@
-"""Faces in and out of the frame: landmarks to a similarity, frame to aligned crop, restored crop back into the frame.
+"""Alignment and paste-back: landmarks to a similarity transform, frame to aligned crop, restored crop to frame.
 
-The template and the robust fit are the published ones, and crops agree with the published script bit for bit wherever
-a face is not much larger in the frame than in the crop.  Four things differ.  Faces that shrink, on either way, are
-averaged over areas instead of sampled at points, which would alias.  Faces that grow on their way back are
-interpolated with cubics.  The mask of the paste is a function of the crop's
-coordinates instead of eroded pixels, so that it fades alike at every size of the face.  A restored face takes over
-the mean colour of its crop, within narrow limits.
+The template and the robust fit are the published ones.  A crop is equal to that of the published script, bit for bit,
+wherever the face is not much larger in the frame than in the crop.  Four things differ:
+
+ - A face that shrinks, when it is cropped or pasted back, is averaged over areas.  Sampled at points it would alias.
+ - A face that grows when it is pasted back is interpolated with cubics.
+ - The mask of the paste is a function of the coordinates of the crop instead of eroded pixels, so that it has the same
+   shape at every size of the face.
+ - A restored face takes the mean colour of its crop, within narrow limits.
+
+All coordinates are (x, y) in pixels, 0 at the centre of the first pixel.
 """
 
 from functools import cache
@@ -28,16 +32,16 @@ TEMPLATE_SIZE = 512
 BORDER_COLOUR = (132, 133, 135)
 # Below this many source pixels per target pixel, interpolation reads every source pixel often enough.
 LINEAR_LIMIT = 1.5
-# The mask is 1 up to the first radius and 0 from the second, in half sides of the crop.
+# The mask is 1 up to the first radius and 0 from the second radius on, in half sides of the crop.
 MASK_RADII = (0.70, 0.97)
-# Levels of 255 by which the mean colour of a pasted face may be moved.
+# Largest change of the mean colour of a pasted face, in levels of 255
 COLOUR_LIMIT = 12.0
 
 
 def estimate_alignment(landmarks: np.ndarray, size: int = TEMPLATE_SIZE) -> np.ndarray:
-    """Find the similarity that takes a face in a frame to its place in an aligned crop.
+    """Estimate the similarity transform that moves a face in a frame to its place in an aligned crop.
 
-    The fit is a least median of squares: one wrong landmark of the five does not move it.
+    The fit is a least median of squares: one wrong landmark of the five does not change it.
 
     Args:
         landmarks (`np.ndarray` of shape `(5, 2)`):
@@ -46,7 +50,7 @@ def estimate_alignment(landmarks: np.ndarray, size: int = TEMPLATE_SIZE) -> np.n
             Side of the crop in pixels.
 
     Returns:
-        `np.ndarray` of shape `(2, 3)`, float64: the map from frame pixels to crop pixels.
+        `np.ndarray` of shape `(2, 3)`, float64: the transform from frame pixels to crop pixels.
 
     Raises:
         ValueError: If the landmarks are not five finite points, or lie too close together for a fit.
@@ -58,12 +62,12 @@ def estimate_alignment(landmarks: np.ndarray, size: int = TEMPLATE_SIZE) -> np.n
         raise ValueError(f"landmarks must be finite, got {landmarks.tolist()}: fill gaps of a track before aligning.")
     if np.ptp(landmarks, axis=0).max() < 1:
         raise ValueError(
-            f"landmarks lie within one pixel of each other, got {landmarks.tolist()}: leave this face as it is."
+            f"landmarks lie within one pixel of each other, got {landmarks.tolist()}: leave out this face."
         )
     # Fitted at 512 and scaled afterwards, so that the choice of outliers does not depend on the size of the crop.
     matrix = cv2.estimateAffinePartial2D(landmarks, TEMPLATE, method=cv2.LMEDS)[0]
     if matrix is None or not np.isfinite(matrix).all() or _scale(matrix) < 1e-3:
-        raise ValueError(f"no similarity fits the landmarks {landmarks.tolist()}: leave this face as it is.")
+        raise ValueError(f"no similarity transform fits the landmarks {landmarks.tolist()}: leave out this face.")
     return matrix * (size / TEMPLATE_SIZE)
 
 
@@ -74,17 +78,17 @@ def crop_face(image: np.ndarray, matrix: np.ndarray, size: int = TEMPLATE_SIZE) 
         image (`np.ndarray` of shape `(height, width, 3)`):
             RGB frame, uint8.
         matrix (`np.ndarray` of shape `(2, 3)`):
-            Map from frame pixels to crop pixels, see [`estimate_alignment`].
+            Transform from frame pixels to crop pixels, see [`estimate_alignment`].
         size (`int`, defaults to 512):
-            Side of the crop in pixels, the one that `matrix` was made for.
+            Side of the crop in pixels for which `matrix` was estimated.
 
     Returns:
-        `np.ndarray` of shape `(size, size, 3)`, uint8: the crop; what lies outside the frame is a fixed grey.
+        `np.ndarray` of shape `(size, size, 3)`, uint8: the crop; pixels outside the frame are `BORDER_COLOUR`.
     """
     shrink = 1 / _scale(matrix)
-    # What shrinks is warped to a finer grid and averaged over its cells.
+    # A face that shrinks is warped to a finer grid and averaged over its cells.
     fine = 1 if shrink < LINEAR_LIMIT else int(np.ceil(shrink))
-    # The middle of target pixel x lies at fine * x + (fine - 1) / 2 of the finer grid.
+    # The centre of target pixel x lies at fine * x + (fine - 1) / 2 of the finer grid.
     matrix = matrix * fine + np.array([(0, 0, 1), (0, 0, 1)]) * (fine - 1) / 2
     crop = cv2.warpAffine(
         image,
@@ -98,18 +102,18 @@ def crop_face(image: np.ndarray, matrix: np.ndarray, size: int = TEMPLATE_SIZE) 
 
 
 def colour_offset(crop: np.ndarray, face: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
-    """Find by how much the mean colour of a restored face must move to be that of its crop.
+    """Compute the difference between the mean colours of a crop and of the restored face.
 
-    One offset for each channel: a mean over the whole face moves slowly, where a match of details would flicker.  It
-    is free to be smoothed over time before it goes to [`paste_face`].
+    There is one offset for each channel: a mean over the whole face changes slowly, a match of details would flicker.
+    The caller may smooth the offsets along time before they are passed to [`paste_face`].
 
     Args:
         crop (`np.ndarray` of shape `(size, size, 3)`):
-            RGB crop of the frame, uint8; what lies outside the frame does not count.
+            RGB crop of the frame, uint8; pixels outside the frame do not count.
         face (`np.ndarray` of shape `(size, size, 3)`):
-            RGB crop restored, uint8.
+            RGB restored crop, uint8.
         mask (`np.ndarray` of shape `(size, size)`, *optional*):
-            What is face in the crop, float32 from 0 to 1.
+            Weight of each pixel of the crop as face, float32 from 0 to 1.
 
     Returns:
         `np.ndarray` of shape `(3,)`, float32: for red, green and blue, in levels of 255, from -12 to 12.
@@ -130,23 +134,23 @@ def paste_face(
     offset: np.ndarray | None = None,
     mask: np.ndarray | None = None,
 ) -> None:
-    """Put an aligned face back into its frame under a soft mask, in place.
+    """Paste an aligned face into its frame under a soft mask, in place.
 
-    Pixels outside the mask keep every bit of their value.
+    Pixels outside the mask are unchanged.
 
     Args:
         image (`np.ndarray` of shape `(height, width, 3)`):
-            RGB frame, uint8; it is changed.
+            RGB frame, uint8; it is modified.
         face (`np.ndarray` of shape `(size, size, 3)`):
             RGB crop, uint8.
         matrix (`np.ndarray` of shape `(2, 3)`):
-            Map from frame pixels to crop pixels that the crop was made with.
+            Transform from frame pixels to crop pixels with which the crop was cut out.
         strength (`float`, defaults to 1.0):
-            Weight of the face against the frame, from 0 (the frame alone) to 1.
+            Weight of the face against the frame, from 0 (only the frame) to 1.
         offset (`np.ndarray` of shape `(3,)`, *optional*):
-            What is added to the colour of the face, in levels of 255; by default [`colour_offset`] tells it.
+            Added to the colour of the face, in levels of 255; defaults to [`colour_offset`] of crop and face.
         mask (`np.ndarray` of shape `(size, size)`, *optional*):
-            What is face in the crop, float32 from 0 to 1; the rest of the frame stays.
+            Weight of each pixel of the crop as face, float32 from 0 to 1; where it is 0 the frame is unchanged.
 
     Raises:
         ValueError: If the face is not square, the mask is not of its size, or `strength` is outside 0 to 1.
@@ -167,46 +171,65 @@ def paste_face(
 
     if offset is None:
         offset = colour_offset(crop_face(image, matrix, size), face, mask)
-    front = cv2.add(face, (*offset.tolist(), 0), dtype=cv2.CV_32F)
+    # The type stubs of OpenCV do not know that a tuple is added to every pixel.
+    front = cv2.add(face, (*offset.tolist(), 0), dtype=cv2.CV_32F)  # type: ignore[call-overload]
     weight = _crop_mask(size) * np.float32(strength)
     if mask is not None:
         weight *= mask
     to_box = inverse - np.array([(0, 0, left), (0, 0, top)])
-    shrink = _scale(matrix)
-    if shrink >= LINEAR_LIMIT:
-        # What shrinks is averaged over areas first; the warp then leaves its size about as it is.
-        small = max(round(size / shrink), 1)
-        front, weight = (cv2.resize(x, (small, small), interpolation=cv2.INTER_AREA) for x in (front, weight))
-        # The middle of small pixel x lies at (x + 1/2) * size / small - 1/2 of the crop.
-        to_box[:, 2] += to_box[:, :2] @ np.full(2, (size / small - 1) / 2)
-        to_box[:, :2] *= size / small
     box_size = (int(right - left), int(bottom - top))
-    # Cubics come clearly closer to the truth than lines; Lanczos is hardly better and several times slower.
-    front = cv2.warpAffine(front, to_box, box_size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-    weight = cv2.warpAffine(weight, to_box, box_size, flags=cv2.INTER_LINEAR)
+    front, weight = _warp_back(front, weight, to_box, _scale(matrix), box_size)
     behind = image[top:bottom, left:right]
     change = cv2.multiply(cv2.subtract(front, behind, dtype=cv2.CV_32F), cv2.merge([weight] * 3))
     image[top:bottom, left:right] = cv2.add(behind, change, dtype=cv2.CV_8U)
 
 
+def _warp_back(
+    face: np.ndarray, weight: np.ndarray, matrix: np.ndarray, shrink: float, box_size: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Warp a face and its weight to a box of the frame.
+
+    Args:
+        face (`np.ndarray` of shape `(size, size, 3)`): Crop, float32.
+        weight (`np.ndarray` of shape `(size, size)`): Weight of each pixel, float32.
+        matrix (`np.ndarray` of shape `(2, 3)`): Transform from crop pixels to pixels of the box.
+        shrink (`float`): Crop pixels per frame pixel.
+        box_size (`tuple[int, int]`): Width and height of the box.
+
+    Returns:
+        `tuple[np.ndarray, np.ndarray]`: face of shape `(height, width, 3)` and weight of shape `(height, width)`.
+    """
+    size, matrix = len(face), matrix.copy()
+    if shrink >= LINEAR_LIMIT:
+        # A face that shrinks is averaged over areas first; the warp then hardly changes its size.
+        small = max(round(size / shrink), 1)
+        face, weight = (cv2.resize(x, (small, small), interpolation=cv2.INTER_AREA) for x in (face, weight))
+        # The centre of small pixel x lies at (x + 1/2) * size / small - 1/2 of the crop.
+        matrix[:, 2] += matrix[:, :2] @ np.full(2, (size / small - 1) / 2)
+        matrix[:, :2] *= size / small
+    # Cubic interpolation is clearly more accurate than linear; Lanczos is hardly better and several times slower.
+    face = cv2.warpAffine(face, matrix, box_size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    return face, cv2.warpAffine(weight, matrix, box_size, flags=cv2.INTER_LINEAR)
+
+
 def is_grey(image: np.ndarray, limit: float = 10.0) -> bool:
-    """Tell whether an image has no colour by the published rule: channels that differ by a near constant.
+    """Return whether an image is grey by the published rule: its channels differ by nearly constant values.
 
     Args:
         image (`np.ndarray` of shape `(height, width, 3)`):
             RGB image, uint8.
         limit (`float`, defaults to 10.0):
-            Largest variance that counts as none.
+            Largest variance of a grey image, in squared levels of 255.
 
     Returns:
-        `bool`: whether the variance of the difference of two channels, meaned over the pairs, is at most `limit`.
+        `bool`: whether the variance of the difference of two channels, averaged over the pairs, is at most `limit`.
     """
     red, green, blue = np.moveaxis(image.astype(np.float32), -1, 0)
     return float(np.var(red - green) + np.var(green - blue) + np.var(blue - red)) / 3 <= limit
 
 
 def to_grey(image: np.ndarray) -> np.ndarray:
-    """Take the colour out of an image.
+    """Remove the colour of an image.
 
     Args:
         image (`np.ndarray` of shape `(height, width, 3)`):
@@ -219,13 +242,13 @@ def to_grey(image: np.ndarray) -> np.ndarray:
 
 
 def _scale(matrix: np.ndarray) -> float:
-    """Target pixels per source pixel of a similarity."""
+    """Return the target pixels per source pixel of a similarity transform."""
     return float(np.hypot(matrix[0, 0], matrix[1, 0]))
 
 
 @cache
 def _crop_mask(size: int) -> np.ndarray:
-    """Weight of the face at the pixels of a crop: a square with round corners that fades inside the border."""
+    """Return the weight `(size, size)` of a pasted crop: a square with round corners that fades inside the border."""
     places = np.linspace(-1, 1, size, dtype=np.float32) ** 4
     radius = (places[None, :] + places[:, None]) ** 0.25
     inner, outer = MASK_RADII

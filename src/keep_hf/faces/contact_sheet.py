@@ -1,4 +1,4 @@
-"""A picture of everybody in a video with their number, to choose from."""
+"""A contact sheet: one portrait of every person in a video with their number, to choose from."""
 
 from collections.abc import Iterable
 
@@ -9,35 +9,43 @@ from .alignment import crop_face, estimate_alignment
 from .tracking.tracks import FaceTrack
 
 
-PORTRAIT = 160  # side in pixels
-COLUMNS = 6
+PORTRAIT_SIZE = 160  # pixels
+NUM_COLUMNS = 6
 
 
 def draw_people(images: Iterable[np.ndarray], tracks: list[FaceTrack]) -> np.ndarray:
-    """Draw the best look at each person.
+    """Draw a portrait of each person, from the frame where the face is large and clearly detected.
 
     Args:
-        images (`Iterable[np.ndarray]`): The frames of the video, uint8 RGB `(h, w, 3)`.
-        tracks (`list[FaceTrack]`): From [`KeepPipeline.follow`].
+        images (`Iterable[np.ndarray]`, each of shape `(h, w, 3)`):
+            The frames of the video in order, RGB, uint8; read no further than needed.
+        tracks (`list[FaceTrack]`):
+            From [`KeepPipeline.follow`].
 
     Returns:
-        `np.ndarray`: uint8 RGB, a portrait of 160 x 160 for each track, with its number.
+        `np.ndarray` of shape `(160 * rows, 160 * columns, 3)`, uint8: RGB portraits with the numbers of the people, at
+        most six in a row, in the order of the tracks.
     """
-    wanted: dict[int, list[tuple[int, np.ndarray]]] = {}  # by frame: place in the sheet and landmarks
-    for place, track in enumerate(tracks):
+    waiting: dict[int, list[tuple[int, np.ndarray]]] = {}  # by frame: position in the sheet, and landmarks
+    for position, track in enumerate(tracks):
         sizes = (track.boxes[:, 2:] - track.boxes[:, :2]).max(axis=1)
         best = int((sizes * track.scores).argmax())
-        wanted.setdefault(int(track.frames[best]), []).append((place, track.landmarks[best]))
-    rows = -(-len(tracks) // COLUMNS)
-    sheet = np.full((max(rows, 1) * PORTRAIT, min(max(len(tracks), 1), COLUMNS) * PORTRAIT, 3), 255, np.uint8)
+        waiting.setdefault(int(track.frames[best]), []).append((position, track.landmarks[best]))
+    num_rows, num_columns = max(-(-len(tracks) // NUM_COLUMNS), 1), min(max(len(tracks), 1), NUM_COLUMNS)
+    sheet = np.full((num_rows * PORTRAIT_SIZE, num_columns * PORTRAIT_SIZE, 3), 255, np.uint8)
     for index, image in enumerate(images):
-        for place, landmarks in wanted.pop(index, []):
-            portrait = crop_face(image, estimate_alignment(landmarks, PORTRAIT), PORTRAIT)
-            text, where, font = str(tracks[place].track_id), (6, PORTRAIT - 8), cv2.FONT_HERSHEY_SIMPLEX
-            for colour, thickness in (((0, 0, 0), 6), ((255, 255, 255), 2)):
-                portrait = cv2.putText(portrait, text, where, font, 1.0, colour, thickness, cv2.LINE_AA)
-            top, left = place // COLUMNS * PORTRAIT, place % COLUMNS * PORTRAIT
-            sheet[top : top + PORTRAIT, left : left + PORTRAIT] = portrait
-        if not wanted:
+        for position, landmarks in waiting.pop(index, []):
+            top, left = position // NUM_COLUMNS * PORTRAIT_SIZE, position % NUM_COLUMNS * PORTRAIT_SIZE
+            portrait = _draw_portrait(image, landmarks, str(tracks[position].track_id))
+            sheet[top : top + PORTRAIT_SIZE, left : left + PORTRAIT_SIZE] = portrait
+        if not waiting:
             break
     return sheet
+
+
+def _draw_portrait(image: np.ndarray, landmarks: np.ndarray, text: str) -> np.ndarray:
+    portrait = crop_face(image, estimate_alignment(landmarks, PORTRAIT_SIZE), PORTRAIT_SIZE)
+    corner, font = (6, PORTRAIT_SIZE - 8), cv2.FONT_HERSHEY_SIMPLEX
+    cv2.putText(portrait, text, corner, font, 1.0, (0, 0, 0), 6, cv2.LINE_AA)
+    cv2.putText(portrait, text, corner, font, 1.0, (255, 255, 255), 2, cv2.LINE_AA)
+    return portrait

@@ -1,7 +1,8 @@
-"""Who is it: an embedding of a face whose cosine with another tells whether two faces are of one person.
+"""Identity: an embedding of a face; the cosine of two embeddings is high if the faces are of one person.
 
-Any recognition network in the ONNX format that was trained on faces in ArcFace's alignment does: 112x112 pixels, five
-landmarks at fixed places.  The crops of `align` have their own fixed places, so one similarity takes every crop over.
+Any face recognition network in the ONNX format can be used that was trained on faces in the alignment of ArcFace:
+112 x 112 pixels, with five landmarks at fixed places.  The landmarks of our aligned crops have fixed places, too, so
+that one similarity transform moves every crop to the alignment of ArcFace.
 """
 
 from pathlib import Path
@@ -20,8 +21,8 @@ ARCFACE_SIZE = 112
 
 
 def _crop_to_arcface() -> np.ndarray:
-    """The similarity, of shape `(2, 3)`, from a 512x512 crop to ArcFace's alignment by least squares."""
-    # With points as complex numbers a similarity is z -> turn * z + shift.
+    """Return the least squares similarity transform `(2, 3)` from a 512 x 512 crop to the alignment of ArcFace."""
+    # With points as complex numbers, a similarity transform is z -> turn * z + shift.
     crop, face = (points @ (1, 1j) for points in (TEMPLATE, ARCFACE_TEMPLATE))
     centred = crop - crop.mean()
     turn = np.vdot(centred, face) / np.vdot(centred, centred)
@@ -37,16 +38,17 @@ class FaceIdentity(OnnxNetwork):
 
     Args:
         model_file (`str` or `Path`):
-            ONNX file of a network from a picture, of shape `(1, 3, 112, 112)`, to a vector.
+            ONNX file of a network that maps an image of shape `(1, 3, 112, 112)` to a vector.
         mean (`tuple[float, float, float]`, defaults to `(127.5, 127.5, 127.5)`):
-            What is taken from red, green and blue, in levels of 255.  This and the next two are ArcFace's own.
+            Subtracted from red, green and blue, in levels of 255.  The defaults are those of ArcFace.
         scale (`float`, defaults to 1 / 127.5):
-            Factor after that.
+            Factor after the subtraction.
         channel_order (`"rgb"` or `"bgr"`, defaults to `"rgb"`):
-            In which order the network takes the channels.
+            Order of the channels that the network expects.
 
     Raises:
-        ValueError: If the file does not exist, cannot be loaded, or is of another kind, or the order is no order.
+        ValueError: If the file does not exist, cannot be loaded, or is another kind of network, or the channel order
+            is invalid.
     """
 
     kind = "face recognition"
@@ -62,17 +64,18 @@ class FaceIdentity(OnnxNetwork):
         super().__init__(model_file, ARCFACE_SIZE, mean=tuple(mean), scale=scale, channel_order=channel_order)
 
     def embed(self, faces: list[np.ndarray]) -> np.ndarray:
-        """Embed faces; the product of two rows is the cosine of the angle between the two.
+        """Compute the embeddings of faces.
 
         Args:
             faces (`list[np.ndarray]`, each of shape `(size, size, 3)`):
-                RGB crops of `align`, uint8, of any size.
+                Aligned crops, RGB, uint8, of any sizes; see [`crop_face`].
 
         Returns:
-            `np.ndarray` of shape `(n, d)`, float32: rows of length 1.
+            `np.ndarray` of shape `(n, d)`, float32: rows of length 1; the dot product of two rows is their similarity,
+            from -1 to 1.
 
         Raises:
-            ValueError: If a face is no square picture.
+            ValueError: If a face is not a square RGB image.
         """
         check_faces(faces)
         embeddings = np.zeros((len(faces), len(self.trial)), np.float32)
