@@ -1,4 +1,4 @@
-"""Appearance: a small descriptor of a face that tells apart the people of one scene, without a network."""
+"""Appearance: a small descriptor of a face that separates the people of one scene, without a network."""
 
 import cv2
 import numpy as np

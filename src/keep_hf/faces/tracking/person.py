@@ -1,4 +1,4 @@
-"""The memory of the tracker: the people of a scene, where they were seen recently and how they look."""
+"""The memory of the tracker: the people of a scene, where they were seen recently, and their appearance."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
