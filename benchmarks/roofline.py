@@ -31,7 +31,7 @@ from keep_hf.benchmark import (
     print_machine,
 )
 from keep_hf.drawn_people import draw_video
-from keep_hf.models.flow import warp
+from keep_hf.models.flow.warp import warp
 from keep_hf.models.recursion import KalmanRecursion
 from keep_hf.video.pixels import to_tensor
 

@@ -25,7 +25,8 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from keep_hf.models.flow import REDUCTION, GMFlow, match, pixel_grid
+from keep_hf.models.flow.gmflow import REDUCTION, GMFlow, match
+from keep_hf.models.flow.warp import pixel_grid
 from keep_hf.video.media_files import IMAGE_SUFFIXES, find_images
 from keep_hf.video.pixels import to_images, to_tensor
 

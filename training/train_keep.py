@@ -16,7 +16,7 @@ from torch import nn
 
 from keep_hf import FaceDetector, GMFlow, KalmanGainNetwork, KalmanRecursion, KeepPipeline, KeepVQModel
 from keep_hf.degrade import TRAINING
-from keep_hf.models.flow import warp
+from keep_hf.models.flow.warp import warp
 
 from .adversary import Adversary, PatchDiscriminator
 from .data import FaceClips, open_validation

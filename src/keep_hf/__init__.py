@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .faces.identity import FaceIdentity
     from .faces.tracking.tracks import FaceTrack
     from .faces.yunet import YuNet
-    from .models.flow import GMFlow
+    from .models.flow.gmflow import GMFlow
     from .models.kalman import KalmanGainNetwork, KalmanState
     from .models.recursion import KalmanRecursion
     from .models.vq import KeepVQModel
@@ -56,7 +56,7 @@ _MODULES = _VIDEO_MODULES | {
     "FaceStream": "restoration.stream",
     "FaceTrack": "faces.tracking.tracks",
     "Faces": "faces.detection",
-    "GMFlow": "models.flow",
+    "GMFlow": "models.flow.gmflow",
     "KalmanGainNetwork": "models.kalman",
     "KalmanRecursion": "models.recursion",
     "KalmanState": "models.kalman",

@@ -24,7 +24,7 @@ from torch import nn
 
 from .allocator import keep_freed_memory
 from .drawn_people import draw_video
-from .models.flow import GMFlow
+from .models.flow.gmflow import GMFlow
 from .models.kalman import KalmanGainNetwork
 from .models.vq import KeepVQModel
 from .pipeline import KeepPipeline

@@ -26,7 +26,7 @@ from .faces.tracking.tracks import FaceTrack, link_tracks
 from .faces.yunet import YuNet
 from .models.checkpoint_files import load_checkpoint
 from .models.conversion import convert_checkpoint
-from .models.flow import GMFlow
+from .models.flow.gmflow import GMFlow
 from .models.kalman import KalmanGainNetwork
 from .models.recursion import KalmanRecursion
 from .options import RestorationOptions

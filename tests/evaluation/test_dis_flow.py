@@ -7,7 +7,7 @@ import torch
 
 from keep_hf.evaluation.dis_flow import DISFlow
 from keep_hf.evaluation.metrics import find_flow, flicker
-from keep_hf.models.flow import warp
+from keep_hf.models.flow.warp import warp
 from keep_hf.video.pixels import to_tensor
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from keep_hf.models.flow import GMFlow, warp
+from keep_hf.models.flow.gmflow import GMFlow
+from keep_hf.models.flow.warp import warp
 from paths import REPOSITORY
 from training import train_flow
 

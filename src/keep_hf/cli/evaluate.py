@@ -9,7 +9,7 @@ from ..evaluation.pairs import VideoPair, pair_videos
 from ..evaluation.plots import draw_plots, require_matplotlib
 from ..evaluation.report import Report
 from ..evaluation.series import COMPARED, INSPECTED
-from ..models.flow import GMFlow
+from ..models.flow.gmflow import GMFlow
 from .loading import load_pipeline, selected_device
 from .output import check_report_path, print_message
 

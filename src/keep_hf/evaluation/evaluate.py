@@ -28,7 +28,7 @@ from ..faces.follower import FaceFollower, FollowedFrame
 from ..faces.identity import FaceIdentity
 from ..faces.landmarks import LandmarkNetwork
 from ..faces.yunet import YuNet
-from ..models.flow import GMFlow
+from ..models.flow.gmflow import GMFlow
 from ..models.lpips import LPIPS
 from .dis_flow import DISFlow
 from .metrics import compare_videos, inspect_video

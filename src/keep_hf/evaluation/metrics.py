@@ -29,7 +29,8 @@ from torch.nn import functional as F
 from ..faces.alignment import TEMPLATE_SIZE
 from ..faces.identity import FaceIdentity
 from ..faces.landmarks import LandmarkNetwork
-from ..models.flow import GMFlow, warp
+from ..models.flow.gmflow import GMFlow
+from ..models.flow.warp import warp
 from ..models.lpips import LPIPS
 from ..video.pixels import to_tensor
 from .series import COMPARED, INSPECTED, Measure, Series, VideoMeasures

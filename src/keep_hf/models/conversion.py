@@ -12,7 +12,7 @@ from typing import Any
 from diffusers import ModelMixin
 
 from .checkpoint_files import StateDict
-from .flow import GMFlow
+from .flow.gmflow import GMFlow
 from .kalman import KalmanGainNetwork
 from .vq import KeepVQModel
 

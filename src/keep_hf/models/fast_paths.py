@@ -84,19 +84,20 @@ def can_fold(conv: nn.Conv2d, x: torch.Tensor) -> bool:
     )
 
 
-def upsample_folded(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+def upsample_folded(x: torch.Tensor, conv: nn.Conv2d) -> torch.Tensor:
     """Nearest-neighbour upsampling by 2 and a 3 x 3 convolution, as one convolution of the small map.
 
     Args:
         x (`torch.Tensor` of shape `(b, in, h, w)`).
-        weight (`torch.Tensor` of shape `(out, in, 3, 3)`), bias (`torch.Tensor` of shape `(out,)`): Of the
-            convolution.  They are folded again in every call, so that new weights take effect at once.
+        conv (`nn.Conv2d`): The convolution.  Its weights are folded again in every call, which costs little, so that
+            new weights take effect at once.
 
     Returns:
         `torch.Tensor` of shape `(b, out, 2 * h, 2 * w)`.
     """
-    (b, _, h, w), channels = x.shape, len(weight)
-    quarters = F.conv2d(x, fold_taps(weight), bias.repeat(4), padding=1).unflatten(1, (2, 2, channels))
+    (b, _, h, w), channels = x.shape, conv.out_channels
+    bias = None if conv.bias is None else conv.bias.repeat(4)
+    quarters = F.conv2d(x, fold_taps(conv.weight), bias, padding=1).unflatten(1, (2, 2, channels))
     result = x.new_empty(b, channels, h, 2, w, 2)
     for row in (0, 1):
         for column in (0, 1):

@@ -21,6 +21,13 @@ from .autoencoder import Features
 from .layers import Attention, ResidualBlock, swish
 
 
+def set_to_zero(*layers: nn.Module) -> None:
+    """Set all parameters of layers to zero."""
+    for layer in layers:
+        for parameter in layer.parameters():
+            nn.init.zeros_(parameter)
+
+
 class FeatureUpdate(nn.Module):
     """Kalman update of the features of the crop: features of the prediction correct the observed ones.
 
@@ -40,8 +47,7 @@ class FeatureUpdate(nn.Module):
         self.compare = ResidualBlock(2 * channels, channels, num_groups)
         self.refine = ResidualBlock(channels, channels, num_groups)
         self.correction = nn.Conv2d(channels, channels, 3, padding=1)
-        nn.init.zeros_(self.correction.weight)
-        nn.init.zeros_(self.correction.bias)
+        set_to_zero(self.correction)
 
     def forward(self, observed: torch.Tensor, predicted: torch.Tensor) -> torch.Tensor:
         e = self.refine(self.compare(torch.cat([observed, predicted], dim=1)))
@@ -63,15 +69,14 @@ class FeatureFusion(nn.Module):
     def __init__(self, channels: int, num_groups: int, num_layers: int = 1) -> None:
         super().__init__()
         self.encode = ResidualBlock(2 * channels, channels, num_groups)
-        self.refine = nn.Sequential(*(ResidualBlock(channels, channels, num_groups) for _ in range(num_layers - 1)))
+        refinements = [ResidualBlock(channels, channels, num_groups) for _ in range(num_layers - 1)]
+        self.refine = nn.Sequential(*refinements)
         self.scale_in = nn.Conv2d(channels, channels, 3, padding=1)
         self.scale_out = nn.Conv2d(channels, channels, 3, padding=1)
         self.shift_in = nn.Conv2d(channels, channels, 3, padding=1)
         self.shift_out = nn.Conv2d(channels, channels, 3, padding=1)
         # `refine` starts as the identity, so that a trained block can be made deeper.
-        for last in (self.scale_out, self.shift_out, *(block.conv2 for block in self.refine)):
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.bias)
+        set_to_zero(self.scale_out, self.shift_out, *(block.conv2 for block in refinements))
 
     def forward(self, crop_features: torch.Tensor, decoded: torch.Tensor, fidelity: torch.Tensor) -> torch.Tensor:
         e = self.refine(self.encode(torch.cat([crop_features, decoded], dim=1)))

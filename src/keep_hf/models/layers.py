@@ -85,6 +85,7 @@ class Attention(nn.Module, AttentionModuleMixin):
         bias (`bool`): Whether the three input projections have a bias; the output projection always has one.
     """
 
+    processor: AttentionProcessor
     _default_processor_cls = AttentionProcessor
     _available_processors = (AttentionProcessor,)
     _supports_qkv_fusion = False
@@ -96,7 +97,7 @@ class Attention(nn.Module, AttentionModuleMixin):
         self.to_k = Linear(channels, num_heads * head_dim, bias=bias)
         self.to_v = Linear(channels, num_heads * head_dim, bias=bias)
         self.to_out = Linear(num_heads * head_dim, channels)
-        self.set_processor(AttentionProcessor())
+        self.processor = AttentionProcessor()
 
     def forward(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         return self.processor(self, query, key, value)
@@ -153,5 +154,5 @@ class Upsample(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if fast_paths.can_fold(self.conv, x):
-            return fast_paths.upsample_folded(x, self.conv.weight, self.conv.bias)
+            return fast_paths.upsample_folded(x, self.conv)
         return self.conv(F.interpolate(x, scale_factor=2, mode="nearest"))

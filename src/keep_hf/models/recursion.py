@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 from .autoencoder import Features
-from .flow import GMFlow, warp
+from .flow.gmflow import GMFlow
+from .flow.warp import warp
 from .kalman import KalmanGainNetwork, KalmanState, update
 from .vq import KeepVQModel
 

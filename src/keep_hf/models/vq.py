@@ -1,16 +1,18 @@
-"""The face model: two encoders, a code transformer, a codebook and a decoder (KEEP, arXiv 2408.05205).
+"""The face model: two encoders, a code transformer, a codebook and a decoder (KEEP, arXiv 2408.05205, section 3.2).
 
     LQ crop ──> lq_encoder ──> latents ──> code_transformer ──> codes ──> codebook ──> decoder ──> face
                     └── features of the crop ── feature_fusion (SFT, weight = fidelity) ──┘  ^
                               features of the previous frame ── cross_frame attention ───────┘
 
-`hq_encoder` turns a clear face (the previous output, moved to now) into latents of the same space: the prediction of
-the Kalman filter.  Its features may correct those of the crop on their way to the fusion (`feature_update`), so that
-the filter reaches the detail that codes cannot hold; the published network has none of it.
+`lq_encoder` gives the observed state (eq. 11).  `hq_encoder` gives the predicted state (eq. 12): it encodes the
+previous output, warped to the current frame, into latents of the same space.  Its features can correct those of the
+crop before the fusion (`feature_update`), so that the filter also covers detail that codes do not represent; the
+published network has no such blocks.  Code transformer, codebook and decoder generate a frame from its state
+(eq. 5, 10).
 
-The published network (512 pixels, patch_size 1) is the default configuration.  Against the official code: any batch
-size, every size from the configuration, names instead of block numbers, and fusion blocks whose LAST layers alone
-start at zero, for with every layer at zero no gradient ever reaches them.
+The default configuration is the published network (512 pixels, patch_size 1).  Differences from the published code:
+any batch size, every size from the configuration, descriptive names of parameters, and fusion blocks of which only the
+LAST layers start at zero (see `guidance`).
 
 Legend: b images, c channels, h w pixels, n tokens of the code grid in row-major order.
 """
@@ -18,7 +20,6 @@ Legend: b images, c channels, h w pixels, n tokens of the code grid in row-major
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.attention import AttentionMixin
@@ -26,96 +27,56 @@ from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import nn
 
 from .autoencoder import Decoder, Encoder, Features
+from .code_transformer import CodeTransformer
 from .guidance import CrossFrameAttention, FeatureFusion, FeatureUpdate, Guide
-from .layers import Attention, Linear
 
 
 class KeepReconstruction(NamedTuple):
-    """What the autoencoder makes of clear faces (stage 1 of the training)."""
+    """Output of the autoencoder for clear faces (stage 1 of the training).
 
-    images: torch.Tensor  # (b, 3, h, w)
-    latents: torch.Tensor  # (b, c, grid, grid), before quantization
-    quantized: torch.Tensor  # (b, c, grid, grid), the nearest codes, straight-through to the latents
-    codes: torch.Tensor  # (b, n)
+    Attributes:
+        images (`torch.Tensor` of shape `(b, 3, h, w)`): The reconstruction, RGB around [-1, 1], not clamped.
+        latents (`torch.Tensor` of shape `(b, c, grid, grid)`): Output of the encoder.
+        quantized (`torch.Tensor` of shape `(b, c, grid, grid)`): Vectors of the nearest codes; their gradient is
+            passed to the latents (straight-through).
+        codes (`torch.Tensor` of shape `(b, n)`): Indices of the nearest codes.
+    """
 
-
-class CodeTransformerLayer(nn.Module):
-    """Pre-norm self-attention, with the position added to queries and keys but not to values, and a feedforward."""
-
-    def __init__(self, channels: int, num_heads: int) -> None:
-        super().__init__()
-        self.norm1 = nn.LayerNorm(channels)
-        self.attention = Attention(channels, num_heads, channels // num_heads, bias=True)
-        self.norm2 = nn.LayerNorm(channels)
-        self.linear1 = Linear(channels, 2 * channels)
-        self.linear2 = Linear(2 * channels, channels)
-
-    def forward(self, tokens: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
-        value = self.norm1(tokens)
-        query = value + position
-        tokens = tokens + self.attention(query, query, value)
-        return tokens + self.linear2(F.gelu(self.linear1(self.norm2(tokens))))
-
-
-class CodeLogits(Linear):
-    """Linear layer to the logits of the codes, never in half precision: there, the largest logits are often equal."""
-
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        if self.weight.dtype.itemsize < 4:
-            return F.linear(tokens.float(), self.weight.float())
-        return super().forward(tokens)
-
-
-class CodeTransformer(nn.Module):
-    """Latents (b, latent_channels, grid, grid) -> logits of the codes (b, n, num_codes), never in half precision."""
-
-    def __init__(
-        self, latent_channels: int, num_tokens: int, channels: int, num_heads: int, num_layers: int, num_codes: int
-    ) -> None:
-        super().__init__()
-        self.gradient_checkpointing = False
-        self.linear_in = Linear(latent_channels, channels)
-        self.position = nn.Parameter(torch.randn(num_tokens, channels) * 0.02)
-        self.layers = nn.ModuleList(CodeTransformerLayer(channels, num_heads) for _ in range(num_layers))
-        self.norm_out = nn.LayerNorm(channels)
-        self.to_logits = CodeLogits(channels, num_codes, bias=False)
-
-    def forward(self, latents: torch.Tensor) -> torch.Tensor:
-        tokens = self.linear_in(latents.flatten(2).transpose(1, 2))
-        for layer in self.layers:
-            if torch.is_grad_enabled() and self.gradient_checkpointing:
-                tokens = self._gradient_checkpointing_func(layer, tokens, self.position)
-            else:
-                tokens = layer(tokens, self.position)
-        return self.to_logits(self.norm_out(tokens))
+    images: torch.Tensor
+    latents: torch.Tensor
+    quantized: torch.Tensor
+    codes: torch.Tensor
 
 
 class KeepVQModel(ModelMixin, AttentionMixin, ConfigMixin):
-    """The VQ face model of KEEP; with `has_hq_encoder=False` and `adain=True` it is CodeFormer.
+    """The face model of KEEP; with `has_hq_encoder=False` and `adain=True` it is CodeFormer.
 
     Args:
         sample_size (`int`, *optional*, defaults to 512): Side of the square face crop in pixels; a multiple of
             `patch_size * 2 ** (len(block_out_channels) - 1)`.
-        patch_size (`int`, *optional*, defaults to 1): Squares of so many pixels become channels before the first
-            layer.
+        patch_size (`int`, *optional*, defaults to 1): Side of the squares of pixels that become channels before the
+            first layer.
         block_out_channels (`tuple[int]`): Widths of the levels, from the finest to the coarsest.
-        layers_per_block (`int`, *optional*, defaults to 2): Residual blocks a level.
+        layers_per_block (`int`, *optional*, defaults to 2): Residual blocks per level.
         norm_num_groups (`int`, *optional*, defaults to 32): Groups of the group norms.
         latent_channels (`int`, *optional*, defaults to 256): Width of a latent and of a code.
         num_codes (`int`, *optional*, defaults to 1024): Entries of the codebook.
         transformer_channels (`int`, *optional*, defaults to 512): Width of the code transformer.
         transformer_num_heads (`int`, *optional*, defaults to 8): Its heads.
         transformer_num_layers (`int`, *optional*, defaults to 9): Its layers.
-        fusion_sizes (`tuple[int]`): Sizes of feature maps at which the crop guides the decoder (SFT).
+        fusion_sizes (`tuple[int]`): Sizes of feature maps at which features of the crop guide the decoder (SFT).
         fusion_layers (`int`, *optional*, defaults to 1): Residual blocks of the fusion at each of these sizes.
-        feature_update_sizes (`tuple[int]`, *optional*, defaults to `()`): Of these, the sizes at which the prediction
-            corrects what is seen of the crop.
-        cross_frame_sizes (`tuple[int]`): Sizes at which the decoder attends to the previous frame.
+        feature_update_sizes (`tuple[int]`, *optional*, defaults to `()`): Those of the `fusion_sizes` at which
+            features of the prediction correct the features of the crop.
+        cross_frame_sizes (`tuple[int]`): Sizes at which the decoder attends to the previous frame (CFA, section 3.3).
         cross_frame_num_heads (`int`, *optional*, defaults to 4): Heads of that attention.
-        cross_frame_head_dim (`int`, *optional*, defaults to 256): Width of one of them.
+        cross_frame_head_dim (`int`, *optional*, defaults to 256): Width of one head.
         has_hq_encoder (`bool`, *optional*, defaults to `True`): `False` for a single-frame model.
-        adain (`bool`, *optional*, defaults to `False`): Give the looked-up codes the mean and standard deviation of
-            the crop's latents, channel by channel, as CodeFormer does.
+        adain (`bool`, *optional*, defaults to `False`): Whether the vectors of the codes get the mean and standard
+            deviation of the crop's latents, channel by channel, as in CodeFormer.
+
+    Raises:
+        ValueError: If sizes do not fit each other.
     """
 
     _supports_gradient_checkpointing = True
@@ -156,7 +117,7 @@ class KeepVQModel(ModelMixin, AttentionMixin, ConfigMixin):
             if size not in channels_of_size:
                 raise ValueError(f"No feature map has the size {size}; there are {sorted(channels_of_size)}.")
         if fusion_layers < 1:
-            raise ValueError(f"fusion_layers is {fusion_layers}; a fusion block has at least one.")
+            raise ValueError(f"fusion_layers is {fusion_layers}; it must be at least 1.")
         if not set(feature_update_sizes) <= set(fusion_sizes if has_hq_encoder else ()):
             raise ValueError(
                 f"feature_update_sizes are {tuple(feature_update_sizes)}; they must be among the fusion_sizes, "
@@ -192,14 +153,17 @@ class KeepVQModel(ModelMixin, AttentionMixin, ConfigMixin):
 
     @apply_forward_hook
     def encode_lq(self, images: torch.Tensor) -> tuple[torch.Tensor, Features]:
-        """Observe degraded faces.
+        """Encode degraded faces: the observed state (eq. 11).
 
         Args:
             images (`torch.Tensor` of shape `(b, 3, sample_size, sample_size)`): RGB in [-1, 1].
 
         Returns:
-            The latents `(b, latent_channels, grid, grid)` and the features at `fusion_sizes`, detached, for the
-            encoder learns from the latents alone (stage 2).
+            The latents `(b, latent_channels, grid, grid)` and the features at `fusion_sizes`.  The features are
+            detached, because the encoder learns from the latents only (stage 2).
+
+        Raises:
+            ValueError: If the images have another size.
         """
         self._check_images(images)
         latents, features = self.lq_encoder(images, self.config.fusion_sizes)
@@ -207,7 +171,7 @@ class KeepVQModel(ModelMixin, AttentionMixin, ConfigMixin):
 
     @apply_forward_hook
     def encode_hq(self, images: torch.Tensor) -> tuple[torch.Tensor, Features]:
-        """Encode clear faces; of the previous output, moved to now, it is the prediction.
+        """Encode clear faces; for the previous output, warped to the current frame, the predicted state (eq. 12).
 
         Args:
             images (`torch.Tensor` of shape `(b, 3, sample_size, sample_size)`): RGB around [-1, 1].
@@ -216,16 +180,20 @@ class KeepVQModel(ModelMixin, AttentionMixin, ConfigMixin):
             The latents `(b, latent_channels, grid, grid)` and the features at `feature_update_sizes`.
 
         Raises:
-            ValueError: If the images have another size, or the model has no such encoder.
+            ValueError: If the images have another size, or the model has no HQ encoder.
         """
         if self.hq_encoder is None:
-            raise ValueError("This is a single-frame model (has_hq_encoder=False): it predicts nothing.")
+            raise ValueError("This is a single-frame model (has_hq_encoder=False): it has no prediction.")
         self._check_images(images)
         return self.hq_encoder(images, self.config.feature_update_sizes)
 
     @apply_forward_hook
     def update_features(self, observed: Features, predicted: Features) -> Features:
-        """Correct the features of the crop, from `encode_lq`, by those of the prediction, from `encode_hq`."""
+        """Correct the features of the crop, from `encode_lq`, by those of the prediction, from `encode_hq`.
+
+        Returns:
+            The features at `fusion_sizes`; those at other sizes than `feature_update_sizes` are unchanged.
+        """
         sizes = self.config.feature_update_sizes
         return observed | {size: self.feature_update[str(size)](observed[size], predicted[size]) for size in sizes}
 
@@ -236,7 +204,11 @@ class KeepVQModel(ModelMixin, AttentionMixin, ConfigMixin):
 
     @apply_forward_hook
     def lookup(self, codes: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
-        """Codes `(b, n)` -> their vectors `(b, latent_channels, grid, grid)`, in the style of `latents` with AdaIN."""
+        """Codes `(b, n)` -> their vectors `(b, latent_channels, grid, grid)`.
+
+        With `adain` every channel gets the mean and standard deviation that it has in `latents`, a tensor of the same
+        shape.
+        """
         quantized = self.codebook(codes).transpose(1, 2).unflatten(2, (self.grid_size, self.grid_size))
         if self.config.adain:
             variance, mean = torch.var_mean(quantized, dim=(2, 3), keepdim=True)
@@ -246,7 +218,7 @@ class KeepVQModel(ModelMixin, AttentionMixin, ConfigMixin):
 
     @apply_forward_hook
     def nearest_codes(self, latents: torch.Tensor) -> torch.Tensor:
-        """The code nearest to each latent in the Euclidean sense: `(b, latent_channels, grid, grid)` -> `(b, n)`."""
+        """Latents `(b, latent_channels, grid, grid)` -> codes `(b, n)` of the smallest Euclidean distance."""
         tokens = latents.flatten(2).transpose(1, 2).float()
         codebook = self.codebook.weight.float()
         # |z - e|^2 without |z|^2, which is the same for all codes
@@ -260,17 +232,20 @@ class KeepVQModel(ModelMixin, AttentionMixin, ConfigMixin):
         fidelity: float | torch.Tensor = 1.0,
         previous_features: Features | None = None,
     ) -> tuple[torch.Tensor, Features]:
-        """Make faces of codes.
+        """Generate faces from the vectors of their codes (eq. 5, 10).
 
         Args:
-            quantized (`torch.Tensor` of shape `(b, latent_channels, grid, grid)`): The vectors of the codes.
-            crop_features (`dict`, *optional*): From `encode_lq`; without them the codes alone make the face.
+            quantized (`torch.Tensor` of shape `(b, latent_channels, grid, grid)`): From `lookup`.
+            crop_features (`dict[int, torch.Tensor]`, *optional*): From `encode_lq` or `update_features`; without them
+                only the codes determine the face.
             fidelity (`float` or `torch.Tensor` of shape `(b,)`, *optional*, defaults to 1.0): Weight of the crop's
-                features, from 0 (codes alone) to 1.
-            previous_features (`dict`, *optional*): What `decode` returned for the previous frame.
+                features, from 0 (only the codes count) to 1.
+            previous_features (`dict[int, torch.Tensor]`, *optional*): Features that `decode` returned for the
+                previous frame; without them there is no cross-frame attention (eq. 13).
 
         Returns:
-            The images `(b, 3, sample_size, sample_size)`, not clamped, and the features the next frame attends to.
+            The images `(b, 3, sample_size, sample_size)`, RGB around [-1, 1], not clamped, and the features at
+            `cross_frame_sizes`, for the next frame.
         """
         if isinstance(fidelity, int | float):
             if fidelity == 0:
@@ -281,7 +256,14 @@ class KeepVQModel(ModelMixin, AttentionMixin, ConfigMixin):
         return self.decoder(quantized, guide, self.config.cross_frame_sizes)
 
     def forward(self, images: torch.Tensor) -> KeepReconstruction:
-        """Reconstruct clear faces `(b, 3, sample_size, sample_size)` through the codebook (stage 1)."""
+        """Reconstruct clear faces through the codebook (stage 1 of the training).
+
+        Args:
+            images (`torch.Tensor` of shape `(b, 3, sample_size, sample_size)`): RGB in [-1, 1].
+
+        Raises:
+            ValueError: If the images have another size, or the model has no HQ encoder.
+        """
         latents, _ = self.encode_hq(images)
         codes = self.nearest_codes(latents)
         quantized = self.codebook(codes).transpose(1, 2).unflatten(2, (self.grid_size, self.grid_size))
