@@ -1,4 +1,4 @@
-"""Generate a video with any diffusers pipeline and make the faces in it clear, without a file in between.
+"""Generate a video with any diffusers pipeline and restore the faces in it, without a file in between.
 
 python examples/after_diffusers.py "a woman reads by the window" out.mp4 --generator Wan-AI/Wan2.1-T2V-1.3B-Diffusers
 """
@@ -17,7 +17,7 @@ from keep_hf.video.writer import VideoWriter
 
 
 def generate(generator: Any, keep: KeepPipeline, prompt: str, frame_rate: float, **options: Any) -> list[Image.Image]:
-    """Frames of a video of the prompt, with restored faces."""
+    """Generate the frames of a video for a prompt and restore the faces in them."""
     frames = generator(prompt=prompt, output_type="pil", **options).frames[0]
     return keep(frames, frame_rate=frame_rate).frames[0]
 
@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("output", type=Path, help="video file to write")
     parser.add_argument("--generator", required=True, help="Hub id or folder of a text-to-video pipeline")
     parser.add_argument("--num-frames", type=int, default=81)
-    parser.add_argument("--frame-rate", type=float, default=16.0, help="of the generator")
+    parser.add_argument("--frame-rate", type=float, default=16.0, help="frames per second of the generated video")
     parser.add_argument("--model", default="keep-tiny")
     args = parser.parse_args()
 

@@ -1,13 +1,13 @@
-"""From a sharp clip to a degraded one to a restored one, over the whole road and without network: `make demo`.
+"""Degrade a sharp clip and restore it, end to end and without a network connection: `make demo`.
 
-    python examples/demo.py                         # a portrait that scikit-image ships, set in motion
-    python examples/demo.py --video clip.mp4        # a video of yours
+    python examples/demo.py                         # a portrait from scikit-image, in motion
+    python examples/demo.py --video clip.mp4        # restores this video
 
-It needs scikit-image, which the extra `eval` of the package brings.
+It needs scikit-image, which the extra `eval` of the package installs.
 
-Without --video the sharp clip is known, so the restored one can be measured against it.  The portrait is enlarged
-until its face fills `FACE_SIZE` pixels, and degraded to half its size; `upscale=2` brings it back, so that input,
-output and truth can be laid on top of each other.  Outside the face the output is the enlarged input.
+Without --video the sharp clip is known, so the restored clip is compared with it.  The portrait is enlarged until its
+face fills `FACE_SIZE` pixels, and degraded to half its size; `upscale=2` restores the size, so that input, output and
+ground truth can be compared pixel by pixel.  Outside the face the output is the enlarged input.
 """
 
 import argparse
@@ -31,10 +31,10 @@ from keep_hf.video.writer import VideoWriter
 
 FRAME_RATE = 25
 FRAME_SIZE = 384
-# Side of the aligned face in the sharp clip; `at_size` then degrades by a factor of 2.
+# Side of the aligned face in the sharp clip, in pixels; `at_size` then reduces its size by a factor of 2.
 FACE_SIZE = 256
 UPSCALE = 2
-# Eyes, nose and mouth corners of the portrait, and what the camera looks at, in pixels of the portrait.
+# Eyes, nose and mouth corners in the portrait, and the point that the camera is aimed at, in pixels.
 LANDMARKS = np.array([(204.6, 101.8), (248.5, 104.4), (224.3, 125.9), (203.7, 142.4), (242.5, 144.4)])
 CENTRE = np.array([227.0, 138.0])
 ZOOM = 1.5
@@ -42,7 +42,7 @@ STRIP_COLUMNS = 5
 
 
 def camera(index: int) -> np.ndarray:
-    """The map (2, 3) from pixels of the portrait to pixels of a frame: a hand that shakes slowly."""
+    """The affine map `(2, 3)` from pixels of the portrait to pixels of a frame: a slowly shaking hand-held camera."""
     turn, near, x, y = np.sin(2 * np.pi * np.array([0.45, 0.3, 0.5, 0.35]) * index / FRAME_RATE + [0, 1, 2, 3])
     matrix = cv2.getRotationMatrix2D(CENTRE.tolist(), 3 * turn, ZOOM * (1 + 0.03 * near))
     matrix[:, 2] += FRAME_SIZE / 2 - CENTRE + (9 * x, 6 * y)
@@ -50,13 +50,13 @@ def camera(index: int) -> np.ndarray:
 
 
 def write_moving_portrait(path: Path, num_frames: int) -> None:
-    """Film the portrait, with a sine tone for its sound."""
+    """Write a video of the portrait seen by the moving camera, with a sine tone as its sound."""
     portrait = skimage.data.astronaut()
     with av.open(str(path), "w") as container:
-        pictures = container.add_stream("libx264", rate=FRAME_RATE, options={"crf": "4"})
-        pictures.width = pictures.height = FRAME_SIZE
-        pictures.pix_fmt = "yuv420p"
-        sound = container.add_stream("aac", rate=48000, layout="stereo")
+        video = container.add_stream("libx264", rate=FRAME_RATE, options={"crf": "4"})
+        video.width = video.height = FRAME_SIZE
+        video.pix_fmt = "yuv420p"
+        audio = container.add_stream("aac", rate=48000, layout="stereo")
         for index in range(num_frames):
             image = cv2.warpAffine(
                 portrait,
@@ -65,18 +65,18 @@ def write_moving_portrait(path: Path, num_frames: int) -> None:
                 flags=cv2.INTER_CUBIC,
                 borderMode=cv2.BORDER_REPLICATE,
             )
-            container.mux(pictures.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
-        container.mux(pictures.encode(None))
+            container.mux(video.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(video.encode(None))
 
         time = np.arange(48000 * num_frames // FRAME_RATE) / 48000
         tone = (0.2 * np.sin(2 * np.pi * 440 * time)).astype(np.float32)
         samples = av.AudioFrame.from_ndarray(np.stack([tone, tone]), format="fltp", layout="stereo")
         samples.sample_rate, samples.pts = 48000, 0
-        container.mux([packet for frame in (samples, None) for packet in sound.encode(frame)])
+        container.mux([packet for frame in (samples, None) for packet in audio.encode(frame)])
 
 
 def read(path: Path, upscale: int = 1) -> Iterator[np.ndarray]:
-    """The frames of a video, enlarged as the pipeline enlarges what is no face."""
+    """The frames of a video, enlarged in the same way as the pipeline enlarges the background."""
     with VideoReader(path) as reader:
         for frame in reader:
             if upscale == 1:
@@ -96,7 +96,7 @@ def write_before_after(path: Path, source: Path, output: Path, upscale: int) -> 
 
 
 def draw_strip(path: Path, rows: dict[str, Iterator[np.ndarray]], num_frames: int) -> None:
-    """A row of pictures for each video, the same frames above each other."""
+    """Write an image with a row of frames for each video; a column shows the same frame of all of them."""
     columns = np.linspace(0, num_frames - 1, min(STRIP_COLUMNS, num_frames)).round().astype(int)
     lines = []
     for name, frames in rows.items():
@@ -109,18 +109,18 @@ def draw_strip(path: Path, rows: dict[str, Iterator[np.ndarray]], num_frames: in
     Image.fromarray(np.vstack(lines)).save(path, quality=92)
 
 
-def print_measures(sharp: Path, source: Path, output: Path) -> None:
-    """Before and after against the truth, on the aligned face and on the whole frame, as means over the frames."""
-    measures = []
+def print_metrics(sharp: Path, source: Path, output: Path) -> None:
+    """Print the mean metrics before and after, of the aligned face and of the whole frame."""
+    metrics = []
     for index, images in enumerate(zip(read(sharp), read(source, UPSCALE), read(output), strict=True)):
         landmarks = cv2.transform(LANDMARKS[None], camera(index))[0]
         matrix = estimate_alignment(landmarks, FACE_SIZE)
         faces = [crop_face(image, matrix, FACE_SIZE) for image in images]
-        measures.append(
+        metrics.append(
             [[(psnr(image, truth), ssim(image, truth)) for image in others] for truth, *others in (faces, images)]
         )
-    print(f"{'against the sharp clip':24}{'PSNR (dB)':>18}{'SSIM':>20}")
-    for name, (before, after) in zip(("face", "frame"), np.mean(measures, axis=0), strict=True):
+    print(f"{'compared with sharp.mp4':24}{'PSNR (dB)':>18}{'SSIM':>20}")
+    for name, (before, after) in zip(("face", "frame"), np.mean(metrics, axis=0), strict=True):
         print(f"{name:24}{before[0]:8.2f} -> {after[0]:6.2f}{before[1]:10.4f} -> {after[1]:6.4f}")
 
 
@@ -159,9 +159,9 @@ def main(arguments: list[str] | None = None) -> None:
     draw_strip(args.output / "strip.jpg", rows, report["frames"])
 
     seconds = sum(report["seconds"].values())
-    print(f"{report['frames']} frames, {len(report['tracks'])} face(s) followed, restored in {seconds:.0f} s")
+    print(f"{report['frames']} frames with {len(report['tracks'])} tracked face(s), restored in {seconds:.0f} s")
     if not args.video:
-        print_measures(sharp, source, output)
+        print_metrics(sharp, source, output)
     print(f"See {source.name}, output.mp4, before_after.mp4 and strip.jpg in {args.output.resolve()}")
 
 

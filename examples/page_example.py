@@ -1,8 +1,8 @@
-"""Make the example of the page: the moving portrait of `demo.py`, degraded, with a few notes for its sound.
+"""Generate the example video of the web page: the moving portrait of `demo.py`, degraded, with a short melody.
 
     python examples/page_example.py src/keep_hf/page/example.mp4
 
-The portrait is NASA's of Eileen Collins, in the public domain; the notes are computed here.
+The portrait shows Eileen Collins (NASA, public domain). The melody is computed here.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from keep_hf.video.reader import VideoReader
 
 NUM_FRAMES = 100
 SAMPLE_RATE = 48000
-NOTES = (60, 64, 67, 72, 69, 65, 67, 64)  # in MIDI's numbers, two a second
+NOTES = (60, 64, 67, 72, 69, 65, 67, 64)  # MIDI note numbers, two per second
 
 
 def play(seconds: float) -> np.ndarray:
@@ -38,24 +38,24 @@ def play(seconds: float) -> np.ndarray:
 
 
 def write_example(path: Path) -> None:
-    """Write the degraded portrait at its full size, as somebody would have enlarged it, with the melody."""
+    """Write the degraded portrait, enlarged to its original size, with the melody."""
     with TemporaryDirectory() as folder, av.open(str(path), "w", options={"movflags": "faststart"}) as container:
         sharp, small = Path(folder) / "sharp.mp4", Path(folder) / "small.mp4"
         write_moving_portrait(sharp, NUM_FRAMES)
         degrade_video(sharp, small, LEVELS["medium"].at_size(FACE_SIZE), seed=0)
 
-        pictures = container.add_stream("libx264", rate=FRAME_RATE, options={"crf": "23"})
-        pictures.width = pictures.height = FRAME_SIZE
-        pictures.pix_fmt = "yuv420p"
-        sound = container.add_stream("aac", rate=SAMPLE_RATE, layout="mono")
+        video = container.add_stream("libx264", rate=FRAME_RATE, options={"crf": "23"})
+        video.width = video.height = FRAME_SIZE
+        video.pix_fmt = "yuv420p"
+        audio = container.add_stream("aac", rate=SAMPLE_RATE, layout="mono")
         with VideoReader(small) as reader:
             for frame in reader:
                 image = cv2.resize(frame.image, (FRAME_SIZE, FRAME_SIZE), interpolation=cv2.INTER_CUBIC)
-                container.mux(pictures.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
-        container.mux(pictures.encode(None))
+                container.mux(video.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(video.encode(None))
         samples = av.AudioFrame.from_ndarray(play(NUM_FRAMES / FRAME_RATE)[None], format="fltp", layout="mono")
         samples.sample_rate, samples.time_base, samples.pts = SAMPLE_RATE, Fraction(1, SAMPLE_RATE), 0
-        container.mux([packet for frame in (samples, None) for packet in sound.encode(frame)])
+        container.mux([packet for frame in (samples, None) for packet in audio.encode(frame)])
 
 
 if __name__ == "__main__":

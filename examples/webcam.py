@@ -4,8 +4,8 @@
     python examples/webcam.py out.mp4 --source 1 --seconds 20
     python examples/webcam.py out.mp4 --source rtsp://camera/stream
 
-A restored frame comes out up to three seconds after it went in: faces are followed and smoothed with a look into the
-future.  Memory does not grow.
+A restored frame is written up to three seconds after its capture, because tracking and smoothing use future frames.
+Memory does not grow.
 """
 
 import argparse
@@ -23,7 +23,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("output", type=Path, help="video file to write")
     parser.add_argument("--source", default="0", help="number of a camera, or anything else that OpenCV opens")
-    parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after so long")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after this time")
     parser.add_argument("--model", default="keep-tiny")
     args = parser.parse_args()
 
@@ -42,14 +42,14 @@ def main() -> None:
     ):
         try:
             while time.monotonic() - started < args.seconds:
-                there, frame = camera.read()
-                if not there:
+                captured, frame = camera.read()
+                if not captured:
                     break
                 for restored in stream.step(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)):
                     writer.write(restored)
                     number += 1
         except KeyboardInterrupt:
-            print("\nending")
+            print("\nstopping")
         for restored in stream.flush():
             writer.write(restored)
             number += 1

@@ -57,9 +57,9 @@ def test_the_strip_has_a_row_for_input_restored_and_truth(demo):
     assert np.abs(last - frame.image).mean() < 6
 
 
-def test_the_face_is_clearer_afterwards(demo):
+def test_psnr_and_ssim_of_the_face_improve(demo):
     _, printed = demo
-    assert "1 face(s) followed" in printed
+    assert "with 1 tracked face(s)" in printed
     psnr_before, psnr_after, ssim_before, ssim_after = map(
         float, re.search(r"^face +([\d.]+) -> +([\d.]+) +([\d.]+) -> +([\d.]+)$", printed, re.M).groups()
     )
@@ -67,7 +67,7 @@ def test_the_face_is_clearer_afterwards(demo):
     assert ssim_after > ssim_before
 
 
-def test_the_measured_face_is_the_face():
+def test_the_measured_crop_is_the_face():
     demo = runpy.run_path(str(DEMO))
     portrait, landmarks, size = skimage.data.astronaut(), demo["LANDMARKS"], demo["FACE_SIZE"]
     matrix = demo["camera"](17)
@@ -76,7 +76,7 @@ def test_the_measured_face_is_the_face():
     expected = crop_face(portrait, estimate_alignment(landmarks, size), size)
     found = crop_face(frame, estimate_alignment(moved, size), size)
     assert np.abs(found.astype(float) - expected).mean() < 2
-    # As large in the frame as in the crop, and whole.
+    # The face has the same size in the frame as in the crop, and no part of it is outside.
     scale = np.hypot(*estimate_alignment(moved, size)[:, 0])
     assert scale == pytest.approx(1, abs=0.1)
     assert moved.min() > 0 and moved.max() < SIZE
@@ -97,6 +97,6 @@ def test_a_video_of_the_user(demo, tmp_path):
 
 def test_a_missing_video_is_named(capsys):
     with pytest.raises(SystemExit) as stopped:
-        runpy.run_path(str(DEMO))["main"](["--video", "nobody.mp4"])
+        runpy.run_path(str(DEMO))["main"](["--video", "missing.mp4"])
     assert stopped.value.code == 2
-    assert "there is no file nobody.mp4" in capsys.readouterr().err
+    assert "there is no file missing.mp4" in capsys.readouterr().err

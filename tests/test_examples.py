@@ -1,4 +1,4 @@
-"""The examples beside the demo: frames from a camera, frames from a generator."""
+"""The other examples: frames from a camera, frames from a generator, the notebook."""
 
 import json
 import runpy
@@ -34,7 +34,7 @@ def test_webcam(portrait, tmp_path, monkeypatch, capsys):
     assert "6 frames" in capsys.readouterr().out
     before, after = ([frame.image for frame in VideoReader(path).read()] for path in (portrait, target))
     assert len(after) == 6 and after[0].shape == before[0].shape
-    assert np.abs(after[3].astype(int) - before[3]).max() > 20, "the face is as it was"
+    assert np.abs(after[3].astype(int) - before[3]).max() > 20, "the face is unchanged"
 
     monkeypatch.setattr(sys, "argv", ["webcam.py", str(target), "--source", "no camera"])
     with pytest.raises(SystemExit):
@@ -44,16 +44,16 @@ def test_webcam(portrait, tmp_path, monkeypatch, capsys):
 
 def test_after_diffusers(portrait):
     generate = runpy.run_path(str(EXAMPLES / "after_diffusers.py"))["generate"]
-    pictures = [Image.fromarray(frame.image) for frame in VideoReader(portrait).read()]
+    images = [Image.fromarray(frame.image) for frame in VideoReader(portrait).read()]
 
     def generator(prompt: str, output_type: str, num_frames: int) -> SimpleNamespace:
         assert (prompt, output_type, num_frames) == ("a face", "pil", 6)
-        return SimpleNamespace(frames=[pictures])
+        return SimpleNamespace(frames=[images])
 
     keep = KeepPipeline.from_pretrained("keep-tiny")
     restored = generate(generator, keep, "a face", 25.0, num_frames=6)
-    assert len(restored) == 6 and restored[0].size == pictures[0].size
-    assert np.abs(np.array(restored[3]).astype(int) - np.array(pictures[3])).max() > 20
+    assert len(restored) == 6 and restored[0].size == images[0].size
+    assert np.abs(np.array(restored[3]).astype(int) - np.array(images[3])).max() > 20
 
 
 def test_the_notebook_runs(tmp_path, monkeypatch, capsys):
