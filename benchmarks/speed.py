@@ -85,7 +85,7 @@ def run_compare(args: argparse.Namespace) -> None:
 def run_worker(args: argparse.Namespace) -> None:
     """One of the two: at every line of input, a clip through the recursion; nothing but the networks."""
     from keep_hf import GMFlow, KalmanGainNetwork, KalmanRecursion, KeepPipeline, KeepVQModel
-    from keep_hf.restoration.stream import peak_memory
+    from keep_hf.restoration.summary import peak_memory
 
     if args.keep_memory:
         from keep_hf.allocator import keep_freed_memory

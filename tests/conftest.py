@@ -102,7 +102,8 @@ def components() -> dict:
 @pytest.fixture
 def make_pipe(components) -> Callable[..., KeepPipeline]:
     def make(*clip: Faces, **config) -> KeepPipeline:
-        pipe = KeepPipeline(**components, detector=KnownFaces(list(clip)) if clip else None, **config)
+        detector = KnownFaces(list(clip)) if clip else None
+        pipe = KeepPipeline(**components | {"detector": detector} | config)
         pipe.set_progress_bar_config(disable=True)
         return pipe
 

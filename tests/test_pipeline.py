@@ -223,7 +223,7 @@ def test_what_is_in_front_of_a_face_stays(make_pipe, frames, monkeypatch):
             half[:, SIZE // 2 :] = 0
         return [half] * len(crops)
 
-    monkeypatch.setattr("keep_hf.restoration.face_restorer.face_mask", mask)
+    monkeypatch.setattr("keep_hf.restoration.compositor.face_mask", mask)
     parser = make_components()["vq"]  # any model will do: it is not asked
     difference = changed(frames, restore(make_pipe(*[ONE] * len(frames), parser=parser), frames))
     assert seen == [parser] * len(frames)

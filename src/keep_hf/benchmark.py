@@ -99,10 +99,11 @@ def load_pipeline(setup: Setup) -> KeepPipeline:
         # Published checkpoints contain no detector, and nothing is to be downloaded.
         detector = KeepPipeline.from_pretrained("keep-tiny", dtype=dtype).detector
         if setup.model == PUBLISHED_SIZE:
-            networks: dict[str, nn.Module] = {"vq": KeepVQModel(), "kalman": KalmanGainNetwork(), "flow": GMFlow()}
-            # ModelMixin.to would warn about modules to keep in float32; there are none.
-            networks = {name: nn.Module.to(network, dtype).eval() for name, network in networks.items()}
-            pipe = KeepPipeline(**networks, detector=detector)
+            vq, kalman, flow = KeepVQModel(), KalmanGainNetwork(), GMFlow()
+            for network in (vq, kalman, flow):
+                # ModelMixin.to would warn about modules to keep in float32; there are none.
+                nn.Module.to(network, dtype).eval()
+            pipe = KeepPipeline(vq, kalman, flow, detector)
         else:
             pipe = KeepPipeline.from_single_file(setup.model, detector=detector, dtype=dtype)
     else:

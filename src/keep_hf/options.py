@@ -1,9 +1,9 @@
 """The options of a restoration: their names, defaults, meaning and checks, in one place."""
 
 import math
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
 
 
 if TYPE_CHECKING:  # the command line reads the defaults without importing numpy
@@ -68,3 +68,12 @@ class RestorationOptions:
             raise ValueError(f"gain_mode must be one of {', '.join(GAIN_MODES)}, got {self.gain_mode!r}.")
         if not (math.isfinite(self.frame_rate) and self.frame_rate > 0):
             raise ValueError(f"frame_rate must be a positive number, got {self.frame_rate}.")
+
+    @classmethod
+    def from_arguments(cls, arguments: Mapping[str, Any]) -> "RestorationOptions":
+        """Take the options from the arguments of a call that has them all, by name.
+
+        Args:
+            arguments (`Mapping[str, Any]`): `locals()` at the beginning of a function. Other arguments are ignored.
+        """
+        return cls(**{field.name: arguments[field.name] for field in fields(cls)})

@@ -1,15 +1,14 @@
-"""The whole road: video -> scenes -> faces -> people -> aligned crops -> restored crops -> pasted frames -> video.
+"""KEEP as a diffusers pipeline: video -> scenes -> faces -> tracks -> crops -> restored crops -> frames -> video.
 
-`KeepPipeline.restore_video` drives it; `stream.py` goes through it in the order of the data.
+The modules that do the work are, in the order of the data: `video.reader`, `faces.follower` (scene cuts, detection and
+tracking), `restoration.face_restorer` (the recursion of KEEP), `restoration.compositor` (restored faces back into the
+frames) and `video.writer`. `KeepPipeline._open_stream` connects them.
 """
 
 import os
 import time
-import zlib
-from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -29,24 +28,28 @@ from .models.conversion import convert_checkpoint
 from .models.flow.gmflow import GMFlow
 from .models.kalman import KalmanGainNetwork
 from .models.recursion import KalmanRecursion
+from .models.vq import KeepVQModel
 from .options import RestorationOptions
 from .registration import register_components
+from .restoration.background import describe_background
+from .restoration.compositor import FaceCompositor
 from .restoration.face_restorer import FaceRestorer
+from .restoration.fingerprint import fingerprint
+from .restoration.resumable import restore_file
 from .restoration.stream import FaceStream
+from .version import __version__
 from .video.clip_formats import OUTPUT_TYPES, read_frames, write_frames
-from .video.image_folder import ImageFolderReader, ImageFolderWriter
 from .video.open import create_video, open_video
-from .video.reader import VideoReader, prefetch
-from .video.writer import VideoWriter
+from .video.reader import prefetch
 
 
 register_components()
 
 BUILT_IN = {"keep-tiny": Path(__file__).parent / "checkpoints" / "keep-tiny"}
-# Frames between two points from which a killed run can go on.
+# Frames between two points from which an interrupted run can be resumed.
 SEGMENT_FRAMES = 250
-# People in one batch of the recursion; bounds memory.
-PEOPLE_AT_ONCE = 8
+# Faces in one batch of the recursion; bounds memory.
+BATCH_SIZE = 8
 
 
 @dataclass
@@ -55,8 +58,8 @@ class KeepPipelineOutput(BaseOutput):
 
     Args:
         frames (`list[list[PIL.Image.Image]]`, `np.ndarray` or `torch.Tensor`): One video, in diffusers' convention: a
-            list with one list of frames, `(1, t, h, w, 3)`, or `(1, t, 3, h, w)`; arrays in [0, 1].
-        tracks (`list[FaceTrack]`): The people found, with smoothed landmarks; empty for aligned input.
+            list with one list of frames, `(1, t, h, w, 3)`, or `(1, t, 3, h, w)`; arrays and tensors in [0, 1].
+        tracks (`list[FaceTrack]`): The faces found, with smoothed landmarks; empty for aligned input.
     """
 
     frames: list[list[Image.Image]] | np.ndarray | torch.Tensor
@@ -64,40 +67,54 @@ class KeepPipelineOutput(BaseOutput):
 
 
 class KeepPipeline(DiffusionPipeline):
-    """Restore faces in video with KEEP.
+    """Restore faces in video with KEEP (Kalman-inspired feature propagation, arXiv 2408.05205).
+
+    The latent code of a face is the state of a Kalman filter (section 3.1 of the paper). It is observed in the input
+    crop (equation 11) and predicted from the previous output, which optical flow moves to the current frame (equation
+    12). A gain network weighs the prediction against the observation (section 3.2, "Kalman Filter System"), and
+    cross-frame attention in the decoder keeps texture steady (section 3.3).
 
     Args:
-        vq ([`KeepVQModel`]): The face model.
-        kalman ([`KalmanGainNetwork`], *optional*): The gain network; without it every frame stands alone.
-        flow ([`GMFlow`], *optional*): Optical flow; goes with `kalman`.
-        detector ([`FaceDetector`] or [`YuNet`], *optional*): Finds faces; without one, YuNet is loaded from the Hub
-            the first time that faces must be found.
-        parser (`transformers.SegformerForSemanticSegmentation`, *optional*): Tells the face from what is in front of
-            it, which then is not painted over; see `keep_hf.faces.face_parser`.
-        identity ([`FaceIdentity`], *optional*): Tells in reports how alike a person looks before and after.
-        gain_window (`int`, *optional*, defaults to 20): Frames that the gain network sees at once.
-        fidelity (`float`, *optional*): What calls use when they do not say; 1.0 by default, 0.5 without `kalman`.
+        vq ([`KeepVQModel`]): The face model: LQ and HQ encoder, code transformer, codebook and decoder (section 3.2,
+            "Generative Model").
+        kalman ([`KalmanGainNetwork`], *optional*): The gain network; without it every frame is restored on its own.
+        flow ([`GMFlow`], *optional*): Optical flow between the input crops; needed with `kalman`.
+        detector ([`FaceDetector`] or [`YuNet`], *optional*): Face detector. By default YuNet, which is loaded from the
+            Hub the first time that faces must be detected.
+        parser (`transformers.SegformerForSemanticSegmentation`, *optional*): Face parser; what is in front of a face
+            then stays visible. See [`keep_hf.faces.face_parser.load_parser`].
+        identity ([`FaceIdentity`], *optional*): Face recognition network; reports then contain the similarity of the
+            faces before and after.
+        gain_window (`int`, *optional*, defaults to 20): Number of frames that the gain network sees at once.
+        fidelity (`float`, *optional*): Default of the option `fidelity`; by default 1.0, or 0.5 without `kalman`.
     """
 
     model_cpu_offload_seq = "detector->flow->kalman->vq->parser"
     _optional_components: ClassVar = ["detector", "flow", "identity", "kalman", "parser"]
 
+    vq: KeepVQModel
+    kalman: KalmanGainNetwork | None
+    flow: GMFlow | None
+    detector: FaceDetector | YuNet | None
+    parser: torch.nn.Module | None
+    identity: FaceIdentity | None
+
     def __init__(
         self,
-        vq: Any,
+        vq: KeepVQModel,
         kalman: KalmanGainNetwork | None = None,
         flow: GMFlow | None = None,
         detector: FaceDetector | YuNet | None = None,
-        parser: Any = None,
+        parser: torch.nn.Module | None = None,
         identity: FaceIdentity | None = None,
         gain_window: int = 20,
         fidelity: float | None = None,
     ) -> None:
         super().__init__()
         if (kalman is None) != (flow is None):
-            raise ValueError("The gain network and the flow network go together: give both or none.")
+            raise ValueError("The gain network and the flow network go together: pass both or neither.")
         if fidelity is None:
-            # KEEP's features of the crop are always fully on; 0.5 is CodeFormer's own default.
+            # KEEP always uses the features of the crop in full; 0.5 is CodeFormer's own default.
             fidelity = 0.5 if kalman is None else 1.0
         self.register_modules(vq=vq, kalman=kalman, flow=flow, detector=detector, parser=parser, identity=identity)
         self.register_to_config(gain_window=gain_window, fidelity=fidelity)
@@ -109,8 +126,8 @@ class KeepPipeline(DiffusionPipeline):
         """Load a pipeline from the package ("keep-tiny"), a folder, or the Hub.
 
         Args:
-            name (`str` or `os.PathLike`): Built-in name, folder, or Hub id.
-            kwargs: As of `DiffusionPipeline.from_pretrained`: `dtype`, `variant`, `cache_dir`, components, ...
+            name (`str` or `os.PathLike`): Built-in name, folder, or Hub id. A folder goes before a built-in name.
+            kwargs: As for `DiffusionPipeline.from_pretrained`: `dtype`, `variant`, `cache_dir`, components, ...
         """
         if str(name) in BUILT_IN and not Path(name).is_dir():
             name = BUILT_IN[str(name)]
@@ -128,19 +145,22 @@ class KeepPipeline(DiffusionPipeline):
         """Build a pipeline from a published checkpoint of KEEP or CodeFormer.
 
         Args:
-            checkpoint (`str` or `os.PathLike`): The file; nothing in it is executed.
-            detector ([`FaceDetector`] or [`YuNet`], *optional*): See the class.
-            dtype (`torch.dtype`, *optional*, defaults to `torch.float32`): Of the networks.
-            config: Settings that the weights do not tell, see `keep_hf.models.conversion.convert_checkpoint`.
+            checkpoint (`str` or `os.PathLike`): The file. No code in it is executed.
+            detector ([`FaceDetector`] or [`YuNet`], *optional*): Face detector, see [`KeepPipeline`].
+            dtype (`torch.dtype`, *optional*, defaults to `torch.float32`): Data type of the networks.
+            config: Settings that the weights do not determine; see
+                [`keep_hf.models.conversion.convert_checkpoint`].
 
         Raises:
-            ValueError: If the file is missing, damaged, or of another network; it names what does not fit.
+            ValueError: If the file is missing or damaged, or holds another network; the message names what does not
+                fit.
         """
         components = convert_checkpoint(load_checkpoint(checkpoint), **config)
         if "vq" not in components:
-            raise ValueError(f"{checkpoint} holds GMFlow alone; a pipeline needs a checkpoint of KEEP or CodeFormer.")
+            raise ValueError(f"{checkpoint} holds only GMFlow; a pipeline needs a checkpoint of KEEP or CodeFormer.")
         for component in components.values():
-            torch.nn.Module.to(component, dtype)  # ModelMixin.to warns of modules to keep in float32; there are none
+            # ModelMixin.to warns about modules to keep in float32; there are none.
+            torch.nn.Module.to(component, dtype)
         return cls(**components, detector=detector)
 
     def __call__(
@@ -149,7 +169,7 @@ class KeepPipeline(DiffusionPipeline):
         *,
         aligned: bool = False,
         faces: str | Collection[int] = "all",
-        min_face_size: float = 0,
+        min_face_size: float = 0.0,
         fidelity: float | None = None,
         strength: float = 1.0,
         upscale: int = 1,
@@ -159,68 +179,43 @@ class KeepPipeline(DiffusionPipeline):
         output_type: str = "pil",
         return_dict: bool = True,
     ) -> KeepPipelineOutput | tuple:
-        """Restore the faces of a video that fits in memory (`restore_video` takes files of any length).
+        """Restore the faces of a video that fits in memory; `restore_video` is for files of any length.
 
         Args:
-            video: Path of a file or of a folder of pictures; list or iterator of `PIL.Image` or uint8 frames
-                `(h, w, 3)`; uint8 array `(t, h, w, c)`; float array `(t, h, w, c)` or float
-                tensor `(t, c, h, w)` in [0, 1].
-            aligned (`bool`, *optional*, defaults to `False`): The frames are face crops already, aligned to the FFHQ
-                template; they are resized to the model's size and come back at it.
-            faces (`str` or a collection of `int`, *optional*, defaults to `"all"`): `"all"`; `"largest"` for one face
-                at a time; or the numbers of the people to restore, as `follow` tells them.
-            min_face_size (`float`, *optional*, defaults to 0): Faces smaller than so many pixels stay as they are.
-            fidelity (`float`, *optional*): From 0 (the codes alone make the face) to 1 (stay close to the input).
-            strength (`float`, *optional*, defaults to 1.0): Blend of the result with the input, from 0 to 1.
-            upscale (`int`, *optional*, defaults to 1): Whole number by which the frames grow; 1 to 4.
-            gain_mode (`str`, *optional*, defaults to `"stream"`): `"stream"` carries the state through the whole
-                scene; `"official"` starts anew every `gain_window` frames and knows no scene cuts, as the published
-                script does.
-            background (`Callable`, *optional*): Makes a frame `(h, w, 3)`, uint8, larger; what it lacks or exceeds of
-                `upscale` is made up by resizing. Without it frames are enlarged by cubic interpolation.
-            frame_rate (`float`, *optional*, defaults to 25.0): Frames per second when `video` is not a file; the
-                smoothing of landmarks is measured in seconds.
+            video: Path of a video file or of an image folder; list or iterator of `PIL.Image` or of uint8 arrays
+                `(h, w, 3)`; uint8 array `(t, h, w, c)`; float array `(t, h, w, c)` or float tensor `(t, c, h, w)`
+                in [0, 1].
+            aligned, faces, min_face_size, fidelity, strength, upscale, gain_mode, background, frame_rate: See
+                [`RestorationOptions`].
             output_type (`str`, *optional*, defaults to `"pil"`): `"pil"`, `"np"` or `"pt"`.
             return_dict (`bool`, *optional*, defaults to `True`): Whether to return a [`KeepPipelineOutput`].
 
         Returns:
-            [`KeepPipelineOutput`] or a tuple of the same.
+            [`KeepPipelineOutput`] or a tuple of its fields.
 
         Raises:
-            ValueError: If an argument or the video cannot be used.
+            ValueError: If an option has a value that is not allowed, or the video cannot be read.
         """
         if output_type not in OUTPUT_TYPES:
             raise ValueError(f"output_type must be one of {', '.join(OUTPUT_TYPES)}, got {output_type!r}.")
-        options = RestorationOptions(
-            aligned=aligned,
-            faces=faces,
-            min_face_size=min_face_size,
-            fidelity=fidelity,
-            strength=strength,
-            upscale=upscale,
-            gain_mode=gain_mode,
-            background=background,
-            frame_rate=frame_rate,
-        )
+        options = RestorationOptions.from_arguments(locals())
         if isinstance(video, str | os.PathLike):
             with open_video(video, frame_rate) as reader:
                 frames, frame_rate = [frame.image for frame in reader.read()], float(reader.frame_rate)
         else:
             frames = read_frames(video)
 
-        stream = self._open_stream(options, frame_rate)
-        people = []
+        placed_faces = []
+        with self._open_stream(options, frame_rate) as stream, self.progress_bar(total=len(frames)) as bar:
 
-        def restored() -> Iterator[np.ndarray]:
-            for done in stream.restore(frames):
-                people.append([] if aligned else done.followed.faces)
-                bar.update()
-                yield done.image
+            def restored_images() -> Iterator[np.ndarray]:
+                for restored in stream.restore(frames):
+                    placed_faces.append([] if aligned else restored.followed.faces)
+                    bar.update()
+                    yield restored.image
 
-        with self.progress_bar(total=len(frames)) as bar:
-            result = write_frames(restored(), output_type)
-        self.maybe_free_model_hooks()
-        tracks = link_tracks(people)
+            result = write_frames(restored_images(), output_type)
+        tracks = link_tracks(placed_faces)
         return KeepPipelineOutput(result, tracks) if return_dict else (result, tracks)
 
     def restore_video(
@@ -230,121 +225,66 @@ class KeepPipeline(DiffusionPipeline):
         *,
         aligned: bool = False,
         faces: str | Collection[int] = "all",
-        min_face_size: float = 0,
+        min_face_size: float = 0.0,
         fidelity: float | None = None,
         strength: float = 1.0,
         upscale: int = 1,
         gain_mode: str = "stream",
         background: Callable[[np.ndarray], np.ndarray] | None = None,
+        frame_rate: float = 25.0,
         resume: bool = False,
         segment_frames: int = SEGMENT_FRAMES,
-        frame_rate: float = 25.0,
     ) -> dict[str, Any]:
-        """Restore the faces of a video file; sound, other streams, timestamps and frame rate are the source's.
+        """Restore the faces of a video file. Sound, other streams, timestamps and frame rate are those of the source.
 
-        The file streams through: memory does not grow with its length, and decoding, the networks and encoding run at
-        the same time.  The target appears under its name only when it is complete.  Until then the finished segments
-        lie in a folder beside it, named `target.part`, from which a run that was killed can go on.
+        The file is streamed: memory does not grow with its length, and decoding, restoration and encoding run at the
+        same time. The target appears under its name only when it is complete. Until then the finished segments are in
+        a folder beside it, named `target.part`, from which an interrupted run can be resumed.
 
         Args:
-            source (`str` or `os.PathLike`): The video, or a folder of pictures.
-            target (`str` or `os.PathLike`): `.mp4`, `.mov`, `.mkv` or `.webm`; a name without suffix becomes a folder
-                of pictures.
-            aligned, faces, min_face_size, fidelity, strength, upscale, gain_mode, background: As of `__call__`.
-            resume (`bool`, *optional*, defaults to `False`): Go on from the last finished segment of an earlier run
-                with the same arguments, if there is one. The result is that of a run that was never stopped.
-            segment_frames (`int`, *optional*, defaults to 250): Frames between two points from which a run can go on.
-            frame_rate (`float`, *optional*, defaults to 25.0): Frames per second of a folder of pictures; files say
-                it themselves.
+            source (`str` or `os.PathLike`): Video file or image folder.
+            target (`str` or `os.PathLike`): `.mp4`, `.mov`, `.mkv` or `.webm` file; a name without suffix becomes an
+                image folder.
+            aligned, faces, min_face_size, fidelity, strength, upscale, gain_mode, background, frame_rate: See
+                [`RestorationOptions`].
+            resume (`bool`, *optional*, defaults to `False`): Continue after the last finished segment of an earlier
+                run with the same arguments, if there is one. The result is that of an uninterrupted run.
+            segment_frames (`int`, *optional*, defaults to 250): Frames between two points from which a run can be
+                resumed.
 
         Returns:
-            `dict`: A report: frames, size, scenes, tracks, seconds by stage, memory.
+            `dict`: A report: frames, size, scenes, tracks, seconds by stage, peak memory.
 
         Raises:
-            ValueError: If an argument or the video cannot be used, or the earlier run was another one.
+            ValueError: If an option has a value that is not allowed, the source cannot be read, the target cannot be
+                of this kind, or the run to resume differs from this one; the message names what differs.
             OSError: If the target cannot be written.
         """
         if segment_frames < 1:
             raise ValueError(f"segment_frames must be 1 or more, got {segment_frames}.")
-        options = RestorationOptions(
-            aligned=aligned,
-            faces=faces,
-            min_face_size=min_face_size,
-            fidelity=fidelity,
-            strength=strength,
-            upscale=upscale,
-            gain_mode=gain_mode,
-            background=background,
-            frame_rate=frame_rate,
-        )
+        options = RestorationOptions.from_arguments(locals())
         started = time.perf_counter()
         with open_video(source, frame_rate) as reader:
+            frame_rate = float(reader.frame_rate)
             size = self.vq.config.sample_size
             width, height = (size, size) if aligned else (reader.width * upscale, reader.height * upscale)
-            with create_video(target, reader, width, height, resume) as writer:
-                job = self._describe_job(options)
-                stream = self._open_stream(options, float(reader.frame_rate))
-                report = self._restore_file(reader, writer, stream, job, segment_frames)
-        self.maybe_free_model_hooks()
+            with (
+                create_video(target, reader, width, height, resume) as writer,
+                self._open_stream(options, frame_rate) as stream,
+                self._count_frames(reader.num_frames) as bar,
+            ):
+                job = self._describe_job(options, frame_rate)
+                report = restore_file(reader, writer, stream, job, segment_frames, on_frames=bar.update)
         report["seconds"]["total"] = round(time.perf_counter() - started, 3)
-        about = {"source": str(source), "target": str(target)}
-        return about | {"frame_rate": float(reader.frame_rate), "size": [width, height]} | report
-
-    def _restore_file(
-        self,
-        reader: VideoReader | ImageFolderReader,
-        writer: VideoWriter | ImageFolderWriter,
-        stream: FaceStream,
-        job: dict[str, Any],
-        segment_frames: int,
-    ) -> dict[str, Any]:
-        earlier = writer.resumed
-        if earlier is not None and earlier["job"] != job:
-            differing = sorted(name for name in job if job[name] != earlier["job"].get(name))
-            raise ValueError(
-                f"{writer.path} was begun with other settings ({', '.join(differing)}): give the same ones, or start "
-                "anew without resume."
-            )
-        if earlier is not None and earlier["report"] is not None:
-            return earlier["report"]  # all was restored; only the joining of the segments was cut short
-
-        frames = prefetch(reader.read(writer.num_written))
-        times: deque[tuple[int, int]] = deque()
-
-        def images() -> Iterator[np.ndarray]:
-            for frame in frames:
-                times.append((frame.pts, frame.duration))
-                yield frame.image
-
-        source = images()
-        if earlier is not None:
-            held = list(islice(source, earlier["stream"]["num_in"] - earlier["stream"]["num_out"]))
-            stream.load_state_dict(earlier["stream"], held)
-        in_segment = 0
-        # Not every file says how many frames it has; without, the bar counts.
-        with self.progress_bar(total=reader.num_frames) if reader.num_frames else self.progress_bar(iter(())) as bar:
-            bar.update(stream.num_out)
-            for image in source:
-                for done in stream.advance(image):
-                    writer.write(done.image, *times.popleft())
-                    in_segment += 1
-                    bar.update()
-                if in_segment >= segment_frames:
-                    writer.end_segment({"job": job, "stream": stream.state_dict(), "report": None})
-                    in_segment = 0
-            for done in stream.finish():
-                writer.write(done.image, *times.popleft())
-                bar.update()
-        report = stream.report()
-        writer.end_segment({"job": job, "stream": None, "report": report})
-        return report
+        about = {"source": str(source), "target": str(target), "frame_rate": frame_rate, "size": [width, height]}
+        return about | report
 
     def stream(
         self,
         *,
         aligned: bool = False,
         faces: str | Collection[int] = "all",
-        min_face_size: float = 0,
+        min_face_size: float = 0.0,
         fidelity: float | None = None,
         strength: float = 1.0,
         upscale: int = 1,
@@ -362,60 +302,17 @@ class KeepPipeline(DiffusionPipeline):
                     show(restored)
 
         Args:
-            aligned, faces, min_face_size, fidelity, strength, upscale, gain_mode, background, frame_rate: As of
-                `__call__`.
+            aligned, faces, min_face_size, fidelity, strength, upscale, gain_mode, background, frame_rate: See
+                [`RestorationOptions`].
 
         Returns:
             [`FaceStream`]
 
         Raises:
-            ValueError: If an argument cannot be used.
+            ValueError: If an option has a value that is not allowed.
         """
-        options = RestorationOptions(
-            aligned=aligned,
-            faces=faces,
-            min_face_size=min_face_size,
-            fidelity=fidelity,
-            strength=strength,
-            upscale=upscale,
-            gain_mode=gain_mode,
-            background=background,
-            frame_rate=frame_rate,
-        )
+        options = RestorationOptions.from_arguments(locals())
         return self._open_stream(options, frame_rate)
-
-    def _open_stream(self, options: RestorationOptions, frame_rate: float) -> FaceStream:
-        follower = FaceFollower(
-            None if options.aligned else self.face_detector(),
-            frame_rate,
-            options.faces,
-            options.min_face_size,
-            find_cuts=options.gain_mode != "official",  # the published script detects no scene cuts
-        )
-        restorer = FaceRestorer(
-            KalmanRecursion(self.vq, self.kalman, self.flow),
-            gain_window=self.config.gain_window,
-            gain_mode=options.gain_mode,
-            fidelity=self.config.fidelity if options.fidelity is None else options.fidelity,
-            strength=options.strength,
-            aligned=options.aligned,
-            upscale=options.upscale,
-            background=options.background,
-            parser=self.parser,
-            frame_rate=frame_rate,
-            device=self._execution_device,
-            people_at_once=1 if self.is_compiled else PEOPLE_AT_ONCE,
-        )
-        return FaceStream(follower, restorer, self.identity, close=self.maybe_free_model_hooks)
-
-    def _describe_job(self, options: RestorationOptions) -> dict[str, Any]:
-        """What the result depends on, in numbers and text."""
-        return vars(options) | {
-            "faces": options.faces if isinstance(options.faces, str) else sorted(options.faces),
-            "background": options.background is not None,
-            "model": self.fingerprint(),
-            "compiled": self.is_compiled,
-        }
 
     @torch.no_grad()
     def follow(
@@ -423,21 +320,22 @@ class KeepPipeline(DiffusionPipeline):
         video: Any,
         *,
         faces: str | Collection[int] = "all",
-        min_face_size: float = 0,
+        min_face_size: float = 0.0,
         frame_rate: float = 25.0,
     ) -> list[FaceTrack]:
-        """Find the people of a video without restoring them; their numbers are those that `faces` takes.
+        """Find and track the faces of a video without restoring them; the option `faces` takes their numbers.
 
         Args:
-            video, faces, min_face_size, frame_rate: As of `__call__`; a file of any length.
+            video: As for `__call__`; a file may have any length.
+            faces, min_face_size, frame_rate: See [`RestorationOptions`].
 
         Returns:
-            `list[FaceTrack]`: in the order of appearance.
+            `list[FaceTrack]`: In the order of their first appearance.
 
         Raises:
-            ValueError: If an argument or the video cannot be used.
+            ValueError: If an option has a value that is not allowed, or the video cannot be read.
         """
-        RestorationOptions(faces=faces, min_face_size=min_face_size, frame_rate=frame_rate)
+        RestorationOptions(faces=faces, min_face_size=min_face_size, frame_rate=frame_rate)  # checks them
         detector = self.face_detector()
         if isinstance(video, str | os.PathLike):
             with open_video(video, frame_rate) as reader:
@@ -448,12 +346,12 @@ class KeepPipeline(DiffusionPipeline):
     def compile(self, **kwargs: Any) -> None:
         """Compile the networks that work frame by frame, which takes minutes before the first frame.
 
-        It is meant for GPUs; on the CPU measured it does not pay (benchmarks/results_speed.md). Everybody then
-        goes through them alone, so that nothing is compiled anew when people come and go. Results are the same up to
-        rounding.
+        This is meant for GPUs; on the CPU that was measured it does not pay (benchmarks/results_speed.md). Each face
+        then goes through these networks on its own, so that they are not compiled again when the number of faces
+        changes. Results are equal up to rounding.
 
         Args:
-            kwargs: As of `torch.compile`, for example `mode="reduce-overhead"` for CUDA graphs.
+            kwargs: As for `torch.compile`, for example `mode="reduce-overhead"` for CUDA graphs.
         """
         vq = self.vq
         for network in (vq.hq_encoder, *vq.feature_update.values(), vq.code_transformer, vq.decoder):
@@ -462,21 +360,63 @@ class KeepPipeline(DiffusionPipeline):
         self.is_compiled = True
 
     def face_detector(self) -> FaceDetector | YuNet:
-        """The detector of the pipeline; YuNet from the Hub if it has none."""
+        """Return the detector of the pipeline, or YuNet from the Hub if it has none."""
         if self.detector is not None:
             return self.detector
         if self._yunet is None:
             self._yunet = YuNet.from_pretrained()
         return self._yunet
 
-    def fingerprint(self) -> str:
-        """A number that tells the weights of two pipelines apart."""
-        crc = 0
-        for name in ("vq", "kalman", "flow", "detector", "parser"):
-            component = getattr(self, name)
-            if isinstance(component, torch.nn.Module):
-                for parameter in component.state_dict().values():
-                    crc = zlib.crc32(parameter.detach().cpu().contiguous().flatten().view(torch.uint8).numpy(), crc)
-            elif isinstance(component, YuNet):
-                crc = zlib.crc32(component.model_file.read_bytes(), crc)
-        return f"{crc:08x}"
+    def fingerprint(self) -> str | None:
+        """Return 8 hexadecimal digits that differ between pipelines with different weights."""
+        return fingerprint(self.vq, self.kalman, self.flow, self.detector, self.parser)
+
+    def _open_stream(self, options: RestorationOptions, frame_rate: float) -> FaceStream:
+        """Connect the parts, in the order of the data."""
+        follower = FaceFollower(
+            None if options.aligned else self.face_detector(),
+            frame_rate,
+            options.faces,
+            options.min_face_size,
+            find_cuts=options.gain_mode != "official",  # the published script detects no scene cuts
+        )
+        compositor = FaceCompositor(
+            aligned=options.aligned,
+            strength=options.strength,
+            upscale=options.upscale,
+            background=options.background,
+            parser=self.parser,
+            frame_rate=frame_rate,
+        )
+        restorer = FaceRestorer(
+            KalmanRecursion(self.vq, self.kalman, self.flow),
+            compositor,
+            gain_window=self.config.gain_window,
+            gain_mode=options.gain_mode,
+            fidelity=self._fidelity(options),
+            aligned=options.aligned,
+            device=self._execution_device,
+            batch_size=1 if self.is_compiled else BATCH_SIZE,
+        )
+        return FaceStream(follower, restorer, self.identity, close=self.maybe_free_model_hooks)
+
+    def _count_frames(self, num_frames: int | None) -> Any:
+        # Some files do not contain the number of their frames; without it the progress bar has no end.
+        return self.progress_bar(total=num_frames) if num_frames else self.progress_bar(iter(()))
+
+    def _fidelity(self, options: RestorationOptions) -> float:
+        return self.config.fidelity if options.fidelity is None else options.fidelity
+
+    def _describe_job(self, options: RestorationOptions, frame_rate: float) -> dict[str, Any]:
+        """Everything that the result depends on, by name: a run that is resumed must have the same."""
+        return vars(options) | {
+            "faces": options.faces if isinstance(options.faces, str) else sorted(options.faces),
+            "fidelity": self._fidelity(options),
+            "background": describe_background(options.background),
+            "frame_rate": frame_rate,
+            "gain_window": self.config.gain_window,
+            "weights": self.fingerprint(),
+            "weights of identity": fingerprint(self.identity),
+            "compiled": self.is_compiled,
+            "version of keep_hf": __version__,
+        }

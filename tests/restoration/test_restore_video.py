@@ -1,15 +1,19 @@
-"""From file to file: what stays, what is left behind when it breaks off, and how it goes on."""
+"""Restoration from file to file: what is kept of the source, what an interrupted run leaves, and how it is resumed."""
 
 import sys
 from fractions import Fraction
+from unittest.mock import patch
 
+import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from benchmarks.kill import compare
-from conftest import SIZE, make_clip, make_faces
-from keep_hf import KeepPipeline
+from conftest import SIZE, make_clip, make_components, make_faces
+from keep_hf import KeepPipeline, __version__
 from keep_hf.models.recursion import KalmanRecursion
+from keep_hf.restoration.stream import FaceStream
 from keep_hf.video.open import open_video
 from keep_hf.video.reader import VideoReader
 from keep_hf.video.writer import VideoWriter
@@ -53,7 +57,7 @@ def test_a_restored_file_keeps_everything_else(make_pipe, tmp_path):
     assert packets(target, "audio") == packets(source, "audio")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.mp4", "out.mp4"]
 
-    # The pictures are those of a call with the same frames, through the same codec.
+    # The images are those of a call with the same frames, encoded in the same way.
     again = tmp_path / "again.mp4"
     decoded = np.stack([frame.image for frame in given])
     expected = restore(pipe, decoded, frame_rate=float(before.frame_rate))
@@ -72,7 +76,7 @@ def test_a_restored_file_keeps_everything_else(make_pipe, tmp_path):
     assert {"detect", "align", "observe", "flow", "recursion", "paste", "total"} <= report["seconds"].keys()
 
 
-def test_a_file_can_grow(make_pipe, tmp_path):
+def test_a_file_can_be_enlarged(make_pipe, tmp_path):
     source = make_source(tmp_path / "in.mp4", 3)
     make_pipe(*[ONE] * 3).restore_video(source, tmp_path / "out.mkv", upscale=2)
     with VideoReader(tmp_path / "out.mkv") as reader:
@@ -88,76 +92,143 @@ def test_a_file_of_aligned_crops(make_pipe, tmp_path):
         assert len(list(reader)) == 5
 
 
-def break_at(monkeypatch, call: int, error: BaseException) -> list:
-    """Let the recursion fail at one of its steps; the list grows with each of them."""
+def fail_at_step(monkeypatch, number: int, error: BaseException) -> list:
+    """Let the recursion fail at one of its steps; the list gets an entry for every step."""
     step, calls = KalmanRecursion.step, []
 
-    def broken(self, *args, **options):
+    def counted(self, *args, **options):
         calls.append(None)
-        if len(calls) == call:
+        if len(calls) == number:
             raise error
         return step(self, *args, **options)
 
-    monkeypatch.setattr(KalmanRecursion, "step", broken)
+    monkeypatch.setattr(KalmanRecursion, "step", counted)
     return calls
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt("now"), RuntimeError("now")])
-def test_nothing_is_left_of_a_restoration_that_broke_off_at_once(make_pipe, tmp_path, monkeypatch, error):
+def test_nothing_is_left_of_a_run_that_fails_in_its_first_segment(make_pipe, tmp_path, monkeypatch, error):
     source = make_source(tmp_path / "in.mp4")
-    calls = break_at(monkeypatch, 7, error)
+    calls = fail_at_step(monkeypatch, 7, error)
+    pipe, freed = make_pipe(*[ONE] * 9, gain_window=4), []
+    monkeypatch.setattr(pipe, "maybe_free_model_hooks", lambda: freed.append(True))
     with pytest.raises(type(error)):
-        make_pipe(*[ONE] * 9, gain_window=4).restore_video(source, tmp_path / "out.mp4")
-    assert len(calls) == 7
+        pipe.restore_video(source, tmp_path / "out.mp4")
+    assert len(calls) == 7 and freed
     assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
 
 
-@pytest.mark.parametrize("target", ["out.mp4", "out.mkv", "pictures"])
-def test_a_restoration_that_broke_off_goes_on(make_pipe, tmp_path, monkeypatch, target):
-    source = make_source(tmp_path / "in.mp4", 60)
-    pipe = make_pipe(*[TWO] * 60, gain_window=4)
-    expected_report = pipe.restore_video(source, tmp_path / f"whole_{target}", segment_frames=8)
-    expected = [frame.image for frame in open_video(tmp_path / f"whole_{target}", 25).read()]
-
-    calls = break_at(monkeypatch, 30, RuntimeError("now"))
-    pipe = make_pipe(*[TWO] * 60, gain_window=4)
-    with pytest.raises(RuntimeError, match="now"):
-        pipe.restore_video(source, tmp_path / target, segment_frames=8)
-    assert (tmp_path / f"{target}.part").is_dir() and not (tmp_path / target).exists()
-    # Not with other settings
-    with pytest.raises(ValueError, match="strength"):
-        pipe.restore_video(source, tmp_path / target, strength=0.5, resume=True)
-
-    report = make_pipe(*[TWO] * 60, gain_window=4).restore_video(
-        source, tmp_path / target, segment_frames=8, resume=True
+@pytest.mark.parametrize("target", ["out.mp4", "images"])
+def test_a_failed_run_is_resumed(make_pipe, tmp_path, monkeypatch, target):
+    source = make_source(tmp_path / "in.mp4", 30, frame_rate=5)
+    expected_report = make_pipe(*[TWO] * 30, gain_window=4).restore_video(
+        source, tmp_path / f"whole_{target}", segment_frames=4
     )
-    assert len(calls) < 30 + 60, "it began from the start"
-    result = [frame.image for frame in open_video(tmp_path / target, 25).read()]
+    expected = [frame.image for frame in open_video(tmp_path / f"whole_{target}", 5).read()]
+
+    calls = fail_at_step(monkeypatch, 22, RuntimeError("now"))
+    with pytest.raises(RuntimeError, match="now"):
+        make_pipe(*[TWO] * 30, gain_window=4).restore_video(source, tmp_path / target, segment_frames=4)
+    assert (tmp_path / f"{target}.part").is_dir() and not (tmp_path / target).exists()
+
+    pipe = make_pipe(*[TWO] * 30, gain_window=4)
+    report = pipe.restore_video(source, tmp_path / target, segment_frames=4, resume=True)
+    assert len(calls) < 22 + 30, "it started from the first frame"
+    result = [frame.image for frame in open_video(tmp_path / target, 5).read()]
     np.testing.assert_array_equal(result, expected)
-    assert report["tracks"] == expected_report["tracks"] and report["frames"] == 60
+    assert report["tracks"] == expected_report["tracks"] and report["frames"] == 30
     assert not (tmp_path / f"{target}.part").exists()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL, which Windows lacks")
-def test_a_killed_restoration_goes_on(components, tmp_path, monkeypatch):
-    """benchmarks/kill.py kills more often, and a real restoration."""
+def test_a_killed_run_is_resumed(components, tmp_path, monkeypatch):
+    """benchmarks/kill.py does the same more often, and with a larger network."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    source = write_clip(tmp_path / "in.mp4", images=list(make_clip(120, SIZE, SIZE)), audio_codec="aac")
+    source = write_clip(tmp_path / "in.mp4", images=list(make_clip(100, SIZE, SIZE)), audio_codec="aac")
     KeepPipeline(**components, gain_window=4).save_pretrained(tmp_path / "model")
-    assert compare(source, str(tmp_path / "model"), times=3, segment_frames=10, aligned=True) == 3
+    assert compare(source, str(tmp_path / "model"), times=1, segment_frames=5, aligned=True) == 1
 
 
-def test_without_resume_an_unfinished_run_is_begun_anew(make_pipe, tmp_path, monkeypatch):
-    source = make_source(tmp_path / "in.mp4", 60)
-    break_at(monkeypatch, 30, RuntimeError("now"))
+def test_without_resume_an_unfinished_run_is_replaced(make_pipe, tmp_path, monkeypatch):
+    source = make_source(tmp_path / "in.mp4", 30, frame_rate=5)
+    fail_at_step(monkeypatch, 20, RuntimeError("now"))
     with pytest.raises(RuntimeError, match="now"):
-        make_pipe(*[ONE] * 60, gain_window=4).restore_video(source, tmp_path / "out.mp4", segment_frames=8)
-    make_pipe(*[ONE] * 60, gain_window=4).restore_video(source, tmp_path / "out.mp4", strength=0.5)
+        make_pipe(*[ONE] * 30, gain_window=4).restore_video(source, tmp_path / "out.mp4", segment_frames=4)
+    assert (tmp_path / "out.mp4.part").is_dir()
+    make_pipe(*[ONE] * 30, gain_window=4).restore_video(source, tmp_path / "out.mp4", strength=0.5)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.mp4", "out.mp4"]
 
 
+# Only the same job is resumed.
+
+
+def enlarge(image: np.ndarray) -> np.ndarray:
+    return cv2.resize(image, None, fx=2, fy=2)
+
+
+def brighten(image: np.ndarray) -> np.ndarray:
+    return cv2.add(enlarge(image), 20)
+
+
+class Identity:
+    """Stands in for a face recognition network: the cosine of the pixels."""
+
+    def embed(self, faces):
+        rows = np.stack(faces).reshape(len(faces), -1).astype(np.float32)
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+@pytest.fixture
+def interrupted(make_pipe, tmp_path):
+    """An image folder, and the target of its restoration, which was interrupted after some segments."""
+    source, target = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    for index, image in enumerate(make_clip(20, SIZE, SIZE)):
+        Image.fromarray(image).save(source / f"{index:02d}.png")
+    options = {"aligned": True, "upscale": 2, "background": enlarge, "segment_frames": 2}
+    with patch.object(FaceStream, "finish", side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
+        make_pipe(gain_window=4).restore_video(source, target, **options)
+
+    def resume(config: dict, **changes):
+        pipe = make_pipe(**{"gain_window": 4} | config)
+        return pipe.restore_video(source, target, resume=True, **options | changes)
+
+    return resume
+
+
+@pytest.mark.parametrize(
+    ("config", "changes", "message"),
+    [
+        ({}, {"frame_rate": 5}, "frame_rate was 25.0 and is 5.0"),
+        ({}, {"background": brighten}, r"background was \S*\.enlarge and is \S*\.brighten"),
+        ({}, {"background": None}, r"background was \S*\.enlarge and is None"),
+        ({}, {"strength": 0.5, "gain_mode": "official"}, "gain_mode was stream and is official, strength was 1.0 and"),
+        ({"gain_window": 8}, {}, "gain_window was 4 and is 8"),
+        ({"fidelity": 0.5}, {}, "fidelity was 1.0 and is 0.5"),
+        ({"identity": Identity()}, {}, "weights of identity was None and is [0-9a-f]{8}"),
+        ({"vq": make_components(seed=1)["vq"]}, {}, "weights was [0-9a-f]{8} and is [0-9a-f]{8}"),
+    ],
+)
+def test_another_job_is_not_resumed(interrupted, config, changes, message):
+    with pytest.raises(ValueError, match=rf"out was started as another job: {message}.* start again without resume"):
+        interrupted(config, **changes)
+    assert interrupted({})["frames"] == 20
+
+
+def test_the_job_of_another_version_is_not_resumed(interrupted, monkeypatch):
+    monkeypatch.setattr("keep_hf.pipeline.__version__", "0.0.7")
+    with pytest.raises(ValueError, match=rf"another job: version of keep_hf was {__version__} and is 0\.0\.7"):
+        interrupted({})
+
+
+def test_a_state_of_another_version_is_not_resumed(interrupted, monkeypatch):
+    monkeypatch.setattr("keep_hf.restoration.stream.STATE_VERSION", 0)
+    with pytest.raises(ValueError, match="state of FaceStream has version 1, but this version of keep_hf reads"):
+        interrupted({})
+
+
 @pytest.mark.parametrize("target", ["missing/out.mp4", "out.gif", "in.mp4"])
-def test_a_target_that_cannot_be_written_is_known_before_any_work(make_pipe, tmp_path, target):
+def test_a_target_that_cannot_be_written_is_reported_before_any_work(make_pipe, tmp_path, target):
     source = make_source(tmp_path / "in.mp4", 3)
     pipe = make_pipe(*[ONE] * 3)
     with pytest.raises(ValueError, match=target):
@@ -165,17 +236,9 @@ def test_a_target_that_cannot_be_written_is_known_before_any_work(make_pipe, tmp
     assert pipe.detector.num_seen == 0
 
 
-def test_the_report_tells_likeness_where_it_can(make_pipe, tmp_path):
-    class Likeness:
-        """Faces are alike by the cosine of their pictures."""
-
-        def embed(self, faces):
-            rows = np.stack(faces).reshape(len(faces), -1).astype(np.float32)
-            return rows / np.linalg.norm(rows, axis=1, keepdims=True)
-
+def test_the_report_has_the_similarity_with_a_face_recognition_network(make_pipe, tmp_path):
     source = make_source(tmp_path / "in.mp4")
-    pipe = make_pipe(*[ONE] * 9, identity=Likeness())
-    (track,) = pipe.restore_video(source, tmp_path / "out.mp4")["tracks"]
+    (track,) = make_pipe(*[ONE] * 9, identity=Identity()).restore_video(source, tmp_path / "out.mp4")["tracks"]
     assert 0.3 < track["identity"] < 1
     (track,) = make_pipe(*[ONE] * 9).restore_video(source, tmp_path / "out.mp4")["tracks"]
     assert "identity" not in track

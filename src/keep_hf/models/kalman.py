@@ -10,7 +10,9 @@ observations of a whole window of frames: its temporal attention looks into the 
 Legend: b clips, t frames, c channels, h w the code grid, n = h w tokens.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
@@ -49,6 +51,15 @@ class KalmanState:
         """The state of one clip, as a batch of one."""
         one = slice(clip, clip + 1)
         return KalmanState(self.frame[one], self.output[one], {size: f[one] for size, f in self.features.items()})
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the fields as tensors and a dictionary of tensors."""
+        return {"frame": self.frame, "output": self.output, "features": dict(self.features)}
+
+    @classmethod
+    def from_state_dict(cls, state: Mapping[str, Any]) -> "KalmanState":
+        """Rebuild a state from its `state_dict`."""
+        return cls(state["frame"], state["output"], dict(state["features"]))
 
 
 def update(observed: torch.Tensor, predicted: torch.Tensor, gain: torch.Tensor) -> torch.Tensor:

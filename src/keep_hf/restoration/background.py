@@ -1,22 +1,25 @@
-"""What is around the faces, made larger by a network for pictures of all kinds: a callable from frame to larger frame.
+"""Enlarge the background, that is the whole frame around the faces, with a network for images of all kinds.
 
-spandrel tells from the weights alone which of the many networks for super-resolution a file holds, and builds it.  A
-frame goes through in tiles, so that memory depends on the tile and not on the frame.
+spandrel tells from the weights of a file which of the many super-resolution networks it holds, and builds it. A frame
+goes through the network in tiles, so that memory depends on the tile and not on the frame.
 """
 
 import math
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from ..models.checkpoint_files import load_checkpoint
+from .fingerprint import fingerprint, qualified_name
 
 
-# Pixels of the frame: the side of a tile, and the width both of a tile's border that is not used, where the network
-# lacks what lies beyond, and of the band after it in which a tile fades into the ones before.
+# Side of a tile and width of a margin, in pixels of the frame. In the first margin of a tile the network lacks what is
+# beyond the border, so the tile before it is used; in the second margin the tile before fades into this one.
 TILE, MARGIN = 512, 16
 
 
@@ -25,8 +28,8 @@ class Background:
 
     Args:
         model (`spandrel.ImageModelDescriptor`):
-            Network from `(1, 3, h, w)` to `(1, 3, h * scale, w * scale)`, RGB from 0 to 1, with the attributes
-            `scale`, `device` and `dtype`; it takes tiles of any size.
+            Network from `(1, 3, h, w)` to `(1, 3, h * scale, w * scale)`, RGB in [0, 1], with the attributes `scale`,
+            `device` and `dtype`; it takes tiles of any size.
     """
 
     def __init__(self, model: Any) -> None:
@@ -41,14 +44,14 @@ class Background:
                 RGB frame, uint8.
 
         Returns:
-            `np.ndarray` of shape `(height * scale, width * scale, 3)`, uint8: the frame at the scale of the network.
+            `np.ndarray` of shape `(height * scale, width * scale, 3)`, uint8: the enlarged frame.
         """
         scale = self.model.scale
         image = torch.from_numpy(frame).to(self.model.device).permute(2, 0, 1)
         height, width = image.shape[1:]
         result = image.new_zeros(3, height * scale, width * scale)
-        # Tiles are joined to a strip as wide as the frame first, then strips to the frame: where four tiles meet,
-        # fading on both sides at once would leave an edge.
+        # Tiles are joined to a strip as wide as the frame first, then strips to the frame: fading in both directions
+        # at once would leave an edge where four tiles meet.
         for top in _starts(height):
             rows = image[:, top : top + TILE]
             strip = image.new_zeros(3, rows.shape[1] * scale, width * scale)
@@ -67,22 +70,22 @@ def load_background(
 
     Args:
         model_file (`str` or `Path`):
-            `.safetensors` or `.pth` file of a network that spandrel knows, as RealESRGAN or SPAN; no code of the file
-            runs.
+            `.safetensors` or `.pth` file of a network that spandrel knows, such as RealESRGAN or SPAN. No code in the
+            file is executed.
         device (`torch.device` or `str`, *optional*, defaults to `"cpu"`):
-            Where the network runs.
+            Device of the network.
         dtype (`torch.dtype`, *optional*, defaults to `torch.float32`):
-            Of the network.
+            Data type of the network.
 
     Returns:
-        [`Background`]: the option `background` of a [`KeepPipeline`].
+        [`Background`]: A value for the option `background` of a [`KeepPipeline`].
 
     Raises:
-        ValueError: If spandrel is not installed, the file is missing or damaged, or holds a network of another kind
-            or one that cannot run in this dtype.
+        ValueError: If spandrel is not installed; if the file is missing or damaged; or if its network is of another
+            kind or does not run in this dtype.
     """
     if find_spec("spandrel") is None:
-        raise ValueError("a background model needs spandrel, which is not installed: pip install spandrel.")
+        raise ValueError("A background model needs spandrel, which is not installed: pip install spandrel.")
     weights = load_checkpoint(model_file)
     import spandrel
 
@@ -90,21 +93,32 @@ def load_background(
         model = spandrel.ModelLoader().load_from_state_dict(spandrel.canonicalize_state_dict(weights))
     except (spandrel.UnsupportedModelError, RuntimeError) as error:
         raise ValueError(f"{model_file} holds no network that spandrel {spandrel.__version__} knows.") from error
-    kind = f"{model_file} is a {model.architecture.name}, "
+    kind = f"{model_file} is a network of type {model.architecture.name}"
     if not isinstance(model, spandrel.ImageModelDescriptor) or model.purpose == "FaceSR":
-        raise ValueError(f"{kind}which is not for whole pictures: pass a network for super-resolution.")
+        raise ValueError(f"{kind}, which is not for whole images: pass a network for super-resolution.")
     if (model.input_channels, model.output_channels) != (3, 3):
         raise ValueError(
-            f"{kind}from {model.input_channels} to {model.output_channels} channels: pass one from RGB to RGB."
+            f"{kind} from {model.input_channels} to {model.output_channels} channels: pass one from RGB to RGB."
         )
-    runs = {torch.float32: True, torch.float16: model.supports_half, torch.bfloat16: model.supports_bfloat16}
-    if not runs[dtype]:
-        raise ValueError(f"{kind}which cannot run in {dtype}: pass another dtype.")
+    supported = {torch.float32: True, torch.float16: model.supports_half, torch.bfloat16: model.supports_bfloat16}
+    if not supported[dtype]:
+        raise ValueError(f"{kind}, which does not run in {dtype}: pass another dtype.")
     return Background(model.to(device, dtype).eval())
 
 
+def describe_background(background: Callable[[np.ndarray], np.ndarray] | None) -> str | None:
+    """Identify the option `background`: a network by its weights, any other callable by its name."""
+    if background is None:
+        return None
+    if not isinstance(background, Background):
+        return qualified_name(background)
+    # spandrel's descriptor holds the network as its attribute `model`.
+    network = background.model if isinstance(background.model, nn.Module) else background.model.model
+    return f"{type(network).__name__} {fingerprint(network)}"
+
+
 def _starts(length: int) -> list[int]:
-    """Where tiles begin along a side, evenly, so that each shares three margins or more with the one before."""
+    """First pixels of the tiles along a side, evenly spaced; neighbours share three margins or more."""
     if length <= TILE:
         return [0]
     steps = math.ceil((length - TILE) / (TILE - 3 * MARGIN))
@@ -112,9 +126,9 @@ def _starts(length: int) -> list[int]:
 
 
 def _ramp(start: int, scale: int, length: int) -> torch.Tensor:
-    """Weight of a tile along a side, in pixels of the larger frame: 0 in its first margin, 1 after the second.
+    """Weight of a tile along a side, in pixels of the enlarged frame: 0 in its first margin, 1 after the second.
 
-    What is before stays where the tile begins; where that ends, and is not to be relied on, the tile is alone.
+    The tile before it ends after a third margin, whose pixels are not reliable, so there this tile is used alone.
     """
     if start == 0:
         return torch.ones(length)
@@ -122,6 +136,6 @@ def _ramp(start: int, scale: int, length: int) -> torch.Tensor:
 
 
 def _fade_in(place: torch.Tensor, tile: torch.Tensor, weight: torch.Tensor) -> None:
-    """Write a tile over what is at the beginning of `place`, by its weight."""
+    """Blend a tile into the beginning of `place`, by its weight."""
     place = place[:, : tile.shape[1], : tile.shape[2]]
     place.copy_(torch.lerp(place.float(), tile, weight.to(tile.device)).round().clamp(0, 255))

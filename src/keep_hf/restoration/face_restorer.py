@@ -1,134 +1,91 @@
-"""Restore the faces of frames in which everybody has been found, while the film streams by.
+"""Restore the faces of a stream of frames: KEEP's recursion for every track segment.
 
-Frames are worked on in blocks that begin anew in each scene.  Flow, observation and gains are made for a block at a
-time; the recursion then goes frame by frame, everybody who is there in one batch, each with a Kalman state of their
-own.  The gain network is not causal and sees `gain_window` frames at once.  Two windows hold every frame, and a block
-is half a window: the gains go over from the one to the other along the block, so that no border is seen.
+Frames are processed in blocks, which start again in every scene. Crops, optical flow, observations and gains are
+computed for a block at a time; the rest of the recursion goes frame by frame, with all faces of a frame in one batch,
+each with a Kalman state of its own.
+
+The gain network is not causal: it sees `gain_window` frames at once. In stream mode a block is half a window, so every
+frame is in two windows. Along the block the gains change over linearly from those of the earlier window to those of
+the later one, so that the result does not jump at the end of a window:
 
     window   |- block 0 -|- block 1 -|
     window               |- block 1 -|- block 2 -|
 
-In official mode the block is a whole window, and the state is dropped after it.
+In official mode a block is a whole window, and the state is dropped after it, as in the published script.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 
-from ..faces.alignment import colour_offset, crop_face, estimate_alignment, is_grey, paste_face, to_grey
-from ..faces.face_parser import face_mask
 from ..faces.follower import FollowedFrame
-from ..faces.tracking.tracks import PlacedFace
 from ..models.kalman import KalmanState
 from ..models.recursion import KalmanRecursion, Observation
+from ..state_version import check_state_version
 from ..stopwatch import Stopwatch
-from ..video.pixels import to_images, to_tensor
+from ..video.pixels import to_images
+from .block import Block, ObservedSegment, observe_block
+from .compositor import FaceCompositor, FacePair
 
 
-# Limits of is_grey; that for frames after a grey one is wider: near the limit, colour must not come and go.
-IS_GREY, STAYS_GREY = 10.0, 12.0
-# In which the match of colours, and the mask of what is in front of a face, follow a change
-OFFSET_SECONDS, MASK_SECONDS = 0.25, 0.08
-
-
-@dataclass
-class Visit:
-    """A person's consecutive frames in a block, observed.
-
-    Attributes:
-        first (`int`): Index of the first of them.
-        matrices (`list[np.ndarray]`): Map from frame to crop; the identity for aligned frames.
-        crops (`torch.Tensor` of shape `(1, n, 3, size, size)`): RGB in [-1, 1].
-        observation (`Observation`): Of the crops.
-        flows (`torch.Tensor` of shape `(1, n or n - 1, 2, size, size)`, *optional*): To the frame before.
-    """
-
-    first: int
-    matrices: list[np.ndarray]
-    crops: torch.Tensor
-    observation: Observation
-    flows: torch.Tensor | None
-
-    def __len__(self) -> int:
-        return len(self.matrices)
+STATE_VERSION = 1
 
 
 @dataclass
 class RestoredFrame:
-    """A frame that is done.
+    """A restored frame.
 
     Attributes:
-        followed (`FollowedFrame`): What went in.
-        image (`np.ndarray`): What came out, RGB, uint8.
-        pairs (`dict[int, tuple[np.ndarray, np.ndarray]]`): By person: the crop and the face made of it, uint8.
+        followed (`FollowedFrame`): The input frame and its faces.
+        image (`np.ndarray` of shape `(h, w, 3)`): The output, RGB, uint8.
+        pairs (`dict[int, FacePair]`): The crop and the restored face, by the number of the track.
     """
 
     followed: FollowedFrame
     image: np.ndarray
-    pairs: dict[int, tuple[np.ndarray, np.ndarray]]
-
-
-@dataclass
-class Block:
-    """Consecutive frames of one scene, with what was observed in them, by the number of the visit."""
-
-    frames: list[FollowedFrame]
-    visits: dict[int, Visit]
+    pairs: dict[int, FacePair]
 
 
 class FaceRestorer:
-    """The networks at work on everybody in a film.
+    """Restores the faces of frames whose faces have been found.
 
     Args:
         recursion ([`KalmanRecursion`]): The networks.
-        gain_window (`int`): Frames that the gain network sees at once.
+        compositor ([`FaceCompositor`]): Blends the restored faces into the frames.
+        gain_window (`int`): Number of frames that the gain network sees at once.
         gain_mode (`"stream"` or `"official"`): Whether the state is carried on or dropped after each window.
-        fidelity, strength (`float`): See [`KeepPipeline`].
+        fidelity (`float`): Weight of the features of the crop in the decoder, from 0 to 1.
         aligned (`bool`): The frames are the crops.
-        upscale (`int`): Factor by which frames are enlarged.
-        background (`Callable[[np.ndarray], np.ndarray]`, *optional*): Enlarges frames; see [`RestorationOptions`].
-        parser (`transformers.SegformerForSemanticSegmentation`, *optional*): Tells what is in front of a face.
-        frame_rate (`float`): Frames per second.
-        device (`torch.device`): Where the networks run.
-        people_at_once (`int`): People in one batch of the recursion; bounds memory.
+        device (`torch.device`): The device of the networks.
+        batch_size (`int`): Largest number of faces in one batch of the recursion; bounds memory.
     """
 
     def __init__(
         self,
         recursion: KalmanRecursion,
+        compositor: FaceCompositor,
         *,
         gain_window: int,
         gain_mode: str,
         fidelity: float,
-        strength: float,
         aligned: bool,
-        upscale: int,
-        background: Callable[[np.ndarray], np.ndarray] | None,
-        parser: Any,
-        frame_rate: float,
         device: torch.device,
-        people_at_once: int,
+        batch_size: int,
     ) -> None:
-        self.recursion = recursion
-        self.size = recursion.vq.config.sample_size
+        self.recursion, self.compositor = recursion, compositor
         self.carries_state = gain_mode == "stream"
         self.block_length = max(1, gain_window // 2) if self.carries_state else gain_window
-        self.fidelity, self.strength, self.aligned = fidelity, strength, aligned
-        self.upscale, self.background, self.parser = upscale, background, parser
-        self.frame_rate, self.device, self.people_at_once = frame_rate, device, people_at_once
-
-        self.filling: list[FollowedFrame] = []  # of the next block
-        self.waiting: Block | None = None  # observed, not restored: its gains need the block that follows
-        self.earlier_gains: dict[int, torch.Tensor] = {}  # by visit: of the waiting block, in the window before
-        self.states: dict[int, KalmanState] = {}  # by visit: after the last restored frame
-        self.grey = False
-        self.offsets: dict[int, np.ndarray] = {}  # by visit: of colour, steadied
-        self.masks: dict[int, np.ndarray] = {}  # by visit: from the parser, steadied
+        self.fidelity, self.aligned, self.device, self.batch_size = fidelity, aligned, device, batch_size
         self.watch = Stopwatch()
+
+        self.filling: list[FollowedFrame] = []  # frames of the next block
+        self.waiting: Block | None = None  # observed, but not restored: its gains need the block after it
+        # By track segment:
+        self.earlier_gains: dict[int, torch.Tensor] = {}  # gains of the waiting block in the earlier of its windows
+        self.states: dict[int, KalmanState] = {}  # after the last restored frame
 
     @property
     def latency(self) -> int:
@@ -136,214 +93,169 @@ class FaceRestorer:
         return (2 if self.carries_state else 1) * self.block_length
 
     def step(self, frame: FollowedFrame) -> Iterator[RestoredFrame]:
-        """Take the next frame; give those that are restored, in order."""
+        """Take the next frame, and yield the frames that are restored by then, in order."""
         if frame.starts_scene:
             yield from self.flush()
         self.filling.append(frame)
         if len(self.filling) == self.block_length:
-            yield from self._advance()
+            yield from self._end_block()
 
     def flush(self) -> Iterator[RestoredFrame]:
-        """End the scene: restore the frames that are left, and forget everybody."""
+        """End the scene: yield the frames that are left, and drop all state."""
         if self.filling:
-            yield from self._advance()
+            yield from self._end_block()
         if self.waiting:
             yield from self._restore(self.waiting, following={})
         self.waiting, self.earlier_gains, self.states = None, {}, {}
-        self.grey, self.offsets, self.masks = False, {}, {}
+        self.compositor.reset()
 
-    def _advance(self) -> Iterator[RestoredFrame]:
-        block = Block(self.filling, self._observe(self.filling))
+    def _end_block(self) -> Iterator[RestoredFrame]:
+        block = self._observe(self.filling, self._previous_crops())
         self.filling = []
         if not self.carries_state:
             yield from self._restore(block, following={})
+            self.states = {}
             return
         waiting, self.waiting = self.waiting, block
         if waiting:
-            yield from self._restore(waiting, block.visits)
+            yield from self._restore(waiting, block.segments)
 
-    # What does not need the frame before
+    # What does not depend on the previous output: flow, observation (equation 11) and gain
 
-    def _observe(self, frames: list[FollowedFrame]) -> dict[int, Visit]:
-        places: dict[int, list[tuple[FollowedFrame, PlacedFace]]] = {}
-        for frame in frames:
-            for face in frame.faces:
-                places.setdefault(face.segment, []).append((frame, face))
-        visits = {}
-        for number, seen in places.items():
-            with self.watch.time("align"):
-                matrices = [self._matrix(face) for _, face in seen]
-                crops = [self._crop(frame.image, matrix) for (frame, _), matrix in zip(seen, matrices, strict=True)]
-                tensor = to_tensor(crops, self.device, self.recursion.vq.dtype)[None]
-            with self.watch.time("observe"):
-                observation = self.recursion.observe(tensor)
-            with self.watch.time("flow"):
-                flows = None
-                if self.recursion.flow is not None:
-                    flows = self.recursion.flows(tensor, self._crop_before(number))
-            visits[number] = Visit(seen[0][0].index, matrices, tensor, observation, flows)
-        return visits
+    def _previous_crops(self) -> dict[int, torch.Tensor]:
+        """By track segment, the crop `(1, 3, size, size)` of the frame before the block that is filled now."""
+        if self.waiting is not None:
+            return {number: segment.crops[:, -1] for number, segment in self.waiting.segments.items()}
+        return {number: state.frame for number, state in self.states.items()}
 
-    def _crop_before(self, number: int) -> torch.Tensor | None:
-        """The person's crop `(1, 3, size, size)` in the frame before the new block."""
-        if not self.carries_state:
-            return None
-        if self.waiting is None:  # the frame before is restored
-            return self.states[number].frame if number in self.states else None
-        # A visit has no holes: if it goes on in the new block, it was there in the last frame of the waiting one.
-        visit = self.waiting.visits.get(number)
-        return None if visit is None else visit.crops[:, -1]
+    def _observe(self, frames: list[FollowedFrame], previous_crops: Mapping[int, torch.Tensor]) -> Block:
+        return observe_block(
+            self.recursion, frames, previous_crops, aligned=self.aligned, device=self.device, watch=self.watch
+        )
 
-    def _matrix(self, face: PlacedFace) -> np.ndarray:
-        return np.eye(2, 3) if self.aligned else estimate_alignment(face.landmarks, self.size)
-
-    def _crop(self, image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-        if self.aligned:
-            return cv2.resize(image, (self.size, self.size), interpolation=cv2.INTER_LINEAR)
-        return crop_face(image, matrix, self.size)
-
-    def _gains(self, visits: dict[int, Visit], following: dict[int, Visit]) -> dict[int, torch.Tensor]:
-        """Gains `(1, n, 1, grid, grid)` of the visits of a block."""
+    def _gains(
+        self, segments: Mapping[int, ObservedSegment], following: Mapping[int, ObservedSegment]
+    ) -> dict[int, torch.Tensor]:
+        """Gains `(1, n, 1, grid, grid)` of the track segments of a block; `following` are those of the next block."""
         if self.recursion.kalman is None:
             return {}
         gains, later_gains = {}, {}
-        for number, visit in visits.items():
-            window = visit.observation.latents
+        for number, segment in segments.items():
+            window = segment.observation.latents
             if number in following:
                 window = torch.cat([window, following[number].observation.latents], dim=1)
             found = self.recursion.kalman(window)
-            gains[number], later_gains[number] = found[:, : len(visit)], found[:, len(visit) :]
+            gains[number] = found[:, : len(segment)]
+            if number in following:
+                later_gains[number] = found[:, len(segment) :]
             if number in self.earlier_gains:
-                part = (torch.arange(len(visit), device=found.device) + 0.5) / self.block_length
-                part = part[:, None, None, None].to(found.dtype)
-                gains[number] = (1 - part) * self.earlier_gains[number] + part * gains[number]
-        self.earlier_gains = {number: gains for number, gains in later_gains.items() if number in following}
+                weight = (torch.arange(len(segment), device=found.device) + 0.5) / self.block_length
+                weight = weight[:, None, None, None].to(found.dtype)
+                gains[number] = (1 - weight) * self.earlier_gains[number] + weight * gains[number]
+        self.earlier_gains = later_gains
         return gains
 
-    # What does
+    # What depends on it: prediction (equation 12), update (equation 8) and generation
 
-    def _restore(self, block: Block, following: dict[int, Visit]) -> Iterator[RestoredFrame]:
+    def _restore(self, block: Block, following: Mapping[int, ObservedSegment]) -> Iterator[RestoredFrame]:
         with self.watch.time("gains"):
-            gains = self._gains(block.visits, following)
+            gains = self._gains(block.segments, following)
         for frame in block.frames:
-            # Only this frame hands states on.
-            before, self.states = self.states, {}
             with self.watch.time("recursion"):
-                for newcomers in (True, False):
-                    numbers = [face.segment for face in frame.faces if (face.segment not in before) == newcomers]
-                    for start in range(0, len(numbers), self.people_at_once):
-                        some = numbers[start : start + self.people_at_once]
-                        self._step(frame.index, {number: block.visits[number] for number in some}, before, gains)
-                # The round trip through the host ends the wait for the device.
+                self.states = self._step(frame, block.segments, gains)
+                # The copy to the host waits for the device.
                 pairs = {
-                    face.segment: (to_images(state.frame[0]), to_images(state.output[0]))
-                    for face in frame.faces
-                    for state in [self.states[face.segment]]
+                    number: FacePair(to_images(state.frame[0]), to_images(state.output[0]))
+                    for number, state in self.states.items()
                 }
             with self.watch.time("paste"):
-                result = self._paste(frame, pairs, block.visits)
-            yield RestoredFrame(frame, result, {face.track_id: pairs[face.segment] for face in frame.faces})
-        if not self.carries_state:
-            self.states = {}
+                matrices = {number: block.segments[number].matrix(frame.index) for number in pairs}
+                image = self.compositor.compose(frame, pairs, matrices)
+            yield RestoredFrame(frame, image, {face.track_id: pairs[face.segment] for face in frame.faces})
 
     def _step(
-        self, index: int, visits: dict[int, Visit], before: dict[int, KalmanState], gains: dict[int, torch.Tensor]
-    ) -> None:
-        """One step of the recursion for some of the people in a frame: all with a state, or all without."""
-        at = [(number, visit, index - visit.first) for number, visit in visits.items()]
-        state = KalmanState.join([before[number] for number, _, _ in at]) if at[0][0] in before else None
-        observations = [visit.observation[:, i] for _, visit, i in at]
-        flow = None
-        if self.recursion.flow is not None and state is not None:
-            # A visit has a flow for each frame or for all but the first: count from the end.
-            flow = torch.cat([visit.flows[:, i - len(visit)] for _, visit, i in at if visit.flows is not None])
+        self, frame: FollowedFrame, segments: Mapping[int, ObservedSegment], gains: Mapping[int, torch.Tensor]
+    ) -> dict[int, KalmanState]:
+        """One step of the recursion for all faces of a frame; returns their new states by track segment."""
+        numbers = [face.segment for face in frame.faces]
+        started = [number for number in numbers if number in self.states]
+        starting = [number for number in numbers if number not in self.states]
+        states: dict[int, KalmanState] = {}
+        for group in (starting, started):  # a batch has a state for all of its faces, or for none
+            for start in range(0, len(group), self.batch_size):
+                batch = {number: segments[number] for number in group[start : start + self.batch_size]}
+                states |= self._step_batch(frame.index, batch, gains)
+        return {number: states[number] for number in numbers}
+
+    def _step_batch(
+        self, frame: int, batch: Mapping[int, ObservedSegment], gains: Mapping[int, torch.Tensor]
+    ) -> dict[int, KalmanState]:
+        previous = [self.states[number] for number in batch if number in self.states]
+        state = flow = None
+        if previous:
+            state = KalmanState.join(previous)
+            if self.recursion.flow is not None:
+                flow = torch.cat([segment.flow(frame) for segment in batch.values()])
+        gain = [gains[number][:, frame - segment.first_frame] for number, segment in batch.items() if gains]
         step = self.recursion.step(
-            torch.cat([visit.crops[:, i] for _, visit, i in at]),
-            Observation(
-                torch.cat([observation.latents for observation in observations]),
-                {
-                    size: torch.cat([observation.features[size] for observation in observations])
-                    for size in observations[0].features
-                },
-            ),
+            torch.cat([segment.crop(frame) for segment in batch.values()]),
+            _join([segment.observed(frame) for segment in batch.values()]),
             state,
-            gain=torch.cat([gains[number][:, i] for number, _, i in at]) if gains else None,
+            gain=torch.cat(gain) if gain else None,
             flow=flow,
             fidelity=self.fidelity,
         )
-        for i, number in enumerate(visits):
-            self.states[number] = step.state[i]
+        return {number: step.state[i] for i, number in enumerate(batch)}
 
-    def _paste(
-        self, frame: FollowedFrame, pairs: dict[int, tuple[np.ndarray, np.ndarray]], visits: dict[int, Visit]
-    ) -> np.ndarray:
-        step = max(1, min(frame.image.shape[:2]) // 256)  # the rule is a mean over the frame: a part of it will do
-        self.grey = is_grey(frame.image[::step, ::step], STAYS_GREY if self.grey else IS_GREY)
-        if self.grey:
-            pairs = {number: (crop, to_grey(restored)) for number, (crop, restored) in pairs.items()}
-        if self.aligned:
-            crop, restored = pairs[frame.faces[0].segment]
-            return cv2.addWeighted(restored, self.strength, crop, 1 - self.strength, 0)
-
-        masks: dict[int, np.ndarray] = {}
-        if self.parser is not None and pairs:
-            found = face_mask(self.parser, [crop for crop, _ in pairs.values()])
-            masks = self.masks = self._steady(self.masks, dict(zip(pairs, found, strict=True)), MASK_SECONDS)
-        offsets = {number: colour_offset(*pair, masks.get(number)) for number, pair in pairs.items()}
-        self.offsets = self._steady(self.offsets, offsets, OFFSET_SECONDS)
-
-        result = self._enlarge(frame.image)
-        # The nearest last: faces in front cover those behind.
-        for face in sorted(frame.faces, key=lambda face: float((face.box[2:] - face.box[:2]).max())):
-            number = face.segment
-            matrix = _enlarged(visits[number].matrices[frame.index - visits[number].first], self.upscale)
-            strength = self.strength * face.weight
-            paste_face(result, pairs[number][1], matrix, strength, self.offsets[number], masks.get(number))
-        return result
-
-    def _enlarge(self, image: np.ndarray) -> np.ndarray:
-        """A new image, `upscale` times as large."""
-        height, width = image.shape[0] * self.upscale, image.shape[1] * self.upscale
-        if self.background is not None:
-            image = self.background(image)
-        if image.shape[:2] == (height, width):
-            return image.copy()
-        return cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC)
-
-    def _steady(
-        self, before: dict[int, np.ndarray], now: dict[int, np.ndarray], seconds: float
-    ) -> dict[int, np.ndarray]:
-        """The exponential mean over time of something measured for everybody who is there, by visit."""
-        part = np.float32(1 - np.exp(-1 / (seconds * self.frame_rate)))
-        return {n: before[n] + part * (new - before[n]) if n in before else new for n, new in now.items()}
-
-    # Stop and go on
+    # Save and resume
 
     def state_dict(self) -> dict[str, Any]:
-        """All but the frames and what can be computed from them, as [`keep_hf.restoration.state.pack`] takes it.
+        """Return the state between two steps, without images and without what can be computed from them.
 
-        To be called between two steps, when all that they gave has been taken.
+        All frames that the steps yield must have been taken. The values are numbers, arrays, tensors, lists and
+        dictionaries.
         """
-        held = (self.waiting.frames if self.waiting else []) + self.filling
+        waiting = self.waiting.frames if self.waiting else []
         return {
-            "frames": [(frame.index, frame.faces, frame.starts_scene) for frame in held],
-            "num_waiting": len(held) - len(self.filling),
-            **{name: getattr(self, name) for name in ("earlier_gains", "states", "grey", "offsets", "masks")},
-            "seconds": self.watch.seconds,
+            "version": STATE_VERSION,
+            "waiting": [frame.state_dict() for frame in waiting],
+            "filling": [frame.state_dict() for frame in self.filling],
+            "earlier_gains": dict(self.earlier_gains),
+            "states": {number: state.state_dict() for number, state in self.states.items()},
+            "compositor": self.compositor.state_dict(),
+            "seconds": dict(self.watch.seconds),
         }
 
-    def load_state_dict(self, state: dict[str, Any], images: dict[int, np.ndarray]) -> None:
-        """Go on where another restorer, of the same arguments, was; `images` are the frames that it held."""
-        frames = [FollowedFrame(index, images[index], *rest) for index, *rest in state["frames"]]
-        for name in ("earlier_gains", "states", "grey", "offsets", "masks"):
-            setattr(self, name, state[name])
-        self.watch.seconds = state["seconds"]
-        waiting, self.filling = frames[: state["num_waiting"]], frames[state["num_waiting"] :]
-        self.waiting = Block(waiting, self._observe(waiting)) if waiting else None
+    def load_state_dict(self, state: Mapping[str, Any], images: Mapping[int, np.ndarray]) -> None:
+        """Continue from the state of a restorer with the same arguments.
+
+        Args:
+            state (`Mapping[str, Any]`): From `state_dict`.
+            images (`Mapping[int, np.ndarray]`): By index, at least the frames that restorer held.
+
+        Raises:
+            ValueError: If the state has another version.
+        """
+        check_state_version(state, STATE_VERSION, "FaceRestorer")
+
+        def frames(saved: list[Mapping[str, Any]]) -> list[FollowedFrame]:
+            return [FollowedFrame.from_state_dict(frame, images[frame["index"]]) for frame in saved]
+
+        self.states = {number: KalmanState.from_state_dict(saved) for number, saved in state["states"].items()}
+        self.earlier_gains = dict(state["earlier_gains"])
+        self.compositor.load_state_dict(state["compositor"])
+        self.watch.seconds = dict(state["seconds"])
+        self.waiting, self.filling = None, frames(state["filling"])
+        if state["waiting"]:
+            self.waiting = self._observe(frames(state["waiting"]), self._previous_crops())
 
 
-def _enlarged(matrix: np.ndarray, factor: int) -> np.ndarray:
-    """The map from pixels of the enlarged frame to the same crop; pixel centres lie at whole numbers."""
-    result = matrix / factor
-    result[:, 2] = matrix[:, 2] + matrix[:, :2] @ np.full(2, (1 - factor) / (2 * factor))
-    return result
+def _join(observations: list[Observation]) -> Observation:
+    """The observations of several batches as one."""
+    return Observation(
+        torch.cat([observation.latents for observation in observations]),
+        {
+            size: torch.cat([observation.features[size] for observation in observations])
+            for size in observations[0].features
+        },
+    )

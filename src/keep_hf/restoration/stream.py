@@ -1,7 +1,7 @@
-"""A film restored frame by frame, in bounded memory: find everybody, restore them, tell what was done."""
+"""Restore a video frame by frame in bounded memory, and report what was done."""
 
-import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -10,21 +10,32 @@ from PIL import Image
 
 from ..faces.follower import FaceFollower
 from ..faces.identity import FaceIdentity
+from ..state_version import check_state_version
 from ..video.clip_formats import read_frames
 from .face_restorer import FaceRestorer, RestoredFrame
 from .state import pack, unpack
+from .summary import TrackSummary, peak_memory
+
+
+STATE_VERSION = 1
 
 
 class FaceStream:
-    """Restores a film of any length, frame by frame; made by [`KeepPipeline.stream`].
+    """Restores a video of any length, frame by frame; [`KeepPipeline.stream`] creates it.
 
-    What comes out does not depend on how the frames are cut into steps, and neither host nor device memory grows with
-    their number.
+    The result does not depend on how the frames are divided into steps. Memory, of the host and of the device, does
+    not grow with the number of frames.
+
+    Args:
+        follower ([`FaceFollower`]): Finds and tracks the faces.
+        restorer ([`FaceRestorer`]): Restores them.
+        identity ([`FaceIdentity`], *optional*): Measures the similarity of faces before and after for the report.
+        close (`Callable[[], None]`): Called at the end of the `with` block, also after an exception.
 
     Attributes:
-        num_in (`int`): Frames taken so far.
-        num_out (`int`): Frames given so far.
-        look_ahead (`int`): The largest number of frames that are held before one comes out.
+        num_in (`int`): Number of frames taken so far.
+        num_out (`int`): Number of frames returned so far.
+        look_ahead (`int`): The largest number of frames that are held before one is returned.
     """
 
     def __init__(
@@ -35,169 +46,143 @@ class FaceStream:
         close: Callable[[], None],
     ) -> None:
         self.follower, self.restorer, self.identity, self.close = follower, restorer, identity, close
-        self.device = restorer.device
         self.look_ahead = follower.look_ahead + restorer.latency
-        self.frame_size: tuple[int, ...] | None = None
-        self.gives_pil = False
         self.num_in = self.num_out = 0
-        self.scenes: list[int] = []
-        self.people: dict[int, dict[str, Any]] = {}
+        self.scenes: list[int] = []  # first frame of each
+        self.tracks: dict[int, TrackSummary] = {}
+        self._frame_shape: tuple[int, ...] | None = None
+        self._returns_pil = False
 
     def __enter__(self) -> "FaceStream":
         return self
 
-    def __exit__(self, *exception) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def step(self, frames: Any) -> list[Any]:
-        """Take the next frame, or some of them.
+        """Take the next frame or frames.
 
         Args:
-            frames: A `PIL.Image`, an array `(h, w, 3)`, or several in any form that [`KeepPipeline`] takes; all frames
-                of a stream have one size.
+            frames: A `PIL.Image`, an array `(h, w, 3)`, or several frames in any form that [`KeepPipeline`] takes. All
+                frames of a stream have the same size.
 
         Returns:
-            `list`: the frames that are done, in order; empty while the look-ahead fills. As `PIL.Image` if such came
-            in, otherwise as uint8 arrays `(h, w, 3)`.
+            `list`: The frames that are restored by then, in order; empty while the look-ahead fills. `PIL.Image` if
+            the input was, otherwise uint8 arrays `(h, w, 3)`.
 
         Raises:
-            ValueError: If the frames cannot be used.
+            ValueError: If the frames have a form, type, range or size that is not supported.
         """
         single = isinstance(frames, Image.Image) or (isinstance(frames, np.ndarray) and frames.ndim == 3)
         frames = [frames] if single else frames
         if isinstance(frames, list | tuple):
-            self.gives_pil = any(isinstance(frame, Image.Image) for frame in frames)
-        return [self._form(done.image) for image in read_frames(frames) for done in self.advance(image)]
+            self._returns_pil = any(isinstance(frame, Image.Image) for frame in frames)
+        return [self._convert(done.image) for image in read_frames(frames) for done in self.advance(image)]
 
     def flush(self) -> list[Any]:
-        """End the film: the frames that are left."""
-        return [self._form(done.image) for done in self.finish()]
+        """End the video and return the frames that are left, in the form of `step`."""
+        return [self._convert(done.image) for done in self.finish()]
 
-    def _form(self, image: np.ndarray) -> Any:
-        return Image.fromarray(image) if self.gives_pil else image
+    def _convert(self, image: np.ndarray) -> Any:
+        return Image.fromarray(image) if self._returns_pil else image
 
     @torch.no_grad()
     def advance(self, image: np.ndarray) -> Iterator[RestoredFrame]:
-        """`step` for one uint8 RGB frame, with all that is known of the frames that are done."""
-        if self.frame_size is None:
-            self.frame_size = image.shape
-        if image.shape != self.frame_size:
+        """Take one uint8 RGB frame, and yield the frames that are restored by then with all that is known of them."""
+        if self._frame_shape is None:
+            self._frame_shape = image.shape
+        if image.shape != self._frame_shape:
             raise ValueError(
-                f"Frame {self.num_in} is {image.shape[1]} x {image.shape[0]}, the first one was "
-                f"{self.frame_size[1]} x {self.frame_size[0]}: the frames of a stream must have one size."
+                f"Frame {self.num_in} is {image.shape[1]} x {image.shape[0]}, but the first one was "
+                f"{self._frame_shape[1]} x {self._frame_shape[0]}: all frames of a stream must have the same size."
             )
         self.num_in += 1
         for followed in self.follower.step(image):
-            yield from self._tell(self.restorer.step(followed))
+            yield from self._record(self.restorer.step(followed))
 
     @torch.no_grad()
     def finish(self) -> Iterator[RestoredFrame]:
-        """`flush`, with all that is known of the frames that are done."""
+        """End the video, and yield the frames that are left with all that is known of them."""
         for followed in self.follower.flush():
-            yield from self._tell(self.restorer.step(followed))
-        yield from self._tell(self.restorer.flush())
+            yield from self._record(self.restorer.step(followed))
+        yield from self._record(self.restorer.flush())
 
     def restore(self, images: Iterable[np.ndarray]) -> Iterator[RestoredFrame]:
-        """Restore a whole film of uint8 RGB frames."""
+        """Restore a whole video of uint8 RGB frames."""
         for image in images:
             yield from self.advance(image)
         yield from self.finish()
 
-    # What was done
+    # Report
 
-    def _tell(self, done: Iterable[RestoredFrame]) -> Iterator[RestoredFrame]:
-        for frame in done:
+    def _record(self, restored: Iterable[RestoredFrame]) -> Iterator[RestoredFrame]:
+        for frame in restored:
             index = frame.followed.index
             if frame.followed.starts_scene:
                 self.scenes.append(index)
             for face in frame.followed.faces:
-                size = float((face.box[2:] - face.box[:2]).max())
-                person = self.people.setdefault(
-                    face.track_id,
-                    {"first": index, "last": index, "frames": 0, "filled": 0, "least": size, "most": size, "sum": 0.0}
-                    | {"likeness": 0.0},
-                )
-                person["last"] = index
-                person["frames"] += 1
-                person["filled"] += face.score == 0
-                person["least"], person["most"] = min(person["least"], size), max(person["most"], size)
-                person["sum"] += size
-                if self.identity is not None:
-                    before, after = self.identity.embed(list(frame.pairs[face.track_id]))
-                    person["likeness"] += float(before @ after)
+                track = self.tracks.setdefault(face.track_id, TrackSummary(face.track_id, index, index))
+                track.add(index, face, self._similarity(frame, face.track_id))
             self.num_out += 1
             yield frame
 
+    def _similarity(self, frame: RestoredFrame, track_id: int) -> float | None:
+        """Cosine similarity of a face before and after; `None` without a face recognition network."""
+        if self.identity is None:
+            return None
+        pair = frame.pairs[track_id]
+        before, after = self.identity.embed([pair.crop, pair.restored])
+        return float(before @ after)
+
     def report(self) -> dict[str, Any]:
-        """Scenes, people, seconds and memory so far, as plain numbers and text."""
-        tracks = []
-        for track_id, person in sorted(self.people.items()):
-            track = {
-                "id": track_id,
-                "first_frame": person["first"],
-                "last_frame": person["last"],
-                "frames": person["frames"],
-                "filled_frames": person["filled"],
-                "face_size": round(person["sum"] / person["frames"], 1),
-                "face_size_range": [round(person["least"], 1), round(person["most"], 1)],
-            }
-            if self.identity is not None:
-                track["identity"] = round(person["likeness"] / person["frames"], 4)
-            tracks.append(track)
+        """Return scenes, tracks, seconds by stage and peak memory so far, as plain numbers and text."""
+        seconds = self.follower.watch.seconds | self.restorer.watch.seconds
         return {
             "frames": self.num_out,
             "scenes": self.scenes,
-            "tracks": tracks,
-            "seconds": {
-                name: round(value, 3)
-                for part in (self.follower, self.restorer)
-                for name, value in part.watch.seconds.items()
-            },
-            "peak_memory_bytes": peak_memory(self.device),
+            "tracks": [track.to_dict() for _, track in sorted(self.tracks.items())],
+            "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
+            "peak_memory_bytes": peak_memory(self.restorer.device),
         }
 
-    # Stop and go on
+    # Save and resume
 
     def state_dict(self) -> dict[str, Any]:
-        """All but the frames that are held, in a form for `torch.save`; to be called between two steps."""
+        """Return the state between two steps, without the frames that are held.
+
+        Returns:
+            `dict`: Numbers, text and tensors, for `torch.save` and `torch.load(weights_only=True)`.
+        """
         return pack(
             {
-                "follower": self.follower.state_dict(),
-                "restorer": self.restorer.state_dict(),
+                "version": STATE_VERSION,
                 "num_in": self.num_in,
                 "num_out": self.num_out,
                 "scenes": self.scenes,
-                "people": self.people,
+                "tracks": [track.state_dict() for track in self.tracks.values()],
+                "follower": self.follower.state_dict(),
+                "restorer": self.restorer.state_dict(),
             }
         )
 
-    def load_state_dict(self, state: dict[str, Any], images: list[np.ndarray]) -> None:
-        """Go on where another stream, of the same arguments, was.
+    def load_state_dict(self, state: Mapping[str, Any], images: Iterable[np.ndarray]) -> None:
+        """Continue from the state of a stream with the same arguments.
 
         Args:
-            state (`dict`): From `state_dict`.
-            images (`list[np.ndarray]`): The frames that it held, uint8 RGB: from `num_out` on, up to `num_in`.
+            state (`Mapping[str, Any]`): From `state_dict`.
+            images (`Iterable[np.ndarray]`): The uint8 RGB frames of the video from number `num_out` on. The frames
+                that the stream held, up to number `num_in`, are taken from it; the next step takes the one after them.
+
+        Raises:
+            ValueError: If another version of the package has saved the state, or `images` ends too early.
         """
-        state = unpack(state, self.device)
-        held = dict(zip(range(state["num_out"], state["num_in"]), images, strict=True))
-        self.follower.load_state_dict(state.pop("follower"), held)
+        check_state_version(state, STATE_VERSION, "FaceStream")
+        state = unpack(dict(state), self.restorer.device)
+        self.num_in, self.num_out, self.scenes = state["num_in"], state["num_out"], state["scenes"]
+        self.tracks = {track["track_id"]: TrackSummary.from_state_dict(track) for track in state["tracks"]}
+        indices = range(self.num_out, self.num_in)
+        held = dict(zip(indices, islice(images, len(indices)), strict=True))
+        self._frame_shape = next((image.shape for image in held.values()), None)
+        self.follower.load_state_dict(state["follower"], held)
         with torch.no_grad():
-            self.restorer.load_state_dict(state.pop("restorer"), held)
-        vars(self).update(state)
-        self.frame_size = images[0].shape if images else None
-
-
-def peak_memory(device: torch.device) -> dict[str, int]:
-    """Largest memory so far: of this process and, if it is a GPU, of the device."""
-    if sys.platform == "win32":
-        import psutil
-
-        memory = {"host": psutil.Process().memory_info().peak_wset}
-    else:
-        import resource
-
-        unit = 1 if sys.platform == "darwin" else 1024
-        memory = {"host": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
-    if device.type == "cuda":
-        memory["device"] = torch.cuda.max_memory_allocated(device)
-    return memory
+            self.restorer.load_state_dict(state["restorer"], held)

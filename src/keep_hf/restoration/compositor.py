@@ -1,0 +1,178 @@
+"""Restored faces back into their frames: colour matching, mask, enlarged background, and the blend by `strength`."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import cv2
+import numpy as np
+from torch import nn
+
+from ..faces.alignment import colour_offset, is_grey, paste_face, to_grey
+from ..faces.face_parser import face_mask
+from ..faces.follower import FollowedFrame
+from ..state_version import check_state_version
+
+
+# Limits of `is_grey`. The limit after a grey frame is wider, so that colour does not come and go near the limit.
+GREY_LIMIT, STILL_GREY_LIMIT = 10.0, 12.0
+# Rows and columns that are looked at to decide whether a frame is grey.
+GREY_SAMPLES = 256
+# Time constants of the smoothing of colour offsets and masks.
+OFFSET_SECONDS, MASK_SECONDS = 0.25, 0.08
+STATE_VERSION = 1
+
+
+@dataclass(frozen=True)
+class FacePair:
+    """A face before and after its restoration: two RGB crops of shape `(size, size, 3)`, uint8."""
+
+    crop: np.ndarray
+    restored: np.ndarray
+
+
+@dataclass
+class SmoothedMeasurements:
+    """What is measured in every frame and smoothed over the frames of a scene.
+
+    Attributes:
+        is_grey (`bool`): Whether the last frame had no colour.
+        colour_offsets (`dict[int, np.ndarray]`): By track segment; see [`colour_offset`].
+        masks (`dict[int, np.ndarray]`): By track segment, from the face parser; see [`face_mask`].
+    """
+
+    is_grey: bool = False
+    colour_offsets: dict[int, np.ndarray] = field(default_factory=dict)
+    masks: dict[int, np.ndarray] = field(default_factory=dict)
+
+
+class FaceCompositor:
+    """Blends restored faces into their frames.
+
+    Args:
+        aligned (`bool`): The frames are face crops: each is blended with its restored face as a whole.
+        strength (`float`): Weight of a restored face against the frame, from 0 to 1.
+        upscale (`int`): Factor by which frames are enlarged.
+        background (`Callable[[np.ndarray], np.ndarray]`, *optional*): Enlarges a frame; see [`RestorationOptions`].
+        parser (`transformers.SegformerForSemanticSegmentation`, *optional*): Segments what is in front of a face,
+            which then stays visible.
+        frame_rate (`float`): Frames per second, for smoothing.
+    """
+
+    def __init__(
+        self,
+        *,
+        aligned: bool,
+        strength: float,
+        upscale: int,
+        background: Callable[[np.ndarray], np.ndarray] | None,
+        parser: nn.Module | None,
+        frame_rate: float,
+    ) -> None:
+        self.aligned, self.strength = aligned, strength
+        self.upscale, self.background, self.parser = upscale, background, parser
+        self.frame_rate = frame_rate
+        self.smoothed = SmoothedMeasurements()
+
+    def compose(
+        self, frame: FollowedFrame, pairs: Mapping[int, FacePair], matrices: Mapping[int, np.ndarray]
+    ) -> np.ndarray:
+        """Blend the restored faces into a frame.
+
+        Args:
+            frame ([`FollowedFrame`]): The frame and its faces.
+            pairs (`Mapping[int, FacePair]`): The crop and the restored face of every track segment in the frame.
+            matrices (`Mapping[int, np.ndarray]`): The maps `(2, 3)` from pixels of the frame to pixels of the crops.
+
+        Returns:
+            `np.ndarray` of shape `(h * upscale, w * upscale, 3)`, or of that of the crop if `aligned`: RGB, uint8.
+        """
+        # The mean over a part of the frame decides as well as the mean over all of it.
+        step = max(1, min(frame.image.shape[:2]) // GREY_SAMPLES)
+        limit = STILL_GREY_LIMIT if self.smoothed.is_grey else GREY_LIMIT
+        self.smoothed.is_grey = is_grey(frame.image[::step, ::step], limit)
+        if self.smoothed.is_grey:
+            pairs = {segment: FacePair(pair.crop, to_grey(pair.restored)) for segment, pair in pairs.items()}
+        if self.aligned:
+            (pair,) = pairs.values()
+            return cv2.addWeighted(pair.restored, self.strength, pair.crop, 1 - self.strength, 0)
+
+        masks = self._measure_masks(pairs)
+        offsets = self._measure_colour_offsets(pairs, masks)
+        image = self._enlarge(frame.image)
+        # The largest faces last: they are in front and cover those behind them.
+        for face in sorted(frame.faces, key=lambda face: float((face.box[2:] - face.box[:2]).max())):
+            segment = face.segment
+            paste_face(
+                image,
+                pairs[segment].restored,
+                _enlarge_matrix(matrices[segment], self.upscale),
+                self.strength * face.weight,
+                offsets[segment],
+                masks.get(segment),
+            )
+        return image
+
+    def reset(self) -> None:
+        """Start a new scene."""
+        self.smoothed = SmoothedMeasurements()
+
+    def _measure_masks(self, pairs: Mapping[int, FacePair]) -> dict[int, np.ndarray]:
+        if self.parser is not None:
+            found = face_mask(self.parser, [pair.crop for pair in pairs.values()])
+            masks = dict(zip(pairs, found, strict=True))
+            self.smoothed.masks = self._smooth(self.smoothed.masks, masks, MASK_SECONDS)
+        return self.smoothed.masks
+
+    def _measure_colour_offsets(
+        self, pairs: Mapping[int, FacePair], masks: Mapping[int, np.ndarray]
+    ) -> dict[int, np.ndarray]:
+        offsets = {
+            segment: colour_offset(pair.crop, pair.restored, masks.get(segment)) for segment, pair in pairs.items()
+        }
+        self.smoothed.colour_offsets = self._smooth(self.smoothed.colour_offsets, offsets, OFFSET_SECONDS)
+        return self.smoothed.colour_offsets
+
+    def _smooth(
+        self, previous: Mapping[int, np.ndarray], current: Mapping[int, np.ndarray], seconds: float
+    ) -> dict[int, np.ndarray]:
+        """Exponential moving average with a time constant, for the track segments of the current frame."""
+        weight = np.float32(1 - np.exp(-1 / (seconds * self.frame_rate)))
+        return {
+            segment: previous[segment] + weight * (new - previous[segment]) if segment in previous else new
+            for segment, new in current.items()
+        }
+
+    def _enlarge(self, image: np.ndarray) -> np.ndarray:
+        """A new image, `upscale` times as large."""
+        height, width = image.shape[0] * self.upscale, image.shape[1] * self.upscale
+        if self.background is not None:
+            image = self.background(image)
+        if image.shape[:2] == (height, width):
+            return image.copy()
+        return cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state between two frames, as numbers, arrays and dictionaries."""
+        return {
+            "version": STATE_VERSION,
+            "is_grey": self.smoothed.is_grey,
+            "colour_offsets": dict(self.smoothed.colour_offsets),
+            "masks": dict(self.smoothed.masks),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from the state of a compositor with the same arguments.
+
+        Raises:
+            ValueError: If the state has another version.
+        """
+        check_state_version(state, STATE_VERSION, "FaceCompositor")
+        self.smoothed = SmoothedMeasurements(state["is_grey"], dict(state["colour_offsets"]), dict(state["masks"]))
+
+
+def _enlarge_matrix(matrix: np.ndarray, factor: int) -> np.ndarray:
+    """The map from pixels of the enlarged frame to the same crop; pixel centres are at whole numbers."""
+    result = matrix / factor
+    result[:, 2] = matrix[:, 2] + matrix[:, :2] @ np.full(2, (1 - factor) / (2 * factor))
+    return result

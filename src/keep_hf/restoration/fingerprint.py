@@ -1,0 +1,37 @@
+"""Identify networks by their weights, to tell whether a run that is resumed uses the same ones."""
+
+import zlib
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+
+def fingerprint(*components: Any) -> str | None:
+    """Identify networks by their weights.
+
+    Args:
+        components: Modules, and objects with the path of their weights as `model_file`. Other objects, which have no
+            weights, are identified by the name of their class. `None` is skipped.
+
+    Returns:
+        `str`, *optional*: 8 hexadecimal digits, a CRC-32; `None` if all components are `None`.
+    """
+    checksum = 0
+    for component in components:
+        if isinstance(component, nn.Module):
+            for weight in component.state_dict().values():
+                content = weight.detach().cpu().contiguous().flatten().view(torch.uint8)
+                checksum = zlib.crc32(content.numpy(), checksum)
+        elif isinstance(getattr(component, "model_file", None), Path):
+            checksum = zlib.crc32(component.model_file.read_bytes(), checksum)
+        elif component is not None:
+            checksum = zlib.crc32(qualified_name(component).encode(), checksum)
+    return None if all(component is None for component in components) else f"{checksum:08x}"
+
+
+def qualified_name(thing: Any) -> str:
+    """Module and name of a function or of the class of an object."""
+    named = thing if hasattr(thing, "__qualname__") else type(thing)
+    return f"{named.__module__}.{named.__qualname__}"

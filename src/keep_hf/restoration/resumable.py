@@ -1,0 +1,98 @@
+"""Restore a video file in segments, so that an interrupted run can be resumed with the result of an uninterrupted one.
+
+After every segment the writer saves the state of the stream. A run that is resumed decodes again the frames that the
+stream held, and goes on from there. It must be the same job: `check_job` compares what the result depends on.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..video.image_folder import ImageFolderReader, ImageFolderWriter
+from ..video.reader import VideoReader, prefetch
+from ..video.writer import VideoWriter
+from .stream import FaceStream
+
+
+def restore_file(
+    reader: VideoReader | ImageFolderReader,
+    writer: VideoWriter | ImageFolderWriter,
+    stream: FaceStream,
+    job: Mapping[str, Any],
+    segment_frames: int,
+    on_frames: Callable[[int], Any],
+) -> dict[str, Any]:
+    """Restore all frames of a source, or those that an earlier run has left.
+
+    Args:
+        reader ([`VideoReader`] or [`ImageFolderReader`]): The source.
+        writer ([`VideoWriter`] or [`ImageFolderWriter`]): The target; its `resumed` is the state of the earlier run.
+        stream ([`FaceStream`]): A new stream.
+        job (`Mapping[str, Any]`): What the result depends on: names with numbers, text or `None`.
+        segment_frames (`int`): Frames between two points from which a run can be resumed.
+        on_frames (`Callable[[int], Any]`): Called with the number of frames that were written since the last call.
+
+    Returns:
+        `dict`: The report of the stream.
+
+    Raises:
+        ValueError: If the earlier run was another job or saved another version of the state.
+    """
+    earlier = writer.resumed
+    if earlier is not None:
+        check_job(earlier["job"], job, writer.path)
+        if earlier["report"] is not None:
+            return earlier["report"]  # every frame is restored; the run was interrupted while it joined the segments
+
+    times: deque[tuple[int, int]] = deque()  # presentation times and durations of the frames that the stream holds
+
+    def read_images() -> Iterator[np.ndarray]:
+        for frame in prefetch(reader.read(writer.num_written)):
+            times.append((frame.pts, frame.duration))
+            yield frame.image
+
+    images = read_images()
+    if earlier is not None:
+        stream.load_state_dict(earlier["stream"], images)
+        on_frames(stream.num_out)
+    in_segment = 0
+    for image in images:
+        for restored in stream.advance(image):
+            writer.write(restored.image, *times.popleft())
+            on_frames(1)
+            in_segment += 1
+        if in_segment >= segment_frames:
+            writer.end_segment({"job": dict(job), "stream": stream.state_dict(), "report": None})
+            in_segment = 0
+    for restored in stream.finish():
+        writer.write(restored.image, *times.popleft())
+        on_frames(1)
+    report = stream.report()
+    writer.end_segment({"job": dict(job), "stream": None, "report": report})
+    return report
+
+
+def check_job(earlier: Mapping[str, Any], job: Mapping[str, Any], path: Path) -> None:
+    """Reject a job that differs from the one that an earlier run has started.
+
+    Args:
+        earlier (`Mapping[str, Any]`): The job of the earlier run.
+        job (`Mapping[str, Any]`): The job of this run.
+        path (`Path`): The target, for the message.
+
+    Raises:
+        ValueError: With the name and both values of everything that differs.
+    """
+    changes = [
+        f"{name} was {earlier.get(name)} and is {job.get(name)}"
+        for name in sorted(earlier.keys() | job.keys())
+        if earlier.get(name) != job.get(name)
+    ]
+    if changes:
+        raise ValueError(
+            f"{path} was started as another job: {', '.join(changes)}. Use the same settings, or start again without "
+            "resume."
+        )

@@ -1,0 +1,93 @@
+"""What a restoration reports of its tracks and of the memory it used, as plain numbers."""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ..faces.tracking.tracks import PlacedFace
+
+
+@dataclass
+class TrackSummary:
+    """One track, summarized while its frames are restored.
+
+    Attributes:
+        track_id (`int`): Number of the track.
+        first_frame, last_frame (`int`): Indices of its first and last frame so far.
+        num_frames (`int`): Number of frames.
+        num_filled (`int`): Number of frames in which the face was not detected but interpolated.
+        smallest, largest (`float`): Range of the longer side of the box, in pixels.
+        size_sum (`float`): Sum of the longer sides.
+        similarity_sum (`float`, *optional*): Sum of the similarities of the face before and after; `None` without a
+            face recognition network.
+    """
+
+    track_id: int
+    first_frame: int
+    last_frame: int
+    num_frames: int = 0
+    num_filled: int = 0
+    smallest: float = float("inf")
+    largest: float = 0.0
+    size_sum: float = 0.0
+    similarity_sum: float | None = None
+
+    def add(self, frame: int, face: PlacedFace, similarity: float | None) -> None:
+        """Add the next frame of the track.
+
+        Args:
+            frame (`int`): Index of the frame.
+            face ([`PlacedFace`]): The face in this frame.
+            similarity (`float`, *optional*): Cosine similarity of the face before and after, from -1 to 1.
+        """
+        size = float((face.box[2:] - face.box[:2]).max())
+        self.last_frame = frame
+        self.num_frames += 1
+        self.num_filled += int(face.score == 0)
+        self.smallest, self.largest = min(self.smallest, size), max(self.largest, size)
+        self.size_sum += size
+        if similarity is not None:
+            self.similarity_sum = (self.similarity_sum or 0.0) + similarity
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the entry of the track in the report."""
+        entry: dict[str, Any] = {
+            "id": self.track_id,
+            "first_frame": self.first_frame,
+            "last_frame": self.last_frame,
+            "frames": self.num_frames,
+            "filled_frames": self.num_filled,
+            "face_size": round(self.size_sum / self.num_frames, 1),
+            "face_size_range": [round(self.smallest, 1), round(self.largest, 1)],
+        }
+        if self.similarity_sum is not None:
+            entry["identity"] = round(self.similarity_sum / self.num_frames, 4)
+        return entry
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the fields as plain numbers."""
+        return dict(vars(self))
+
+    @classmethod
+    def from_state_dict(cls, state: Mapping[str, Any]) -> "TrackSummary":
+        """Rebuild a summary from its `state_dict`."""
+        return cls(**state)
+
+
+def peak_memory(device: torch.device) -> dict[str, int]:
+    """Return the peak memory so far in bytes: "host" of this process and, for a GPU, "device" of its tensors."""
+    if sys.platform == "win32":
+        import psutil
+
+        memory = {"host": psutil.Process().memory_info().peak_wset}
+    else:
+        import resource
+
+        unit = 1 if sys.platform == "darwin" else 1024
+        memory = {"host": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
+    if device.type == "cuda":
+        memory["device"] = torch.cuda.max_memory_allocated(device)
+    return memory
