@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -42,6 +42,9 @@ from .video.clip_formats import OUTPUT_TYPES, read_frames, write_frames
 from .video.open import create_video, open_video
 from .video.reader import prefetch
 
+
+if TYPE_CHECKING:
+    from transformers import SegformerForSemanticSegmentation
 
 register_components()
 
@@ -92,11 +95,12 @@ class KeepPipeline(DiffusionPipeline):
     model_cpu_offload_seq = "detector->flow->kalman->vq->parser"
     _optional_components: ClassVar = ["detector", "flow", "identity", "kalman", "parser"]
 
+    # Set by `register_modules`
     vq: KeepVQModel
     kalman: KalmanGainNetwork | None
     flow: GMFlow | None
     detector: FaceDetector | YuNet | None
-    parser: torch.nn.Module | None
+    parser: "SegformerForSemanticSegmentation | None"
     identity: FaceIdentity | None
 
     def __init__(

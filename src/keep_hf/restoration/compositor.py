@@ -2,17 +2,19 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
-from torch import nn
 
 from ..faces.alignment import colour_offset, is_grey, paste_face, to_grey
 from ..faces.face_parser import face_mask
 from ..faces.follower import FollowedFrame
 from ..state_version import check_state_version
 
+
+if TYPE_CHECKING:
+    from transformers import SegformerForSemanticSegmentation
 
 # Limits of `is_grey`. The limit after a grey frame is wider, so that colour does not come and go near the limit.
 GREY_LIMIT, STILL_GREY_LIMIT = 10.0, 12.0
@@ -66,7 +68,7 @@ class FaceCompositor:
         strength: float,
         upscale: int,
         background: Callable[[np.ndarray], np.ndarray] | None,
-        parser: nn.Module | None,
+        parser: "SegformerForSemanticSegmentation | None",
         frame_rate: float,
     ) -> None:
         self.aligned, self.strength = aligned, strength
