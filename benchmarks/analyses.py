@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from keep_hf import KeepPipeline
-from keep_hf.evaluation.series import COMPARED
+from keep_hf.evaluation.series import REFERENCE_METRICS
 from keep_hf.models.recursion import KalmanRecursion
 from keep_hf.video.pixels import to_images, to_tensor
 
@@ -137,7 +137,7 @@ def draw_plots(
     shown = degraded[levels[0]].name
     truth = results.truth(shown)
     measured = {
-        level: {method: {clip: results.load(clip, level, method).measures for clip in clips} for method in methods}
+        level: {method: {clip: results.load(clip, level, method).metrics for clip in clips} for method in methods}
         for level in levels
     }
     made = [key for key, series in measured[levels[0]][methods[0]][clips[0]].items() if series is not None]
@@ -255,8 +255,8 @@ def draw_poses(values: dict[str, dict[str, dict[str, np.ndarray]]], frontal: np.
             axis.invert_yaxis()
             axis.grid(alpha=0.3)
             axis.set_title(level if i == 0 else "")
-            unit = f" ({COMPARED[key].unit})" if COMPARED[key].unit else ""
-            axis.set_xlabel(f"{COMPARED[key].label}{unit}, {COMPARED[key].better} is better")
+            unit = f" ({REFERENCE_METRICS[key].unit})" if REFERENCE_METRICS[key].unit else ""
+            axis.set_xlabel(f"{REFERENCE_METRICS[key].label}{unit}, {REFERENCE_METRICS[key].better} is better")
             if j:
                 axis.set_yticklabels([])
     handles, labels = axes[0, 0].get_legend_handles_labels()

@@ -167,7 +167,7 @@ def moving_picture(num_frames: int, size: int) -> torch.Tensor:
 def run_precision(args: argparse.Namespace) -> None:
     """PSNR of restored faces in lower precision against those in fp32, and of both against the truth."""
     from keep_hf import KeepPipeline, YuNet
-    from keep_hf.evaluation.metrics import compare_videos
+    from keep_hf.evaluation.compare import compare_videos
 
     from .clips import Clip, find_clips, fit
 
@@ -190,7 +190,7 @@ def run_precision(args: argparse.Namespace) -> None:
         truth = fit(clip.truth, pipes["fp32"].vq.config.sample_size)
 
         def psnr(a: np.ndarray, b: np.ndarray) -> Any:
-            return compare_videos(a, b).measures["psnr"]
+            return compare_videos(a, b).metrics["psnr"]
 
         between = psnr(made[args.dtype], made["fp32"])
         row = [between.mean, min(between.values), *(psnr(frames, truth).mean for frames in made.values())]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from keep_hf.evaluation.series import COMPARED, JointMeasures, Series, VideoMeasures, join_videos
+from keep_hf.evaluation.series import REFERENCE_METRICS, AverageMetrics, VideoMetrics, average
 from keep_hf.faces.alignment import TEMPLATE, TEMPLATE_SIZE
 
 
@@ -73,23 +73,15 @@ class Results:
             raise ValueError(f"{path} was made by {made!r}, not {source!r}: delete it, or give another folder.")
         return True
 
-    def save(
-        self, clip: str, level: str, method: str, source: str, faces: np.ndarray, measured: VideoMeasures
-    ) -> None:
+    def save(self, clip: str, level: str, method: str, source: str, faces: np.ndarray, measured: VideoMetrics) -> None:
         """Keep a result; it is there as a whole or not at all."""
         path = self._path(clip, level, method)
         path.parent.mkdir(parents=True, exist_ok=True)
         self._save_pixels(path, faces)
         write_text(path, json.dumps({"source": source} | measured.to_dict()) + "\n")
 
-    def load(self, clip: str, level: str, method: str) -> VideoMeasures:
-        result = json.loads(self._path(clip, level, method).read_text())
-        measures = {
-            # The words for what is no number, "inf" and "nan", are numbers to Python.
-            key: series and Series([float(value) for value in series["values"]])
-            for key, series in result["measures"].items()
-        }
-        return VideoMeasures(result["name"], result["num_frames"], measures)
+    def load(self, clip: str, level: str, method: str) -> VideoMetrics:
+        return VideoMetrics.from_dict(json.loads(self._path(clip, level, method).read_text()))
 
     def save_truth(self, clip: str, faces: np.ndarray, yaw: np.ndarray | None) -> None:
         """Keep what the pictures show of the truth, and where the face looks, `(t,)` in degrees, if that is known."""
@@ -131,18 +123,18 @@ def _load(path: Path) -> dict[str, np.ndarray]:
 
 
 def join(results: Results, clips: list[str], levels: list[str], methods: list[str]) -> dict[str, Any]:
-    """Means over the clips, by level and method: [`JointMeasures`]."""
+    """Means over the clips, by level and method: [`AverageMetrics`]."""
     return {
-        level: {method: join_videos([results.load(clip, level, method) for clip in clips]) for method in methods}
+        level: {method: average([results.load(clip, level, method) for clip in clips]) for method in methods}
         for level in levels
     }
 
 
-def levels_table(joint: dict[str, dict[str, JointMeasures]], missing: dict[str, str]) -> str:
+def levels_table(joint: dict[str, dict[str, AverageMetrics]], missing: dict[str, str]) -> str:
     """The layout of the paper's Table 1: a row for each method, for each level a group of measures.
 
     Args:
-        joint (`dict[str, dict[str, JointMeasures]]`): By level and method; see [`join`].
+        joint (`dict[str, dict[str, AverageMetrics]]`): By level and method; see [`join`].
         missing (`dict[str, str]`): By the name of a measure that was not made: what it needs.
 
     Returns:
@@ -169,7 +161,7 @@ def levels_table(joint: dict[str, dict[str, JointMeasures]], missing: dict[str, 
     lines[-1] += "PSNR in dB, IDS as cosine, AKD and sigma_AKD in pixels of a face of 512, flicker in levels of 255"
     flicker = some.mean["reference_flicker"]
     lines[-1] += f" (that of the truth: {flicker:.3f})." if flicker is not None else "."
-    lines += [f"Not measured: {COMPARED[key].label}, which needs {needs}." for key, needs in missing.items()]
+    lines += [f"Not measured: {REFERENCE_METRICS[key].label}, which needs {needs}." for key, needs in missing.items()]
     return "\n".join(lines) + "\n"
 
 
@@ -180,8 +172,8 @@ def clips_table(results: Results, clips: list[str], levels: list[str], methods: 
         heads = [f"{label} {method}" for label in ("PSNR", "SSIM") for method in methods]
         lines += [f"## {level}", "", f"| clip | frames | {' | '.join(heads)} |", "|---|" + "---:|" * (len(heads) + 1)]
         measured = {clip: [results.load(clip, level, method) for method in methods] for clip in clips}
-        means = {clip: [join_videos([video]) for video in videos] for clip, videos in measured.items()}
-        joint = [join_videos(videos) for videos in zip(*measured.values(), strict=True)]
+        means = {clip: [average([video]) for video in videos] for clip, videos in measured.items()}
+        joint = [average(videos) for videos in zip(*measured.values(), strict=True)]
         for name, row in (means | {"**mean**": joint}).items():
             cells = [_number(one.mean[key], digits) for key, digits in (("psnr", 2), ("ssim", 4)) for one in row]
             lines.append(f"| {name} | {row[0].num_frames} | {' | '.join(cells)} |")
@@ -203,7 +195,7 @@ def groups_table(results: Results, groups: dict[str, list[str]], levels: list[st
         heads = [f"{label.split()[0]} {method}" for _, label, _ in keys for method in methods]
         lines += [f"## {level}", "", f"| group | clips | {' | '.join(heads)} |", "|---|" + "---:|" * (len(heads) + 1)]
         for group, clips in groups.items():
-            joint = [join_videos([results.load(clip, level, method) for clip in clips]) for method in methods]
+            joint = [average([results.load(clip, level, method) for clip in clips]) for method in methods]
             cells = [_number(one.mean[key], digits) for key, _, digits in keys for one in joint]
             lines.append(f"| {group} | {len(clips)} | {' | '.join(cells)} |")
         lines.append("")

@@ -34,10 +34,10 @@ from PIL import Image
 
 from keep_hf import KeepPipeline, YuNet
 from keep_hf.degrade import LEVELS
+from keep_hf.evaluation.compare import compare_videos
 from keep_hf.evaluation.dis_flow import DISFlow
-from keep_hf.evaluation.evaluate import Networks
-from keep_hf.evaluation.metrics import compare_videos
-from keep_hf.evaluation.series import COMPARED
+from keep_hf.evaluation.networks import Networks
+from keep_hf.evaluation.series import REFERENCE_METRICS
 from keep_hf.video.image_folder import ImageFolderWriter
 
 from .analyses import draw_plots, estimate_yaw
@@ -199,7 +199,7 @@ def main() -> None:
         return
 
     clips, rows = [clip_name(path) for path in paths], [method.name for method in methods]
-    write_tables(results, clips, args.levels, rows, networks.missing(COMPARED), args.work)
+    write_tables(results, clips, args.levels, rows, networks.missing(REFERENCE_METRICS), args.work)
     if args.groups:
         write_text(args.work / "groups.md", groups_table(results, groups, args.levels, rows))
     if args.strips:

@@ -15,7 +15,7 @@ import torch
 from huggingface_hub import HfApi
 
 from keep_hf import KeepPipeline
-from keep_hf.evaluation.series import COMPARED
+from keep_hf.evaluation.series import REFERENCE_METRICS
 
 
 CARD = Path(__file__).parent / "model_card_template.md"
@@ -84,8 +84,9 @@ def tabulate(report: dict) -> str:
         f"{settings['size']} x {settings['size']} pixels; means over the clips."
     ]
     for level, methods in report["levels"].items():
-        keys = [key for key in COMPARED if any(method["mean"][key] is not None for method in methods.values())]
-        heads = [f"{COMPARED[key].label} {ARROWS[COMPARED[key].better]}".strip() for key in keys]
+        means = [method["mean"] for method in methods.values()]
+        metrics = {k: m for k, m in REFERENCE_METRICS.items() if any(mean[k] is not None for mean in means)}
+        keys, heads = list(metrics), [f"{metric.label} {ARROWS[metric.better]}".strip() for metric in metrics.values()]
         rows = [f"| {level} | {' | '.join(heads)} |", f"|---|{'---:|' * len(keys)}"]
         for name, method in methods.items():
             values = [f"{method['mean'][key]:.4g}" for key in keys]

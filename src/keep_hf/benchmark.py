@@ -103,7 +103,7 @@ def load_pipeline(setup: Setup) -> KeepPipeline:
             for network in (vq, kalman, flow):
                 # ModelMixin.to would warn about modules to keep in float32; there are none.
                 nn.Module.to(network, dtype).eval()
-            pipe = KeepPipeline(vq, kalman, flow, detector)
+            pipe = KeepPipeline(vq=vq, kalman=kalman, flow=flow, detector=detector)
         else:
             pipe = KeepPipeline.from_single_file(setup.model, detector=detector, dtype=dtype)
     else:

@@ -87,7 +87,8 @@ def draw_video(
         for number, person in enumerate(people):
             time = 2 * np.pi * index / frame_rate
             matrix = cv2.getRotationMatrix2D((size / 2, size), 4 * np.sin(0.5 * time + number), 1.0)
-            matrix[:, 2] += (number + 0.5) * spacing - size / 2, height - size + 6 * np.sin(0.4 * time + 2 * number)
+            matrix[0, 2] += (number + 0.5) * spacing - size / 2
+            matrix[1, 2] += height - size + 6 * np.sin(0.4 * time + 2 * number)
             cv2.warpAffine(person, matrix, (width, height), frame, cv2.INTER_LINEAR, borderMode=cv2.BORDER_TRANSPARENT)
         noisy = cv2.GaussianBlur(frame, (0, 0), 1.2) + random.normal(0, 3, frame.shape)
         yield np.clip(np.rint(noisy), 0, 255).astype(np.uint8)

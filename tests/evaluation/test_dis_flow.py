@@ -1,4 +1,4 @@
-"""Flow without a network: the same convention as that of the networks."""
+"""DIS flow follows the conventions of the flow network."""
 
 import cv2
 import numpy as np
@@ -16,7 +16,7 @@ def texture(height: int = 160, width: int = 192) -> np.ndarray:
     return cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 2.5), None, 0, 255, cv2.NORM_MINMAX)
 
 
-def test_flow_goes_from_the_first_picture_to_the_second():
+def test_flow_goes_from_the_first_image_to_the_second():
     large = texture()
     now, before = large[8:136, 8:168], large[10:138, 3:163]  # what is at x now is at x + 5 before, and at y - 2
     flow = DISFlow()(to_tensor(now)[None], to_tensor(before)[None])
@@ -28,7 +28,7 @@ def test_flow_goes_from_the_first_picture_to_the_second():
     assert (moved - to_tensor(now)[None])[..., 16:-16, 16:-16].abs().mean() < 0.02
 
 
-def test_flicker_with_it_is_what_motion_does_not_explain():
+def test_flicker_with_dis_is_what_motion_does_not_explain():
     large = texture()
     now, before = large[8:136, 8:168], large[10:138, 3:163]
     still = flicker(now, before, torch.zeros(1, 2, 128, 160))

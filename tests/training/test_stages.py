@@ -22,7 +22,7 @@ from conftest import SIZE
 from gradients import make_stages
 from hub_server import serve
 from keep_hf import GMFlow, KeepPipeline, KeepVQModel
-from keep_hf.evaluation.series import COMPARED
+from keep_hf.evaluation.series import REFERENCE_METRICS
 from keep_hf.video.writer import VideoWriter
 from paths import REPOSITORY
 from processes import launch
@@ -301,7 +301,7 @@ def test_a_dataset_of_the_hub_is_trained_on(tmp_path, monkeypatch):
 
 def test_a_trained_pipeline_is_published_with_a_card(stages, tmp_path, monkeypatch):
     (tmp_path / "hub").mkdir()
-    values = dict.fromkeys(COMPARED, 1.5) | {"lpips": None}
+    values = dict.fromkeys(REFERENCE_METRICS, 1.5) | {"lpips": None}
     report = {
         "settings": {"frames": 48, "size": 256},
         "clips": ["a", "b"],

@@ -4,11 +4,12 @@ import argparse
 import sys
 
 from ..evaluation.dis_flow import DISFlow
-from ..evaluation.evaluate import Networks, evaluate_video
+from ..evaluation.evaluate import evaluate_video
+from ..evaluation.networks import Networks
 from ..evaluation.pairs import VideoPair, pair_videos
 from ..evaluation.plots import draw_plots, require_matplotlib
 from ..evaluation.report import Report
-from ..evaluation.series import COMPARED, INSPECTED
+from ..evaluation.series import NO_REFERENCE_METRICS, REFERENCE_METRICS
 from ..models.flow.gmflow import GMFlow
 from .loading import load_pipeline, selected_device
 from .output import check_report_path, print_message
@@ -38,7 +39,7 @@ def run(args: argparse.Namespace) -> None:
         detector = pipe.face_detector()
         models["faces"] = args.detector or f"{type(detector).__name__} of {args.model}"
 
-    table = INSPECTED if args.reference is None else COMPARED
+    table = NO_REFERENCE_METRICS if args.reference is None else REFERENCE_METRICS
     report = Report([], table, networks.missing(table), models)
     options = {"faces": args.faces, "min_face_size": args.min_face_size}
     for name, pair in pairs.items():

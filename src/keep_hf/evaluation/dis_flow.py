@@ -1,7 +1,7 @@
-"""Optical flow without a network: DIS (Kroeger et al., 2016), as OpenCV has it.
+"""Optical flow without a network: dense inverse search (DIS, Kroeger et al., 2016) as implemented in OpenCV.
 
-It is the judge of flicker where no other is named: it knows no faces and no checkpoint, so that figures of different
-models compare.
+It is the default for the flicker metric.  It does not depend on a checkpoint, so the values of different models are
+comparable.
 """
 
 import cv2
@@ -12,10 +12,10 @@ from ..video.pixels import to_images
 
 
 class DISFlow:
-    """Dense inverse search at OpenCV's preset "medium", on the brightness of the pictures.
+    """Dense inverse search with OpenCV's preset "medium", on the brightness of the images.
 
     Attributes:
-        device (`torch.device`): Where the pictures are expected: the CPU.
+        device (`torch.device`): Device of the images, always the CPU.
     """
 
     device = torch.device("cpu")
@@ -24,16 +24,16 @@ class DISFlow:
         self.search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
 
     def __call__(self, image1: torch.Tensor, image2: torch.Tensor) -> torch.Tensor:
-        """Find where the pixels of one picture are in another, as [`GMFlow`] does.
+        """Estimate the flow from one image to another, with the interface of [`GMFlow`].
 
         Args:
-            image1 (`torch.Tensor` of shape `(1, 3, h, w)`): RGB in [-1, 1], on the CPU.
-            image2 (`torch.Tensor` of shape `(1, 3, h, w)`): The other picture.
+            image1, image2 (`torch.Tensor` of shape `(1, 3, h, w)`): RGB in [-1, 1], on the CPU.
 
         Returns:
             `torch.Tensor` of shape `(1, 2, h, w)`, float32: from `image1` to `image2` in pixels, x first.
         """
-        flow = self.search.calc(_brightness(image1), _brightness(image2), None)
+        # An array in place of None would be the initial flow.
+        flow = self.search.calc(_brightness(image1), _brightness(image2), None)  # type: ignore[call-overload]
         return torch.from_numpy(flow.transpose(2, 0, 1)[None].copy())
 
 

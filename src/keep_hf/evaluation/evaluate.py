@@ -1,129 +1,46 @@
-"""Measure videos against their references, or alone: the whole frames, and the faces in them.
+"""Evaluate a video against its reference, or without one: its whole frames and the faces in it.
 
-    first pass     scenes and people, found in the reference            -> runs of neighbouring frames
-    second pass    whole frames, scene by scene                         -> metrics.py
-    further ones   faces: crops of 512 x 512 by the same matrices       -> metrics.py
-                   of both videos, one person after the other;
-                   as many passes as there are people at a time
+    first pass    scenes and people, found in the reference               -> segments
+    second pass   whole frames, scene by scene                            -> compare.py
+    more passes   faces: crops of 512 x 512, cut from both videos by the  -> compare.py
+                  same matrices, one track segment after the other;
+                  as many passes as people are visible at a time
 
-Every pass decodes anew and holds a few frames.  Without a reference, faces are found in the video itself.  Aligned
-frames are faces already: there is no second pass, and the third takes them as they are.
+Every pass decodes the videos again and holds a few frames.  Without a reference the faces are found in the video
+itself.  Frames that are aligned faces already need no second pass and are not cropped.
 """
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from operator import itemgetter
-from pathlib import Path
 
 import numpy as np
-import torch
 
 from ..faces.alignment import crop_face, estimate_alignment
 from ..faces.detector import FaceDetector
 from ..faces.follower import FaceFollower, FollowedFrame
-from ..faces.identity import FaceIdentity
-from ..faces.landmarks import LandmarkNetwork
 from ..faces.yunet import YuNet
-from ..models.flow.gmflow import GMFlow
-from ..models.lpips import LPIPS
-from .dis_flow import DISFlow
-from .metrics import compare_videos, inspect_video
+from .compare import compare_videos, inspect_video
+from .networks import Networks
 from .pairs import Images, VideoPair
-from .report import Evaluation, Part, Profile
-from .series import Measure, VideoMeasures
+from .results import Evaluation, Profile, Region
+from .series import VideoMetrics
 
 
-PROFILE_FRAMES = 500  # more cannot be told apart in a picture
-# By measure, the one of [`Networks`] and option of the command that it needs; PSNR and SSIM are by scikit-image.
-NETWORK_OF = {
-    "lpips": "lpips",
-    "ids": "identity",
-    "akd": "landmarks",
-    "flicker": "flow",
-    "reference_flicker": "flow",
-    "identity_steps": "identity",
-    "landmark_jitter": "landmarks",
-}
-
-
-@dataclass(frozen=True)
-class Networks:
-    """What measures.
-
-    Args:
-        identity ([`FaceIdentity`], *optional*): For IDS.
-        landmarks ([`LandmarkNetwork`], *optional*): For AKD.
-        lpips ([`LPIPS`], *optional*): For LPIPS.
-        flow ([`GMFlow`] or [`DISFlow`], *optional*): For flicker.
-    """
-
-    identity: FaceIdentity | None = None
-    landmarks: LandmarkNetwork | None = None
-    lpips: LPIPS | None = None
-    flow: GMFlow | DISFlow | None = None
-
-    @classmethod
-    def load(
-        cls,
-        identity: str | Path | None = None,
-        landmarks: str | Path | None = None,
-        lpips: str | Path | None = None,
-        lpips_weights: str | Path | None = None,
-        flow: GMFlow | DISFlow | None = None,
-        device: torch.device | str = "cpu",
-    ) -> "Networks":
-        """Load what is named.
-
-        Args:
-            identity, landmarks (`str` or `Path`, *optional*): ONNX file, folder or Hub id.
-            lpips (`str` or `Path`, *optional*): Folder or Hub id of an [`LPIPS`], or the file of its backbone.
-            lpips_weights (`str` or `Path`, *optional*): With the file of a backbone that of the channel weights.
-            flow ([`GMFlow`] or [`DISFlow`], *optional*): As it is.
-            device (`torch.device` or `str`, defaults to `"cpu"`): Where LPIPS goes.
-
-        Raises:
-            ValueError: If something is not what it should be.
-        """
-        perceptual = None
-        if lpips is not None and lpips_weights is not None:
-            perceptual = LPIPS.from_checkpoints(lpips, lpips_weights).to(device)
-        elif lpips_weights is not None or (lpips is not None and Path(lpips).is_file()):
-            raise ValueError(
-                "LPIPS comes as a folder or Hub repository (--lpips), or as the files of a backbone (--lpips) and of "
-                f"the channel weights (--lpips-weights); got {lpips} and {lpips_weights}."
-            )
-        elif lpips is not None:
-            perceptual = LPIPS.from_pretrained(lpips).to(device)
-        return cls(
-            identity=None if identity is None else FaceIdentity.from_pretrained(identity),
-            landmarks=None if landmarks is None else LandmarkNetwork.from_pretrained(landmarks),
-            lpips=perceptual,
-            flow=flow,
-        )
-
-    def missing(self, table: dict[str, Measure]) -> dict[str, str]:
-        """What is not there for the measures of a table, `COMPARED` or `INSPECTED`."""
-        missing = {}
-        for key, measure in table.items():
-            if key not in NETWORK_OF and find_spec("skimage") is None:
-                missing[key] = measure.needs
-            elif key in NETWORK_OF and getattr(self, NETWORK_OF[key]) is None:
-                missing[key] = f"{measure.needs} (--{NETWORK_OF[key]})"
-        return missing
+MAX_PROFILE_FRAMES = 500  # more columns could not be distinguished in a plot
 
 
 @dataclass
-class Run:
-    """Neighbouring frames of one scene that are measured together: whole ones, or one person's face in them.
+class Segment:
+    """Consecutive frames that are measured together: a scene of whole frames, or a track segment of one person.
 
     Args:
-        first (`int`): Number of the first of them.
-        person (`int`, *optional*): Whose face; `None` for whole frames.
-        matrices (`list[np.ndarray | None]`): For each frame the map to the crop; `None` to take the frame as it is.
+        first (`int`): Number of the first frame.
+        person (`int`, *optional*): Number of the person whose face it is; `None` for whole frames.
+        matrices (`list[np.ndarray | None]`): For every frame the 2 x 3 map to the crop; `None` if it is not cropped.
     """
 
     first: int
@@ -132,7 +49,7 @@ class Run:
 
     @property
     def end(self) -> int:
-        """Number of the frame after the last of them."""
+        """Number of the frame after the last one."""
         return self.first + len(self.matrices)
 
 
@@ -145,15 +62,15 @@ def evaluate_video(
     min_face_size: float = 0.0,
     name: str = "",
 ) -> Evaluation:
-    """Measure a video against its reference or, without one, how steady it is.
+    """Measure a video against its reference or, without one, its temporal consistency.
 
     Args:
         pair ([`VideoPair`]): The video and its reference.
-        networks ([`Networks`]): What measures; measures of networks that are not given are missing.
-        detector ([`FaceDetector`] or [`YuNet`], *optional*): Finds faces; `None` for frames that are aligned faces.
-        faces (`"all"`, `"largest"` or a collection of `int`, defaults to `"all"`): Whose faces count.
-        min_face_size (`float`, defaults to 0): Pixels from which a face counts.
-        name (`str`, defaults to `""`): For the result.
+        networks ([`Networks`]): Networks of the metrics; metrics without a network are missing in the result.
+        detector ([`FaceDetector`] or [`YuNet`], *optional*): Detector; `None` for frames that are aligned faces.
+        faces (`"all"`, `"largest"` or a collection of `int`, defaults to `"all"`): People to measure.
+        min_face_size (`float`, defaults to 0): Longer side in pixels from which a face is measured.
+        name (`str`, defaults to `""`): Name of the video in the result.
 
     Returns:
         [`Evaluation`]
@@ -161,20 +78,20 @@ def evaluate_video(
     Raises:
         ValueError: If the videos cannot be read or compared, or aligned faces are not square.
     """
-    scenes, visits = find_runs(pair, detector, faces, min_face_size)
+    scenes, track_segments = find_segments(pair, detector, faces, min_face_size)
     lengths: dict[int | None, int] = {}
-    for run in visits:
-        lengths[run.person] = lengths.get(run.person, 0) + len(run.matrices)
-    longest = max(lengths, key=lambda person: lengths[person], default=None)
-    profile = Profile(longest)
+    for segment in track_segments:
+        lengths[segment.person] = lengths.get(segment.person, 0) + len(segment.matrices)
+    profile = Profile(max(lengths, key=lambda person: lengths[person], default=None))
 
-    parts: dict[int | None, Part] = {}
-    for runs in ([] if detector is None else [scenes]) + share_out(visits):
-        for run, measured in measure_runs(pair, runs, networks, profile):
-            part = parts.setdefault(run.person, Part(name if run.person is None else str(run.person)))
-            part.runs.append((run.first, measured))
-    for part in parts.values():
-        part.runs.sort(key=itemgetter(0))
+    regions: dict[int | None, Region] = {}
+    for segments in ([] if detector is None else [scenes]) + plan_passes(track_segments):
+        for segment, metrics in measure_segments(pair, segments, networks, profile):
+            region_name = name if segment.person is None else str(segment.person)
+            region = regions.setdefault(segment.person, Region(region_name))
+            region.segments.append((segment.first, metrics))
+    for region in regions.values():
+        region.segments.sort(key=itemgetter(0))
     return Evaluation(
         name=name,
         sources=[str(reader.path) for reader in pair.readers],
@@ -182,84 +99,90 @@ def evaluate_video(
         size=pair.size,
         scenes=[scene.first for scene in scenes],
         num_frames=scenes[-1].end,
-        whole=parts.pop(None, None),
-        people=[parts[person] for person in sorted(parts, key=lambda person: person or 0)],
+        whole=regions.pop(None, None),
+        people=[regions[person] for person in sorted(regions, key=lambda person: person or 0)],
         profile=profile,
     )
 
 
-def find_runs(
+def find_segments(
     pair: VideoPair, detector: FaceDetector | YuNet | None, faces: str | Collection[int], min_face_size: float
-) -> tuple[list[Run], list[Run]]:
-    """Find the scenes of a video, and everybody's visits: frames in which a person is there without a break."""
+) -> tuple[list[Segment], list[Segment]]:
+    """Find the scenes of a video and the track segments of all people."""
     follower = FaceFollower(detector, float(pair.readers[-1].frame_rate), faces, min_face_size)
-    scenes: list[Run] = []
-    visits: dict[int, Run] = {}
+    scenes: list[Segment] = []
+    track_segments: dict[int, Segment] = {}
 
-    def take(followed: list[FollowedFrame]) -> None:
+    def add(followed: list[FollowedFrame]) -> None:
         for frame in followed:
             if frame.starts_scene:
-                scenes.append(Run(frame.index, None))
+                scenes.append(Segment(frame.index, None))
             scenes[-1].matrices.append(None)
             for face in frame.faces:
                 matrix = None if detector is None else estimate_alignment(face.landmarks)
-                visits.setdefault(face.segment, Run(frame.index, face.track_id)).matrices.append(matrix)
+                segment = track_segments.setdefault(face.segment, Segment(frame.index, face.track_id))
+                segment.matrices.append(matrix)
 
     for images in pair.read("scenes and people"):
-        take(follower.step(images[-1]))
-    take(follower.flush())
-    return scenes, list(visits.values())
+        add(follower.step(images[-1]))
+    add(follower.flush())
+    return scenes, list(track_segments.values())
 
 
-def share_out(visits: list[Run]) -> list[list[Run]]:
-    """Share visits out over as few passes as can be, in each of which none overlaps another."""
-    passes: list[list[Run]] = []
-    for visit in sorted(visits, key=lambda visit: visit.first):
-        free = next((runs for runs in passes if runs[-1].end <= visit.first), None)
+def plan_passes(segments: list[Segment]) -> list[list[Segment]]:
+    """Distribute segments over as few passes as possible, such that those of a pass do not overlap."""
+    passes: list[list[Segment]] = []
+    for segment in sorted(segments, key=lambda segment: segment.first):
+        free = next((planned for planned in passes if planned[-1].end <= segment.first), None)
         if free is None:
-            passes.append([visit])
+            passes.append([segment])
         else:
-            free.append(visit)
+            free.append(segment)
     return passes
 
 
-def measure_runs(
-    pair: VideoPair, runs: list[Run], networks: Networks, profile: Profile
-) -> Iterator[tuple[Run, VideoMeasures]]:
-    """Measure runs, none of which overlaps another, in one pass through a video; the profile takes its columns."""
-    are_faces = runs[0].person is not None
-    chosen = vars(networks) if are_faces else {"lpips": networks.lpips, "flow": networks.flow}
-    measure: Callable[..., VideoMeasures] = compare_videos
-    if len(pair.readers) == 1:
-        measure = inspect_video
-        chosen = {key: network for key, network in chosen.items() if key != "lpips"}
+def measure_segments(
+    pair: VideoPair, segments: list[Segment], networks: Networks, profile: Profile
+) -> Iterator[tuple[Segment, VideoMetrics]]:
+    """Measure the segments of one pass through a video, and add their columns to the profile."""
+    are_faces = segments[0].person is not None
+    identity, landmarks = (networks.identity, networks.landmarks) if are_faces else (None, None)
     position = 0
     with closing(pair.read("faces" if are_faces else "whole frames")) as frames:
-        for run in runs:
-            crops = _cut(itertools.islice(frames, run.first - position, run.end - position), run, profile)
-            yield run, measure(*_streams(crops)[: len(pair.readers)], **chosen)
-            position = run.end
+        for segment in segments:
+            selected = itertools.islice(frames, segment.first - position, segment.end - position)
+            crops = _crop(selected, segment, profile)
+            if len(pair.readers) == 1:
+                video = (image for (image,) in crops)
+                yield segment, inspect_video(video, identity, landmarks, networks.flow)
+            else:
+                restored, reference = _split(crops)
+                yield (
+                    segment,
+                    compare_videos(restored, reference, networks.lpips, identity, landmarks, networks.flow),
+                )
+            position = segment.end
 
 
-def _streams(pairs: Iterator[Images]) -> list[Iterator[np.ndarray]]:
-    """Restored and reference as streams, to be taken from in turn; `itertools.tee` would hold 57 frames of each."""
+def _split(pairs: Iterator[Images]) -> tuple[Iterator[np.ndarray], Iterator[np.ndarray]]:
+    """Restored and reference frames as two iterators, to be read in turn (`itertools.tee` would hold 57 frames)."""
     references: deque[np.ndarray] = deque()
 
     def restored() -> Iterator[np.ndarray]:
-        for image, *reference in pairs:
-            references.extend(reference)
+        for image, reference in pairs:
+            references.append(reference)
             yield image
 
     def reference() -> Iterator[np.ndarray]:
         while references:
             yield references.popleft()
 
-    return [restored(), reference()]
+    return restored(), reference()
 
 
-def _cut(frames: Iterator[Images], run: Run, profile: Profile) -> Iterator[Images]:
-    for index, (images, matrix) in enumerate(zip(frames, run.matrices, strict=True), run.first):
+def _crop(frames: Iterator[Images], segment: Segment, profile: Profile) -> Iterator[Images]:
+    for index, (images, matrix) in enumerate(zip(frames, segment.matrices, strict=True), segment.first):
         crops = images if matrix is None else tuple(crop_face(image, matrix) for image in images)
-        if run.person == profile.person and len(profile.columns) < PROFILE_FRAMES:
+        if segment.person == profile.person and len(profile.columns) < MAX_PROFILE_FRAMES:
             profile.columns[index] = tuple(crop[:, crop.shape[1] // 2].copy() for crop in crops)
         yield crops

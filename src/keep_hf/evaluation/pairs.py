@@ -1,4 +1,4 @@
-"""Videos and their references: which belong together, and both frame by frame at one size."""
+"""Match videos with their references, and read both frame by frame at one size."""
 
 import itertools
 from collections.abc import Generator
@@ -16,18 +16,18 @@ Images = tuple[np.ndarray, ...]  # of the restored video and, if there is one, o
 
 
 def pair_videos(restored: Path, reference: Path | None) -> list[tuple[str, Path, Path | None]]:
-    """Find the videos to measure, with the reference of each.
+    """Find videos and their references.
 
     Args:
-        restored (`Path`): Video file, folder of pictures, or folder of videos at any depth.
-        reference (`Path`, *optional*): The same of the references; the videos of two folders are matched by their
-            paths in them without suffix.
+        restored (`Path`): Video file, folder of images, or folder of videos at any depth.
+        reference (`Path`, *optional*): The same for the references.  Videos in folders are matched by their path
+            relative to the folder, without the suffix.
 
     Returns:
-        `list[tuple[str, Path, Path | None]]`: name, restored video and reference of each.
+        `list[tuple[str, Path, Path | None]]`: name, restored video and reference of each pair.
 
     Raises:
-        ValueError: If there is nothing, or a video has no counterpart.
+        ValueError: If a path does not exist, or a video has no counterpart.
     """
     videos = _find_videos(restored)
     if reference is None:
@@ -36,13 +36,13 @@ def pair_videos(restored: Path, reference: Path | None) -> list[tuple[str, Path,
     if alone := videos.keys() ^ references.keys():
         paths = ", ".join(sorted(str(videos.get(name) or references[name]) for name in alone))
         raise ValueError(
-            f"without a counterpart: {paths}; videos of folders must have the same names but for suffixes."
+            f"no counterpart for {paths}; videos in both folders must have the same names apart from the suffix."
         )
     return [(name or restored.stem, path, references[name]) for name, path in videos.items()]
 
 
 def _find_videos(source: Path) -> dict[str, Path]:
-    """Videos by their path in a folder without suffix; a file, or a folder of pictures, has the name ""."""
+    """Videos by their path in a folder without the suffix; a file or a folder of images has the name ""."""
     if not source.exists():
         raise ValueError(f"{source} does not exist.")
     found = find_videos(source) if source.is_dir() else []
@@ -52,23 +52,23 @@ def _find_videos(source: Path) -> dict[str, Path]:
     for path in found:
         name = path.relative_to(source).with_suffix("").as_posix()
         if name in videos:
-            raise ValueError(f"{videos[name]} and {path} have one name but for the suffix; rename one.")
+            raise ValueError(f"{videos[name]} and {path} have the same name apart from the suffix; rename one.")
         videos[name] = path
     return videos
 
 
 class VideoPair:
-    """A video and its reference, if there is one, read side by side as often as needed.
+    """A video and, if there is one, its reference; both can be read together any number of times.
 
     Args:
-        restored (`Path`): Video file, or folder of pictures.
-        reference (`Path`, *optional*): The same of the reference.
-        resize (`bool`, defaults to `False`): Shrink the larger one by area to the size of the smaller one.
-        frame_rate (`float`, defaults to 25.0): Of folders of pictures.
-        show_progress (`bool`, defaults to `False`): Whether reading draws a bar on stderr.
+        restored (`Path`): Video file or folder of images.
+        reference (`Path`, *optional*): Video file or folder of images.
+        resize (`bool`, defaults to `False`): Whether to shrink the larger one by area to the size of the smaller one.
+        frame_rate (`float`, defaults to 25.0): Frames per second of folders of images.
+        show_progress (`bool`, defaults to `False`): Whether reading shows a progress bar on stderr.
 
     Raises:
-        ValueError: If one cannot be read, or their sizes differ and may not or cannot be made equal; while reading,
+        ValueError: If one cannot be read, or their sizes differ and `resize` is not set or cannot help; while reading,
             if their numbers of frames differ.
     """
 
@@ -88,14 +88,14 @@ class VideoPair:
         for reader, (width, height) in zip(self.readers, self.sizes, strict=True):
             if (width, height) == self.size:
                 continue
-            told = f"{reader.path} has {width} x {height} pixels and the other video {self.size[0]} x {self.size[1]}"
+            sizes = f"{reader.path} has {width} x {height} pixels and the other video {self.size[0]} x {self.size[1]}"
             if height < self.size[1]:
-                raise ValueError(f"{told}: neither is the larger one, cut or resize one first.")
+                raise ValueError(f"{sizes}: neither contains the other, crop or resize one first.")
             if not resize:
-                raise ValueError(f"{told}: resize (--resize) shrinks the larger one by area.")
+                raise ValueError(f"{sizes}: resize (--resize) shrinks the larger one by area.")
 
     def read(self, purpose: str) -> Generator[Images, None, None]:
-        """Decode both from their beginnings."""
+        """Decode both from the start."""
         streams = [reader.read() for reader in self.readers]
         total = self.readers[-1].num_frames
         with tqdm(total=total, desc=purpose, unit="frame", leave=False, disable=not self.show_progress) as bar:
@@ -103,8 +103,8 @@ class VideoPair:
                 ended = [reader.path for reader, frame in zip(self.readers, frames, strict=True) if frame is None]
                 if ended:
                     raise ValueError(
-                        f"{ended[0]} ends after {index} frames and the other video goes on: measure videos with the "
-                        "same frames, cut to the same part."
+                        f"{ended[0]} ends after {index} frames and the other video continues: cut both to the same "
+                        "frames."
                     )
                 yield tuple(self._fit(frame.image) for frame in frames)
                 bar.update()

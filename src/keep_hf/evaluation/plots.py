@@ -1,7 +1,7 @@
-"""Pictures of what `evaluate` measured in a video: a column of pixels over time, likeness, PSNR and flicker.
+"""Plots of the evaluation of a video: a column of pixels, the similarity of identity, PSNR and flicker over time.
 
-Drawn by matplotlib, which only this file needs.  Lines differ in brightness and in pattern, so that they can be told
-apart in grey.
+They are drawn by matplotlib, which only this file needs.  Lines differ in brightness and in pattern, so that they can
+be distinguished in greyscale.
 """
 
 from importlib.util import find_spec
@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from .report import Evaluation, Part
-from .series import COMPARED, INSPECTED
+from .results import Evaluation, Region
+from .series import NO_REFERENCE_METRICS, REFERENCE_METRICS
 
 
-MEASURES = {**INSPECTED, **COMPARED}
+METRICS = {**NO_REFERENCE_METRICS, **REFERENCE_METRICS}
 STYLE: dict[Any, Any] = {
     "axes.linewidth": 0.6,
     "axes.spines.right": False,
@@ -30,14 +30,14 @@ STYLE: dict[Any, Any] = {
 }
 # Colour and pattern, from dark to bright
 LINES = (("#16365c", "-"), ("#d9822b", "--"), ("#5b8c5a", ":"), ("#999999", "-."))
-MAX_PEOPLE = len(LINES)  # in one picture: those who are there for longest
-WIDTH = 7.0  # inches, of a page
-FEW_FRAMES = 60  # up to which every frame gets a point
-ABSENT = 255  # level where the person of a profile is not there
+MAX_PEOPLE = len(LINES)  # in one plot: those in the most frames
+WIDTH = 7.0  # in inches, of a page
+MAX_MARKED_FRAMES = 60  # up to this number every frame has a marker
+ABSENT = 255  # level of a profile where the person is absent
 
 
 def require_matplotlib() -> None:
-    """Refuse to go on where nothing can be drawn.
+    """Check that plots can be drawn, before other work is done.
 
     Raises:
         ValueError: If matplotlib is not installed.
@@ -47,14 +47,14 @@ def require_matplotlib() -> None:
 
 
 def draw_plots(evaluation: Evaluation, folder: str | Path) -> list[Path]:
-    """Draw what was measured in a video; what is missing is not drawn.
+    """Draw the plots of a video; those whose metrics are missing are left out.
 
     Args:
-        evaluation ([`Evaluation`]): What was measured.
-        folder (`str` or `Path`): Where `NAME_profile.png`, `NAME_identity.png` and `NAME_quality.png` go.
+        evaluation ([`Evaluation`]): Result of the video.
+        folder (`str` or `Path`): Folder for `NAME_profile.png`, `NAME_identity.png` and `NAME_quality.png`.
 
     Returns:
-        `list[Path]`: the pictures that were written.
+        `list[Path]`: the files that were written.
 
     Raises:
         ValueError: If matplotlib is not installed.
@@ -75,28 +75,28 @@ def draw_plots(evaluation: Evaluation, folder: str | Path) -> list[Path]:
 
 
 def _profile(evaluation: Evaluation) -> Any:
-    """The middle column of every frame beside that of the next, of restored video and reference above each other."""
+    """The middle columns of all frames side by side, for the restored video and below it for the reference."""
     columns, person = evaluation.profile.columns, evaluation.profile.person
     first, last = min(columns), max(columns)
     videos = ["Restored", "Reference"][: len(evaluation.sources)]
     height = len(columns[first][0])
     figure, grid = _grid(len(videos), 1, row_height=2.2)
     for i, (axes, video) in enumerate(zip(grid[:, 0], videos, strict=True)):
-        picture = np.full((height, last + 1 - first, 3), ABSENT, np.uint8)
+        image = np.full((height, last + 1 - first, 3), ABSENT, np.uint8)
         for index, column in columns.items():
-            picture[:, index - first] = column[i]
-        # The edges of the pixels, which are wide where frames are few
+            image[:, index - first] = column[i]
+        # The outer edges of the pixels
         extent = (first - 0.5, last + 0.5, height - 0.5, -0.5)
-        axes.imshow(picture, extent=extent, aspect="auto", interpolation="nearest")
+        axes.imshow(image, extent=extent, aspect="auto", interpolation="nearest")
         axes.set_ylabel("Row (pixels)")
         axes.set_title(video)
-    what = "whole frames" if person is None else f"the face of person {person}"
-    figure.suptitle(f"Middle column of {what}", x=0.01, ha="left")
+    region = "whole frames" if person is None else f"the face of person {person}"
+    figure.suptitle(f"Middle column of {region}", x=0.01, ha="left")
     return figure
 
 
 def _identity(evaluation: Evaluation) -> Any:
-    """Likeness over time, a line for each person."""
+    """Similarity of identity over time, one line per person."""
     key = "ids" if len(evaluation.sources) == 2 else "identity_steps"
     people = sorted(evaluation.people, key=lambda person: -person.join().num_frames)[:MAX_PEOPLE]
     people = [person for person in people if len(person.over_time(key)[0])]
@@ -105,12 +105,12 @@ def _identity(evaluation: Evaluation) -> Any:
     figure, ((axes,),) = _grid(1, 1, row_height=2.4)
     lowest = 1.0
     for person, line in zip(people, LINES, strict=False):
-        series = person.join().measures[key]
+        series = person.join().metrics[key]
         assert series is not None
         label = f"person {person.name}: mean {series.mean:.3f}, sigma {series.sigma:.3f}"
         _draw_line(axes, person, key, label, line)
         lowest = min(lowest, min(series.finite, default=1.0))
-    # Up to the best value that there is, and not so near that noise fills the picture
+    # Up to the best possible value, and with a range that does not magnify noise
     low = min(lowest - 0.02, 0.9)
     axes.set_ylim(low, 1 + 0.03 * (1 - low))
     axes.set_ylabel(_label(key))
@@ -121,33 +121,33 @@ def _identity(evaluation: Evaluation) -> Any:
 
 
 def _quality(evaluation: Evaluation) -> Any:
-    """PSNR and flicker over time, or flicker and landmark jitter, of whole frames and of the face of the profile."""
+    """PSNR and flicker, or flicker and landmark jitter, over time: of whole frames and of the face of the profile."""
     compared = len(evaluation.sources) == 2
     rows = [["psnr"], ["flicker", "reference_flicker"]] if compared else [["flicker"], ["landmark_jitter"]]
-    longest = [part for part in evaluation.people if part.name == str(evaluation.profile.person)]
-    parts = [(f"Face of person {part.name}", part) for part in longest]
+    shown = [region for region in evaluation.people if region.name == str(evaluation.profile.person)]
+    regions = [(f"Face of person {region.name}", region) for region in shown]
     if evaluation.whole is not None:
-        parts.insert(0, ("Whole frames", evaluation.whole))
-    rows = [keys for keys in rows if any(len(part.over_time(keys[0])[0]) for _, part in parts)]
+        regions.insert(0, ("Whole frames", evaluation.whole))
+    rows = [keys for keys in rows if any(len(region.over_time(keys[0])[0]) for _, region in regions)]
     if not rows:
         return None
-    figure, grid = _grid(len(rows), len(parts), row_height=2.0)
-    for column, (title, part) in enumerate(parts):
+    figure, grid = _grid(len(rows), len(regions), row_height=2.0)
+    for column, (title, region) in enumerate(regions):
         grid[0, column].set_title(title)
         for row, keys in enumerate(rows):
             axes = grid[row, column]
             for key, video, line in zip(keys, ("restored", "reference"), LINES, strict=False):
-                _draw_line(axes, part, key, video, line)
-            values = part.over_time(keys[0])[1]
+                _draw_line(axes, region, key, video, line)
+            values = region.over_time(keys[0])[1]
             if not np.isfinite(values).any():
-                why = "infinite: the frames are equal" if np.isinf(values).any() else "measured of faces only"
-                axes.text(0.5, 0.5, why, ha="center", transform=axes.transAxes)
+                reason = "infinite: the frames are equal" if np.isinf(values).any() else "measured on faces only"
+                axes.text(0.5, 0.5, reason, ha="center", transform=axes.transAxes)
     for axes, keys in zip(grid[:, 0], rows, strict=True):
         axes.set_ylabel(_label(keys[0]))
         if keys != ["psnr"]:
             axes.set_ylim(bottom=0)
         if len(keys) > 1:
-            # Above the lines, which leave no corner free for certain
+            # Above the axes, because the lines may fill every corner
             axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0)
     return figure
 
@@ -164,14 +164,14 @@ def _grid(num_rows: int, num_columns: int, row_height: float) -> tuple[Any, np.n
     return figure, grid
 
 
-def _draw_line(axes: Any, part: Part, key: str, label: str, line: tuple[str, str]) -> None:
-    times, values = part.over_time(key)
+def _draw_line(axes: Any, region: Region, key: str, label: str, line: tuple[str, str]) -> None:
+    times, values = region.over_time(key)
     colour, pattern = line
-    marker = "o" if len(times) <= FEW_FRAMES else None
+    marker = "o" if len(times) <= MAX_MARKED_FRAMES else None
     values = np.where(np.isinf(values), np.nan, values)
     axes.plot(times, values, color=colour, linestyle=pattern, marker=marker, label=label)
 
 
 def _label(key: str) -> str:
-    measure = MEASURES[key]
-    return f"{measure.label} ({measure.unit})" if measure.unit else measure.label
+    metric = METRICS[key]
+    return f"{metric.label} ({metric.unit})" if metric.unit else metric.label
