@@ -12,7 +12,6 @@
 All begin with the autoencoder of a trained model and new networks for what they train.
 """
 
-import copy
 from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,20 +21,21 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
-from torch.utils.data import Dataset
 
 from keep_hf import KalmanGainNetwork, KalmanRecursion, KeepPipeline, KeepVQModel, YuNet
 from keep_hf.degrade import TRAINING, degrade_frames
 from keep_hf.video.pixels import to_tensor
 from keep_hf.video.reader import VideoReader
+from training.config import Parser, TrainerConfig, add_arguments
 from training.data import FaceClips, open_validation
 from training.face_clips import Piece, cut_pieces, find_visits
-from training.loop import Parser, add_arguments, train
-from training.losses import PictureLoss
+from training.losses import ImageLoss
 from training.losses import add_arguments as add_loss_arguments
 from training.networks import KALMAN_NETWORKS
+from training.stage import Stage, TrainingSet
 from training.train_codes import CodesStage
 from training.train_keep import FusionStage
+from training.trainer import Trainer
 from training.validation import Validation
 
 
@@ -45,7 +45,7 @@ FILM_FRAMES = 64  # of each visit; the first of them are those whose landmarks t
 HELD_OUT_FILMS = 3
 
 
-class Windows(Dataset):
+class Windows(TrainingSet):
     """Windows of consecutive aligned frames, with degraded ones.
 
     Args:
@@ -55,7 +55,6 @@ class Windows(Dataset):
 
     def __init__(self, films: list[np.ndarray], length: int) -> None:
         self.windows = [film[i : i + length] for film in films for i in range(0, len(film) - length + 1, length)]
-        self.epoch = 0
 
     def __len__(self) -> int:
         return len(self.windows)
@@ -109,13 +108,16 @@ class Bench:
         return KalmanRecursion(vq, KalmanGainNetwork(**KALMAN_NETWORKS["tiny"]), self.pipe.flow)
 
     def run(
-        self, name: str, stage: nn.Module, dataset: Dataset, held_out: dict[str, Dataset], batch_size: int
+        self, name: str, stage: Stage, dataset: TrainingSet, held_out: dict[str, TrainingSet], batch_size: int
     ) -> dict[str, dict[str, float]]:
         """Train a stage, and measure it on each of the held-out sets."""
-        args = copy.copy(self.args)
-        args.output, args.batch_size = self.args.output / name.replace(" ", "_"), batch_size
-        train(args, stage, dataset, save=lambda: None)
-        return {kind: Validation(clips, args).run(stage, args.steps) for kind, clips in held_out.items()}
+        output = self.args.output / name.replace(" ", "_")
+        config = replace(TrainerConfig.from_args(self.args), output=output, batch_size=batch_size)
+        Trainer(config, stage, dataset, save_models=lambda: None).run()
+        return {
+            kind: Validation(clips, batch_size, output / "validation").run(stage, config.steps)
+            for kind, clips in held_out.items()
+        }
 
 
 def compare_starts(bench: Bench) -> list[str]:
@@ -136,7 +138,9 @@ def compare_starts(bench: Bench) -> list[str]:
         weights = [parameter for parameter in blocks.parameters() if parameter.ndim > 1]
         before = [weight.detach().clone() for weight in weights]
         stage = FusionStage(
-            KalmanRecursion(vq, bench.pipe.kalman, bench.pipe.flow), PictureLoss(bench.args), temporal_weight=0.0
+            KalmanRecursion(vq, bench.pipe.kalman, bench.pipe.flow),
+            ImageLoss.from_args(bench.args),
+            temporal_weight=0.0,
         )
         figures = bench.run(f"start {name[:4]}", stage, dataset, held_out, batch_size=4)[""]
         moved = sum(not torch.equal(a, b) for a, b in zip(weights, before, strict=True))
@@ -158,7 +162,7 @@ def compare_codecs(bench: Bench) -> list[str]:
         dataset = FaceClips(bench.args.data, **settings, degradation=codec)
         measured = bench.run(f"codec {name}", stage, dataset, held_out, batch_size=8)
         for kind, figures in measured.items():
-            right = figures["validation codes right"]
+            right = figures["validation code accuracy"]
             rows.append(f"| {name} | {kind} | {right:.1%} | {figures['validation psnr']:.2f} |")
     return rows
 
@@ -173,8 +177,8 @@ def compare_landmarks(bench: Bench) -> list[str]:
         stage = CodesStage(bench.untrained_codes(), single_frames=False)
         figures = bench.run(f"landmarks {name}", stage, dataset, held_out, batch_size=2)[""]
         rows.append(
-            f"| {name} | {figures['validation codes right']:.1%} | {figures['validation psnr']:.2f} "
-            f"| {figures['validation gain mean']:.3f} |"
+            f"| {name} | {figures['validation code accuracy']:.1%} | {figures['validation psnr']:.2f} "
+            f"| {figures['validation mean gain']:.3f} |"
         )
     return rows
 
@@ -186,15 +190,19 @@ EXPERIMENTS: dict[str, Callable[[Bench], list[str]]] = {
 }
 
 
-def main() -> None:
+def build_parser() -> Parser:
     parser = Parser(__doc__)
     parser.add_argument("--experiments", nargs="+", choices=list(EXPERIMENTS), default=list(EXPERIMENTS))
     parser.add_argument("--model", default="keep-tiny", help="pipeline whose autoencoder all begin with")
     parser.add_argument("--films", type=Path, required=True, help="plain videos, for the landmarks")
     parser.add_argument("--detector", required=True, help="YuNet, for the landmarks")
     add_loss_arguments(parser)
-    add_arguments(parser, learning_rate=4e-4)
-    args = parser.parse_args()
+    add_arguments(parser)
+    return parser
+
+
+def main() -> None:
+    args = build_parser().parse_args()
     bench = Bench(args)
     tables = ["\n".join(EXPERIMENTS[name](bench)) for name in args.experiments]
     print("", *tables, sep="\n\n")

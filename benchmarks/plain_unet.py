@@ -18,10 +18,12 @@ from torch import nn
 
 from keep_hf.degrade import TRAINING
 from keep_hf.models.layers import Downsample, ResidualBlock, Upsample
+from training.config import Parser, TrainerConfig, add_arguments
 from training.data import FaceClips, open_validation
-from training.loop import Parser, add_arguments, train
-from training.losses import PictureLoss, psnr
+from training.losses import ImageLoss, psnr
 from training.losses import add_arguments as add_loss_arguments
+from training.stage import Batch, Stage, StageOutput
+from training.trainer import Trainer
 
 
 class PlainUNet(ModelMixin, ConfigMixin):
@@ -76,38 +78,44 @@ class PlainUNet(ModelMixin, ConfigMixin):
         return images + F.pixel_shuffle(missing, self.config.patch_size)
 
 
-class UNetStage(nn.Module):
-    def __init__(self, unet: PlainUNet, picture_loss: PictureLoss) -> None:
+class UNetStage(Stage):
+    def __init__(self, unet: PlainUNet, image_loss: ImageLoss) -> None:
         super().__init__()
-        self.unet, self.picture_loss = unet, picture_loss
+        self.unet, self.image_loss = unet, image_loss
 
-    def forward(self, batch: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    def forward(self, batch: Batch) -> StageOutput:
         sharp, degraded = batch["sharp"], batch["degraded"]
-        made = self.unet(degraded.flatten(0, 1)).unflatten(0, sharp.shape[:2])
-        losses = self.picture_loss(made, sharp)
-        losses |= {"psnr": psnr(made, sharp), "psnr of the input": psnr(degraded, sharp)}
-        return {"loss": losses["picture"], **losses}, {"degraded": degraded, "made": made, "sharp": sharp}
+        restored = self.unet(degraded.flatten(0, 1)).unflatten(0, sharp.shape[:2])
+        figures = self.image_loss(restored, sharp)
+        figures |= {"psnr": psnr(restored, sharp), "psnr of the input": psnr(degraded, sharp)}
+        return StageOutput(figures["image"], figures, {"degraded": degraded, "restored": restored, "sharp": sharp})
+
+
+def build_parser() -> Parser:
+    parser = Parser(__doc__)
+    parser.add_argument("--initial", help="U-Net to start from, instead of a new one")
+    add_loss_arguments(parser)
+    add_arguments(parser)
+    return parser
 
 
 def main() -> None:
-    parser = Parser(__doc__)
-    parser.add_argument("--initial", help="U-Net to go on with, in place of a new one")
-    add_loss_arguments(parser)
-    add_arguments(parser, learning_rate=4e-4)
+    parser = build_parser()
     args = parser.parse_args()
     if args.adversarial_weight:
         parser.error("there is no adversary here: leave --adversarial-weight out")
 
+    config = TrainerConfig.from_args(args)
     torch.manual_seed(args.seed)
     unet = PlainUNet.from_pretrained(args.initial) if args.initial else PlainUNet()
-    settings = {"size": unet.config.sample_size, "clip_length": 1, "degradation": TRAINING}
-    train(
-        args,
-        UNetStage(unet, PictureLoss(args)),
-        FaceClips(args.data, **settings, seed=args.seed),
-        lambda: unet.save_pretrained(args.output / "unet"),
-        open_validation(args.validation, **settings),
-    )
+    size = unet.config.sample_size
+    Trainer(
+        config,
+        UNetStage(unet, ImageLoss.from_args(args)),
+        FaceClips(args.data, size, clip_length=1, degradation=TRAINING, seed=args.seed),
+        save_models=lambda: unet.save_pretrained(config.output / "unet"),
+        validation_set=open_validation(args.validation, size, clip_length=1, degradation=TRAINING),
+    ).run()
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
-"""Clips of faces for tests of the page, from the portrait in scikit-image."""
+"""Faces for the tests, made of the portrait that scikit-image ships."""
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -12,6 +14,27 @@ from media import write_clip
 FRAME_RATE = 10
 SIDE = 144  # of the square that shows one person, in pixels
 ZOOM = 0.8
+
+# The portrait without most of the background, and the eyes, nose and corners of the mouth in it.
+HEAD = (slice(0, 300), slice(80, 380))
+HEAD_LANDMARKS = np.array([[124.6, 101.8], [168.5, 104.4], [144.3, 125.9], [123.7, 142.4], [162.5, 144.4]])
+MIRRORED_ORDER = [1, 0, 2, 4, 3]
+
+
+def write_labelled_portraits(folder: Path, scales: Sequence[float]) -> Path:
+    """Write the portrait at several scales, every second one mirrored, with its landmarks in a `metadata.jsonl`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = []
+    for i, scale in enumerate(scales):
+        image, landmarks = skimage.data.astronaut()[HEAD], HEAD_LANDMARKS
+        if i % 2:
+            image = image[:, ::-1]
+            landmarks = (landmarks * (-1, 1) + (image.shape[1] - 1, 0))[MIRRORED_ORDER]
+        resized = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2BGR), None, fx=scale, fy=scale)
+        cv2.imwrite(str(folder / f"{i}.png"), resized)
+        lines.append(json.dumps({"file_name": f"{i}.png", "landmarks": (landmarks * scale).tolist()}))
+    (folder / "metadata.jsonl").write_text("\n".join(lines))
+    return folder
 
 
 def write_people(path: Path, num_frames: int, num_people: int = 2) -> Path:

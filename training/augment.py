@@ -1,6 +1,6 @@
-"""What makes many faces of few: other shapes, other light, two people blended.  All for float RGB in [0, 1].
+"""Augmentation of portraits: other shapes, other light, blends of two people. Images are float RGB in [0, 1].
 
-A portrait is changed once, before it moves, so that a clip shows one person in one light.
+A portrait is changed once, before it moves, so that all frames of a clip show one person in one light.
 """
 
 import cv2
@@ -15,18 +15,18 @@ def smooth_noise(random: np.random.Generator, size: int, cells: int, channels: i
 
 
 def reshape(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Bend the face softly, by a few parts in a hundred of its size, and make it wider or narrower."""
+    """Bend the face smoothly, by up to a few percent of its size, and make it wider or narrower."""
     size = len(image)
     grid = np.stack(np.meshgrid(np.arange(size), np.arange(size)), axis=-1).astype(np.float32)
     bend = smooth_noise(random, size, int(random.integers(2, 5)), 2) * size * random.uniform(0, 0.02)
     stretch = (grid - size / 2) * random.normal(0, 0.04, 2).astype(np.float32)
-    places = grid + bend + stretch
-    bent = cv2.remap(image, places.astype(np.float32), None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
-    return bent.clip(0, 1)  # cubic interpolation swings over at edges
+    x, y = np.split((grid + bend + stretch).astype(np.float32), 2, axis=-1)
+    bent = cv2.remap(image, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
+    return bent.clip(0, 1)  # cubic interpolation overshoots at edges
 
 
 def light(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Another light: brighter on one side, of another colour, harder or softer."""
+    """Change the light: brighter on one side, of another colour, with more or less contrast."""
     size = len(image)
     shade = smooth_noise(random, size, int(random.integers(1, 3)), 1) * random.uniform(0, 0.3)
     tint = random.normal(0, 0.05, 3).astype(np.float32)
@@ -35,7 +35,7 @@ def light(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
 
 
 def blend(image: np.ndarray, other: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """A third person of two aligned ones: parts of the second, along soft borders, in the colours of the first."""
+    """Blend two aligned faces: regions of the second, with soft borders, in the colours of the first."""
     size = len(image)
     mask = 1 / (1 + np.exp(-8 * smooth_noise(random, size, 2, 1)))
     middle = slice(size // 4, 3 * size // 4)

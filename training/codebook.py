@@ -1,20 +1,27 @@
-"""Learning a codebook without gradients: k-means start, moving averages, and a new place for codes nobody uses."""
+"""A codebook trained without gradients: k-means initialization, moving averages, replacement of unused codes."""
 
 import torch
 from torch import nn
 
 
 class CodebookLearner(nn.Module):
-    """Keeps a codebook at the moving averages of the latents that choose its codes (van den Oord et al., 2017, A.1).
+    """Keeps each code at the moving average of the latents nearest to it (van den Oord et al., 2017, appendix A.1).
 
     Args:
-        num_codes (`int`): Entries.
-        channels (`int`): Width of an entry.
-        decay (`float`, *optional*, defaults to 0.99): Of the moving averages.
-        memory (`int`, *optional*, defaults to 16384): Latents remembered for the start and for dead codes.
-        dead_below (`float`, *optional*, defaults to 0.05): A code chosen less often a step than this, on average,
-            moves to a remembered latent.
+        num_codes (`int`): Number of codes.
+        channels (`int`): Channels of a code.
+        decay (`float`, *optional*, defaults to 0.99): Decay of the moving averages.
+        memory (`int`, *optional*, defaults to 16384): Number of latents in the buffer, from which k-means starts and
+            unused codes are replaced.
+        dead_below (`float`, *optional*, defaults to 0.05): A code that is chosen less often per step than this, on
+            average, is replaced by a latent from the buffer.
     """
+
+    counts: torch.Tensor
+    sums: torch.Tensor
+    remembered: torch.Tensor
+    position: torch.Tensor
+    started: torch.Tensor
 
     def __init__(
         self, num_codes: int, channels: int, decay: float = 0.99, memory: int = 16384, dead_below: float = 0.05
@@ -29,7 +36,7 @@ class CodebookLearner(nn.Module):
 
     @torch.no_grad()
     def remember(self, latents: torch.Tensor) -> None:
-        """Keep a random part of the latents `(n, c)` in the ring."""
+        """Put a random part of the latents `(n, c)` into the ring buffer."""
         chosen = latents[torch.randperm(len(latents))[:512]]
         places = (self.position + torch.arange(len(chosen), device=latents.device)) % len(self.remembered)
         self.remembered[places] = chosen
@@ -37,16 +44,16 @@ class CodebookLearner(nn.Module):
 
     @torch.no_grad()
     def adopt(self, codebook: nn.Embedding) -> None:
-        """Go on from a codebook that has been learned already."""
+        """Start from a codebook that is trained already."""
         self.sums.copy_(codebook.weight)
         self.counts.fill_(1)
         self.started.fill_(True)
 
     @torch.no_grad()
     def start(self, codebook: nn.Embedding, iterations: int = 15) -> None:
-        """Place the codes by k-means over the remembered latents."""
+        """Initialize the codes by k-means over the buffer."""
         known = self.remembered[: int(self.position.clamp(max=len(self.remembered)))]
-        # Fewer latents than codes, in a run of a few steps, are taken more than once.
+        # In a run of a few steps there are fewer latents than codes, and latents are chosen repeatedly.
         chosen = torch.cat([torch.randperm(len(known)) for _ in range(-(-codebook.num_embeddings // len(known)))])
         centres = known[chosen[: codebook.num_embeddings]].clone()
         for _ in range(iterations):
@@ -62,7 +69,7 @@ class CodebookLearner(nn.Module):
 
     @torch.no_grad()
     def step(self, codebook: nn.Embedding, latents: torch.Tensor, codes: torch.Tensor) -> None:
-        """Move the codes towards the latents `(n, c)` that chose them, `codes` `(n,)`."""
+        """Move the codes towards the latents `(n, c)` that are nearest to them; `codes` `(n,)` are their indices."""
         counts = torch.bincount(codes, minlength=codebook.num_embeddings).to(latents.dtype)
         sums = torch.zeros_like(self.sums).index_add_(0, codes, latents)
         if torch.distributed.is_available() and torch.distributed.is_initialized():

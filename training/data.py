@@ -1,15 +1,16 @@
-"""Training data: faces aligned to the FFHQ template, as single images or as clips, sharp and degraded.
+"""Training data: faces aligned to the FFHQ template, as single images or clips, sharp and degraded.
 
-A source is a folder or a dataset on the Hub.  A folder may hold, in any mixture and depth,
+A source is a folder or a dataset on the Hub. A folder may contain, at any depth and mixed,
 
 - videos of aligned faces, or shards of them (`.tar`, see `prepare_data.py`);
-- portraits with a `metadata.jsonl` beside them: one line an image, `{"file_name": ..., "landmarks": [[x, y] * 5]}`
-  (left eye, right eye, nose, left and right corner of the mouth as the viewer sees them).  A clip is made of a
-  portrait by a smooth random motion, and many people of few by `augment.py`.
+- portraits with a `metadata.jsonl` beside them, which has one line per image: `{"file_name": ..., "landmarks":
+  [[x, y] * 5]}` (left eye, right eye, nose, left and right corner of the mouth, as the viewer sees them). A clip is
+  made from a portrait by a smooth random motion, and `augment.py` turns a few people into many.
 
 A dataset on the Hub has a column of videos of aligned faces, named `mp4` or `video`.
 
-Everything random is drawn from (seed, epoch, index) alone, so that a resumed run sees what the uninterrupted one saw.
+All random numbers depend only on (seed, epoch, index), so that a resumed run sees the same data as an uninterrupted
+one.
 """
 
 import json
@@ -21,9 +22,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-import torch
-from datasets import Video, load_dataset
-from torch.utils.data import Dataset
+from datasets import Dataset, Video, load_dataset
 
 from keep_hf.degrade import Degradation, degrade_frames
 from keep_hf.faces.alignment import crop_face, estimate_alignment
@@ -32,33 +31,36 @@ from keep_hf.video.pixels import to_tensor
 from keep_hf.video.reader import VideoReader
 
 from . import augment
+from .images import read_image
+from .stage import Batch, TrainingSet
 
 
 VIDEO_COLUMNS = ("mp4", "video")
-# Of a portrait, this much more than the face is prepared, so that there is something where it moves to.
+# A portrait is cut larger than the face by this factor, so that the crop can move.
 MARGIN = 1.25
 
 
-class FaceClips(Dataset):
+class FaceClips(TrainingSet):
     """Clips of aligned faces.
 
     Args:
-        sources (`list[str]`): See above.
+        sources (`list[str]`): Folders and datasets, see above.
         size (`int`): Side of the faces in pixels.
-        clip_length (`int`): Frames a clip; 1 gives single images.
-        degradation ([`Degradation`], *optional*): For faces of 512 pixels; `None` makes no degraded clip.
-        seed (`int`, *optional*, defaults to 0): Of everything random.
+        clip_length (`int`): Frames per clip; 1 gives single images.
+        degradation ([`Degradation`], *optional*): For faces of 512 pixels; with `None` there are no degraded clips.
+        seed (`int`, *optional*, defaults to 0): Seed of all random numbers.
         augmented (`bool`, *optional*, defaults to `True`): Whether to change shapes, light and colours.
-        clips_per_video (`int`, *optional*, defaults to 12): How often a video counts against a portrait in an epoch.
-        max_interval (`int`, *optional*, defaults to 6): Frames of a video from one of the clip to the next, at most.
-        memory (`float`, *optional*, defaults to 4): GiB of videos that are kept decoded; of the others, a clip is
-            decoded when it is asked for.
+        clips_per_video (`int`, *optional*, defaults to 12): Clips of a video per epoch; a portrait gives one.
+        max_interval (`int`, *optional*, defaults to 6): Largest distance of consecutive frames of a clip, in frames of
+            the video.
+        memory (`float`, *optional*, defaults to 4): Videos up to this size in total, in GiB, are kept decoded. From
+            the others, each clip is decoded when it is needed.
 
-    Each item is a dict with `sharp` and, if asked for, `degraded`, both float tensors `(t, 3, size, size)` in [-1, 1].
+    Each item is a dict of float tensors `(t, 3, size, size)` in [-1, 1]: `sharp` and, with a degradation, `degraded`.
 
     Raises:
-        ValueError: If a source is missing or nothing to train on is in it, a portrait or its line is damaged, or a
-            clip is longer than a video.
+        ValueError: If a source is missing or has nothing to train on, if a portrait or its line is damaged, or if a
+            video is shorter than a clip.
     """
 
     def __init__(
@@ -76,12 +78,11 @@ class FaceClips(Dataset):
         self.size, self.clip_length, self.seed = size, clip_length, seed
         self.degradation = None if degradation is None else degradation.at_size(size)
         self.augmented, self.max_interval = augmented, max_interval
-        self.epoch = 0
         self.portraits: list[tuple[Path, np.ndarray]] = []
         self.videos: list[StoredVideo] = []
         for source in sources:
             self._open_folder(Path(source)) if Path(source).is_dir() else self._open_dataset(source)
-        # Index of a video for every item that is not a portrait
+        # The index of the video, for each item that is not a portrait.
         self.video_items = [i for i in range(len(self.videos)) for _ in range(clips_per_video)]
         if not self.portraits and not self.videos:
             raise ValueError(f"Nothing to train on in {sources}: no metadata.jsonl with portraits and no videos.")
@@ -96,7 +97,7 @@ class FaceClips(Dataset):
         for path in sorted(folder.rglob("metadata.jsonl")):
             self.portraits += read_portraits(path)
         for path in find_videos(folder):
-            self.videos.append(StoredVideo(str(path), lambda path=path: VideoReader(path)))
+            self.videos.append(StoredVideo(str(path), lambda path=path: VideoReader(path)))  # type: ignore[misc]
         shards = sorted(str(path) for path in folder.rglob("*.tar"))
         if shards:
             self._open_rows(str(folder), load_dataset("webdataset", data_files={"train": shards}, split="train"))
@@ -110,15 +111,15 @@ class FaceClips(Dataset):
             ) from error
         self._open_rows(name, rows)
 
-    def _open_rows(self, name: str, rows: Any) -> None:
+    def _open_rows(self, name: str, rows: Dataset) -> None:
         column = next((column for column in VIDEO_COLUMNS if column in rows.column_names), None)
         if column is None:
             raise ValueError(
-                f"{name} has no column of videos ({' or '.join(VIDEO_COLUMNS)}), but {rows.column_names}."
+                f"{name} has no column of videos ({' or '.join(VIDEO_COLUMNS)}); its columns are {rows.column_names}."
             )
         rows = rows.select_columns([column]).cast_column(column, Video(decode=False))
         for i in range(len(rows)):
-            self.videos.append(StoredVideo(f"{name}, row {i}", lambda i=i: open_row(rows[i][column])))
+            self.videos.append(StoredVideo(f"{name}, row {i}", lambda i=i: open_row(rows[i][column])))  # type: ignore[misc]
 
     def _check_length(self) -> None:
         for video in self.videos:
@@ -130,7 +131,7 @@ class FaceClips(Dataset):
     def __len__(self) -> int:
         return len(self.portraits) + len(self.video_items)
 
-    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+    def __getitem__(self, index: int) -> Batch:
         random = np.random.default_rng((self.seed, self.epoch, index))
         if index < len(self.portraits):
             frames = self._moving_portrait(index, random)
@@ -155,7 +156,7 @@ class FaceClips(Dataset):
         return frames[::-1] if random.random() < 0.5 else frames
 
     def _moving_portrait(self, index: int, random: np.random.Generator) -> np.ndarray:
-        """Crops of one portrait along a smooth path of small similarities around the template."""
+        """Crops of one portrait along a smooth path of small similarity transforms around the template."""
         side = round(self.size * 1.5 * MARGIN)
         portrait = cut_portrait(*self.portraits[index], side)
         if self.augmented:
@@ -166,8 +167,8 @@ class FaceClips(Dataset):
                 portrait = augment.reshape(portrait, random)
             if random.random() < 0.5:
                 portrait = augment.light(portrait, random)
-        portrait = np.uint8(np.rint(np.clip(portrait, 0, 1) * 255))
-        # Where the crop stands, and a slow swing around it: angle (degrees), log scale, shift (parts of the size)
+        portrait = np.rint(np.clip(portrait, 0, 1) * 255).astype(np.uint8)
+        # The mean position of the crop and a slow swing around it: angle (degrees), log scale, shift (in sizes).
         spread = np.array([6.0, 0.06, 0.02, 0.02])
         rest = random.normal(0, 0.6, 4) * spread
         swing = random.normal(0, 0.5, 4) * spread
@@ -177,17 +178,17 @@ class FaceClips(Dataset):
             angle, log_scale, x, y = rest + swing * np.sin(phase + speed * i)
             scale = self.size * MARGIN / side * np.exp(log_scale)
             matrix = cv2.getRotationMatrix2D((side / 2, side / 2), angle, float(scale))
-            matrix[:, 2] += (self.size - side) / 2 + self.size * np.array([x, y])
+            matrix[:, 2] = matrix[:, 2] + (self.size - side) / 2 + self.size * np.array([x, y])
             crops.append(crop_face(portrait, matrix, self.size))
         return np.stack(crops)
 
 
 class StoredVideo:
-    """A video of aligned faces that is decoded when frames are asked for, or kept decoded.
+    """A video of aligned faces, decoded when frames are needed or kept decoded.
 
     Args:
-        name (`str`): For errors.
-        open_reader: Gives a reader in a `with` block.
+        name (`str`): For error messages.
+        open_reader (`Callable`): Returns a context manager whose value is a reader.
     """
 
     def __init__(self, name: str, open_reader: Callable[[], AbstractContextManager[VideoReader]]) -> None:
@@ -198,15 +199,15 @@ class StoredVideo:
                 raise ValueError(
                     f"{name} is {reader.width}x{reader.height}; aligned faces are square (prepare_data.py)."
                 )
-            # What the file says of itself; where it says nothing, it is counted.
+            # Files without a number of frames are decoded to count them.
             self.num_frames = reader.num_frames or sum(1 for _ in reader)
 
     def keep(self, size: int) -> None:
-        """Decode all of it, once and for all."""
+        """Decode the whole video and keep its frames."""
         self.frames = self.read(0, self.num_frames, 1, size)
 
     def read(self, start: int, length: int, interval: int, size: int) -> np.ndarray:
-        """`(length, size, size, 3)`: frames from number `start`, each `interval` after the one before."""
+        """Decode frames `start`, `start + interval` and so on, as uint8 RGB `(length, size, size, 3)`."""
         last = start + (length - 1) * interval
         if self.frames is not None:
             return self.frames[start : last + 1 : interval]
@@ -217,12 +218,12 @@ class StoredVideo:
                     frames.append(cv2.resize(frame.image, (size, size), interpolation=cv2.INTER_AREA))
                 if len(frames) == length:
                     return np.stack(frames)
-        raise ValueError(f"{self.name} says it has {self.num_frames} frames, but ends before number {last}.")
+        raise ValueError(f"{self.name} reports {self.num_frames} frames, but ends before frame {last}.")
 
 
 @contextmanager
 def open_row(row: dict[str, Any]) -> Iterator[VideoReader]:
-    """Read a video in a row of a dataset: a file of its own, or bytes, which go through a file of the moment."""
+    """Open the video in a row of a dataset. It is a file, or bytes that are written to a temporary file."""
     if row["bytes"] is None:
         with VideoReader(row["path"]) as reader:
             yield reader
@@ -234,19 +235,22 @@ def open_row(row: dict[str, Any]) -> Iterator[VideoReader]:
             yield reader
 
 
-def open_validation(sources: list[str], **settings: Any) -> FaceClips | None:
-    """The clips to validate with: as they are, always the same, one of each portrait or video."""
+def open_validation(
+    sources: list[str], size: int, clip_length: int, degradation: Degradation | None
+) -> FaceClips | None:
+    """The validation set: one clip per portrait or video, not augmented, always the same. `None` without sources."""
     if not sources:
         return None
-    return FaceClips(sources, seed=1, augmented=False, clips_per_video=1, **settings)
+    return FaceClips(sources, size, clip_length, degradation, seed=1, augmented=False, clips_per_video=1)
 
 
 def read_portraits(path: Path) -> list[tuple[Path, np.ndarray]]:
+    """Read the images and landmarks `(5, 2)` that a `metadata.jsonl` names."""
     portraits = []
     for number, line in enumerate(path.read_text().splitlines(), start=1):
         try:
             entry = json.loads(line)
-            image, landmarks = path.parent / entry["file_name"], np.float32(entry["landmarks"])
+            image, landmarks = path.parent / entry["file_name"], np.array(entry["landmarks"], np.float32)
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path}, line {number}, has no file_name and landmarks: {error}") from error
         if landmarks.shape != (5, 2) or not np.isfinite(landmarks).all():
@@ -258,14 +262,11 @@ def read_portraits(path: Path) -> list[tuple[Path, np.ndarray]]:
 
 
 def cut_portrait(path: Path, landmarks: np.ndarray, side: int) -> np.ndarray:
-    """The face and what is around it, `(side, side, 3)` in [0, 1]; the face itself is `side / MARGIN` wide."""
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
-    if image is None:
-        raise ValueError(f"{path} is named in metadata.jsonl but cannot be read as an image.")
+    """The face and its surroundings, `(side, side, 3)` in [0, 1]. The aligned face is `side / MARGIN` wide."""
     face = round(side / MARGIN)
     matrix = estimate_alignment(landmarks, face)
     matrix[:, 2] += (side - face) / 2
-    return crop_face(image, matrix, side).astype(np.float32) / 255
+    return crop_face(read_image(path), matrix, side).astype(np.float32) / 255
 
 
 def jitter_colour(frames: np.ndarray, random: np.random.Generator) -> np.ndarray:
@@ -274,6 +275,5 @@ def jitter_colour(frames: np.ndarray, random: np.random.Generator) -> np.ndarray
     offset = random.normal(0, 0.02, 3)
     gamma = np.exp(random.normal(0, 0.12))
     levels = np.arange(256)[:, None] / 255
-    table = np.clip(gain * levels**gamma + offset, 0, 1)
-    table = np.uint8(np.rint(table * 255))
+    table = np.rint(np.clip(gain * levels**gamma + offset, 0, 1) * 255).astype(np.uint8)
     return np.stack([table[:, c][frames[..., c]] for c in range(3)], axis=-1)

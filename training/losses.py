@@ -1,6 +1,7 @@
-"""Losses that the stages share.  Clips are (b, t, 3, h, w) in [-1, 1]."""
+"""Losses that the stages share. Clips are `(b, t, 3, h, w)` in [-1, 1]."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -13,64 +14,82 @@ from .face_features import FaceFeatures
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of stages that make pictures."""
-    parser.add_argument("--pixel-weight", type=float, default=1.0, help="of L1")
-    parser.add_argument("--gradient-weight", type=float, default=1.0, help="of L1 of the gradients at three sizes")
-    parser.add_argument(
-        "--lpips", nargs=2, metavar=("BACKBONE", "LINEAR"), help="files for LPIPS.from_checkpoints; the paper's loss"
-    )
-    parser.add_argument("--face-features", type=Path, metavar="FOLDER", help="see face_features.py")
-    parser.add_argument("--perceptual-weight", type=float, default=1.0, help="of --lpips and of --face-features")
-    parser.add_argument("--adversarial-weight", type=float, default=0.0, help="0 leaves the discriminator out")
-    parser.add_argument("--adversarial-start", type=float, default=0.5, help="part of the run before it begins")
-    parser.add_argument("--discriminator-learning-rate", type=float, default=1e-4)
+    """Add the options of stages that output images."""
+    add = parser.add_argument
+    add("--pixel-weight", type=float, default=1.0, help="weight of the L1 loss")
+    add("--gradient-weight", type=float, default=1.0, help="weight of the L1 loss of the gradients at three scales")
+    add("--lpips", nargs=2, metavar=("BACKBONE", "LINEAR"), help="files for LPIPS.from_checkpoints; the paper's loss")
+    add("--face-features", type=Path, metavar="FOLDER", help="files of the network in face_features.py")
+    add("--perceptual-weight", type=float, default=1.0, help="weight of --lpips and of --face-features")
+    add("--adversarial-weight", type=float, default=0.0, help="weight of the discriminator; 0 for none")
+    add("--adversarial-start", type=float, default=0.5, help="fraction of the run before the discriminator starts")
+    add("--discriminator-learning-rate", type=float, default=1e-4, help="constant during the run")
 
 
-class PictureLoss(nn.Module):
-    """What the made picture lacks: L1, L1 of gradients, and distances in the features of trained networks."""
+class ImageLoss(nn.Module):
+    """The distance of restored from sharp clips: L1, L1 of gradients, and distances in features of trained networks.
 
-    def __init__(self, args: argparse.Namespace) -> None:
+    Args:
+        pixel_weight (`float`, *optional*, defaults to 1.0): Weight of the L1 loss.
+        gradient_weight (`float`, *optional*, defaults to 1.0): Weight of [`gradient_loss`].
+        perceptual_weight (`float`, *optional*, defaults to 1.0): Weight of each of `networks`.
+        networks (`Sequence[nn.Module]`, *optional*): Take restored and sharp images and return distances.
+    """
+
+    def __init__(
+        self,
+        pixel_weight: float = 1.0,
+        gradient_weight: float = 1.0,
+        perceptual_weight: float = 1.0,
+        networks: Sequence[nn.Module] = (),
+    ) -> None:
         super().__init__()
-        self.pixel_weight, self.gradient_weight = args.pixel_weight, args.gradient_weight
-        self.perceptual_weight = args.perceptual_weight
-        perceptual = []
-        if args.lpips:
-            perceptual.append(LPIPS.from_checkpoints(*args.lpips))
-        if args.face_features:
-            perceptual.append(FaceFeatures(args.face_features))
-        self.perceptual = nn.ModuleList(perceptual).requires_grad_(False)
+        self.pixel_weight, self.gradient_weight = pixel_weight, gradient_weight
+        self.perceptual_weight = perceptual_weight
+        self.networks = nn.ModuleList(networks).requires_grad_(False)
 
-    def forward(self, made: torch.Tensor, sharp: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Losses by name, with their weighted sum under "picture"."""
-        made, sharp = made.flatten(0, 1).float(), sharp.flatten(0, 1)
-        pixel, gradient = F.l1_loss(made, sharp), gradient_loss(made, sharp)
-        losses = {"l1": pixel, "picture": self.pixel_weight * pixel + self.gradient_weight * gradient}
-        for network in self.perceptual:
-            distance = network(made, sharp).mean()
+    @classmethod
+    def from_args(cls, args: argparse.Namespace) -> "ImageLoss":
+        """The loss from the options of `add_arguments`."""
+        networks: list[nn.Module] = []
+        if args.lpips:
+            networks.append(LPIPS.from_checkpoints(*args.lpips))
+        if args.face_features:
+            networks.append(FaceFeatures(args.face_features))
+        return cls(args.pixel_weight, args.gradient_weight, args.perceptual_weight, networks)
+
+    def forward(self, restored: torch.Tensor, sharp: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The terms by name, and their weighted sum under "image"."""
+        restored, sharp = restored.flatten(0, 1).float(), sharp.flatten(0, 1)
+        pixel, gradient = F.l1_loss(restored, sharp), gradient_loss(restored, sharp)
+        losses = {"l1": pixel, "image": self.pixel_weight * pixel + self.gradient_weight * gradient}
+        for network in self.networks:
+            distance = network(restored, sharp).mean()
             losses[f"perceptual {type(network).__name__}"] = distance
-            losses["picture"] = losses["picture"] + self.perceptual_weight * distance
+            losses["image"] = losses["image"] + self.perceptual_weight * distance
         return losses
 
 
-def gradient_loss(made: torch.Tensor, wanted: torch.Tensor, num_scales: int = 3) -> torch.Tensor:
-    """L1 of the gradients of pictures `(b, 3, h, w)` along x and y, at halving sizes, where L1 alone is content with
-    the mean of two edges.
+def gradient_loss(restored: torch.Tensor, sharp: torch.Tensor, num_scales: int = 3) -> torch.Tensor:
+    """L1 of the differences of neighbouring pixels of images `(b, 3, h, w)` along x and y, at halving sizes.
+
+    Where an edge is uncertain, L1 of the pixels is minimal for a blurred one; this loss is not.
     """
-    loss = made.new_zeros(())
+    loss = restored.new_zeros(())
     for scale in range(num_scales):
         if scale:
-            made, wanted = F.avg_pool2d(made, 2), F.avg_pool2d(wanted, 2)
-        loss = loss + F.l1_loss(made.diff(dim=-1), wanted.diff(dim=-1))
-        loss = loss + F.l1_loss(made.diff(dim=-2), wanted.diff(dim=-2))
+            restored, sharp = F.avg_pool2d(restored, 2), F.avg_pool2d(sharp, 2)
+        loss = loss + F.l1_loss(restored.diff(dim=-1), sharp.diff(dim=-1))
+        loss = loss + F.l1_loss(restored.diff(dim=-2), sharp.diff(dim=-2))
     return loss
 
 
 def charbonnier(difference: torch.Tensor, epsilon: float = 1e-3) -> torch.Tensor:
-    """Mean of sqrt(d^2 + epsilon^2): L1 that is smooth at zero."""
+    """Mean of sqrt(d^2 + epsilon^2), which is L1 made smooth at zero."""
     return (difference.square() + epsilon**2).sqrt().mean()
 
 
-def psnr(made: torch.Tensor, sharp: torch.Tensor) -> torch.Tensor:
-    """In dB, the mean over the frames."""
-    error = (made.detach().float().clamp(-1, 1) - sharp).square().mean(dim=(-3, -2, -1)) / 4
+def psnr(restored: torch.Tensor, sharp: torch.Tensor) -> torch.Tensor:
+    """Peak signal-to-noise ratio in dB, the mean over the frames."""
+    error = (restored.detach().float().clamp(-1, 1) - sharp).square().mean(dim=(-3, -2, -1)) / 4
     return -10 * error.log10().mean()

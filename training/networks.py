@@ -1,6 +1,9 @@
-"""Sizes of the networks: `paper` is the published one, `tiny` the one inside the package."""
+"""Configurations of new networks: `paper` is the published size, `tiny` that of the packaged model."""
 
-VQ_NETWORKS = {
+from typing import Any
+
+
+VQ_NETWORKS: dict[str, dict[str, Any]] = {
     "paper": {},
     "tiny": {
         "sample_size": 256,
@@ -20,7 +23,7 @@ VQ_NETWORKS = {
     },
 }
 
-KALMAN_NETWORKS = {
+KALMAN_NETWORKS: dict[str, dict[str, Any]] = {
     "paper": {},
     "tiny": {
         "latent_channels": 64,

@@ -31,7 +31,6 @@ from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, fields
-from functools import cache
 from itertools import repeat
 from multiprocessing import get_context, parent_process
 from pathlib import Path
@@ -42,11 +41,11 @@ import cv2
 import torch
 from PIL import Image
 
-from keep_hf.faces.detector import FaceDetector
 from keep_hf.faces.yunet import YuNet
 from keep_hf.video.open import open_video
 from keep_hf.video.part_folder import PartFolder
 
+from .detectors import load_detector
 from .face_clips import Settings, cut_clips
 from .films import Film, list_films, list_vfhq
 from .preview import draw_contact_sheet, draw_degradations
@@ -109,14 +108,6 @@ def parse_args(arguments: list[str] | None) -> argparse.Namespace:
 
 
 # Workers
-
-
-@cache
-def load_detector(name: str) -> YuNet | FaceDetector:
-    if (Path(name) / "config.json").is_file():
-        return FaceDetector.from_pretrained(name).eval()
-    # What is named as a file is not looked for on the Hub.
-    return YuNet(name) if name.endswith(".onnx") else YuNet.from_pretrained(name)
 
 
 def start_worker() -> None:

@@ -22,7 +22,7 @@ CARD = Path(__file__).parent / "model_card_template.md"
 ARROWS = {"higher": "↑", "lower": "↓", "": ""}
 
 
-def main() -> None:
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pipeline", type=Path, help="folder that train_keep.py wrote")
     parser.add_argument("output", type=Path, help="folder to write")
@@ -31,7 +31,12 @@ def main() -> None:
     parser.add_argument("--measures", type=Path, help="report.json of benchmarks/vfhq_test.py for this pipeline")
     parser.add_argument("--push-to-hub", metavar="REPO_ID", help="repository to create, if need be, and to upload to")
     parser.add_argument("--private", action="store_true", help="for a new repository")
-    args = parser.parse_args()
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = build_parser()
+    args = parser.parse_args(arguments)
     if not (args.pipeline / "model_index.json").is_file():
         parser.error(f"{args.pipeline} holds no pipeline (model_index.json)")
     if args.measures and not args.measures.is_file():

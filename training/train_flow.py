@@ -1,36 +1,27 @@
-"""Train a small GMFlow on degraded faces that move by a known flow.
+"""Train a small GMFlow on degraded faces that move by a known flow (see flow_pairs.py).
 
     accelerate launch -m training.train_flow --data faces/ --output runs/flow_128 --size 128 --steps 2000
     accelerate launch -m training.train_flow --data faces/ --output runs/flow --initial runs/flow_128/flow --steps 2000
 
-`faces/` is a folder of portraits. Every pair is made while training: a smooth random flow is drawn first, then
-
-    image 2 (p) = face(A p)        image 1 (p) = face(A (p + flow(p)))        A: a random placement of the crop
-
-so the true flow from image 1 to image 2 is exact and no pixel is resampled twice. Sometimes a face moves in front of
-another picture, which has its own flow. Both images are then degraded alike (blur, low resolution, noise,
-compression), because KEEP estimates flow between degraded frames. A twelfth of the portraits, chosen by name, is held
-out; the end-point error on it stands beside that of no motion and of OpenCV's DIS flow. Small crops first: a step
-costs little, and the network that they give needs only a short while at the full size.
+`faces/` is a folder of portraits. Start with small crops, whose steps are cheap: the resulting network needs only a
+short training at the full size. With `--validation`, the end-point error is logged beside that of no motion and that
+of OpenCV's DIS flow.
 """
 
 import math
-import zlib
-from pathlib import Path
 
-import cv2
-import numpy as np
 import torch
-from torch import nn
 from torch.nn import functional as F
-from torch.utils.data import Dataset
 
-from keep_hf.models.flow.gmflow import REDUCTION, GMFlow, match
+from keep_hf import GMFlow
+from keep_hf.evaluation.dis_flow import DISFlow
+from keep_hf.models.flow.gmflow import REDUCTION, match
 from keep_hf.models.flow.warp import pixel_grid
-from keep_hf.video.media_files import IMAGE_SUFFIXES, find_images
-from keep_hf.video.pixels import to_images, to_tensor
 
-from .loop import Parser, add_arguments, train
+from .config import Parser, TrainerConfig, add_arguments
+from .flow_pairs import FlowPairs
+from .stage import Batch, Stage, StageOutput
+from .trainer import Trainer
 
 
 TINY = {
@@ -40,235 +31,120 @@ TINY = {
     "feedforward_expansion": 2,
     "upsampler_channels": 96,
 }
-LONGEST = 24 / 256  # of a flow, as part of the side of the image
 
 
-# --- data: a pair of degraded faces and the flow between them -------------------------------------------------------
+class FlowStage(Stage):
+    """Trains the flow network on the final flow and on those after matching and propagation.
 
+    Args:
+        flow ([`GMFlow`]): The network.
+    """
 
-def smooth_field(rng: np.random.Generator, size: int, cells: int) -> np.ndarray:
-    """A random vector field (size, size, 2) of unit strength that changes over `size / cells` pixels."""
-    coarse = rng.normal(size=(cells + 2, cells + 2, 2)).astype(np.float32)
-    return cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC)
-
-
-def random_flow(rng: np.random.Generator, grid: np.ndarray, longest: float) -> np.ndarray:
-    """Shift, turn, zoom and deformations at several scales; mostly small, now and then as long as `longest` pixels."""
-    size = len(grid)
-    strength = longest * rng.random() ** 3
-    angle, zoom = rng.normal(size=2) * strength / size
-    turn = np.array([[zoom, -angle], [angle, zoom]], np.float32)
-    centre = rng.uniform(0.3, 0.7, 2) * size
-    flow = (grid - centre) @ turn.T + rng.normal(size=2) * strength * 0.5 * (rng.random() < 0.7)
-    for cells in (2, 4, 8, 14):
-        if rng.random() < 0.6:
-            flow = flow + smooth_field(rng, size, cells) * strength * rng.random() / cells
-    peak = np.sqrt((flow**2).sum(-1)).max()
-    return (flow * min(1.0, longest / max(peak, 1e-6))).astype(np.float32)
-
-
-def soft_ellipse(rng: np.random.Generator, size: int) -> np.ndarray:
-    mask = np.zeros((size, size), np.float32)
-    centre, axes = rng.uniform(0.35, 0.65, 2) * size, rng.uniform(0.15, 0.45, 2) * size
-    cv2.ellipse(mask, centre.astype(int).tolist(), axes.astype(int).tolist(), rng.uniform(0, 180), 0, 360, 1, -1)
-    return cv2.GaussianBlur(mask, (0, 0), 1)
-
-
-def sample(image: np.ndarray, points: np.ndarray) -> np.ndarray:
-    return cv2.remap(image, points.astype(np.float32), None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
-
-
-def degrade(rng: np.random.Generator, images: list[np.ndarray]) -> list[np.ndarray]:
-    """The same blur, resolution, noise strength and compression for all images; the noise itself differs."""
-    height, width = images[0].shape[:2]
-    if rng.random() < 0.1:
-        return images
-    blur = rng.uniform(0.2, 3.0) * height / 256
-    scale = rng.uniform(1, 5)
-    noise = rng.uniform(0, 12) * (rng.random() < 0.7)
-    quality = int(rng.integers(20, 95))
-    degraded = []
-    for image in images:
-        image = cv2.GaussianBlur(image, (0, 0), blur)
-        image = cv2.resize(image, None, fx=1 / scale, fy=1 / scale, interpolation=cv2.INTER_AREA)
-        image = np.clip(image + rng.normal(size=image.shape) * noise, 0, 255).astype(np.uint8)
-        image = cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR)
-        degraded.append(cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR))
-    return degraded
-
-
-class MovingFaces(Dataset):
-    """Pairs of degraded images with their flow; all that is random is drawn from (seed, epoch, index) alone."""
-
-    def __init__(self, paths: list[Path], size: int, seed: int):
-        self.paths, self.size, self.seed = paths, size, seed
-        self.epoch = 0
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def place(self, path: Path, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The image, small enough not to alias, and the matrix and offset that place the crop in it."""
-        image = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
-        shrink = self.size * rng.uniform(1.0, 1.8) / min(image.shape[:2])
-        if shrink < 1:
-            image = cv2.resize(image, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
-        if rng.random() < 0.5:
-            image = np.ascontiguousarray(image[:, ::-1])
-        angle, zoom = rng.normal() * 0.2, rng.uniform(0.8, 1.05)
-        matrix = zoom * np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
-        middle = np.array(image.shape[1::-1]) / 2 + rng.uniform(-0.15, 0.15, 2) * self.size
-        return image, matrix.T, middle - matrix @ np.full(2, self.size / 2)
-
-    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        rng = np.random.default_rng((self.seed, self.epoch, index))
-        grid = np.stack(np.meshgrid(np.arange(self.size), np.arange(self.size)), axis=-1).astype(np.float32)
-        longest = LONGEST * self.size
-
-        face, matrix, offset = self.place(self.paths[index], rng)
-        flow = random_flow(rng, grid, longest)
-        image2 = sample(face, grid @ matrix + offset)
-        image1 = sample(face, (grid + flow) @ matrix + offset)
-        visible = np.ones((self.size, self.size), bool)
-        if rng.random() < 0.4:
-            # The face, cut out, in front of another picture that moves by itself and is hidden where the face was.
-            back, matrix, offset = self.place(self.paths[rng.integers(len(self.paths))], rng)
-            back_flow = random_flow(rng, grid, longest / 2)
-            mask2 = soft_ellipse(rng, self.size)
-            mask1, hidden = sample(mask2, grid + flow), sample(mask2, grid + back_flow)
-            weight1, weight2 = mask1[..., None], mask2[..., None]
-            image2 = weight2 * image2 + (1 - weight2) * sample(back, grid @ matrix + offset)
-            image1 = weight1 * image1 + (1 - weight1) * sample(back, (grid + back_flow) @ matrix + offset)
-            visible = (mask1 > 0.5) | (hidden < 0.5)
-            flow = np.where(weight1 > 0.5, flow, back_flow)
-
-        gain, bias = 1 + rng.normal() * 0.15, rng.normal() * 15
-        images = [np.clip(image * (gain + rng.normal() * 0.01) + bias, 0, 255) for image in (image1, image2)]
-        image1, image2 = degrade(rng, [image.astype(np.uint8) for image in images])
-        return {
-            "image1": to_tensor(image1),
-            "image2": to_tensor(image2),
-            "flow": torch.from_numpy(flow.transpose(2, 0, 1).astype(np.float32)),
-            "visible": torch.from_numpy(visible[None].astype(np.float32)),
-        }
-
-
-# --- the losses ------------------------------------------------------------------------------------------------------
-
-
-class FlowStage(nn.Module):
-    def __init__(self, flow: GMFlow):
+    def __init__(self, flow: GMFlow) -> None:
         super().__init__()
         self.flow = flow
 
-    def forward(self, batch: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-        features = self.flow.encode(torch.cat((batch["image1"], batch["image2"])))
+    def forward(self, batch: Batch) -> StageOutput:
+        image1, image2, truth = batch["image1"], batch["image2"], batch["flow"]
+        features = self.flow.encode(torch.cat((image1, image2)))
         features1, features2 = self.flow.transformer(*features.chunk(2))
         matched = match(features1, features2)
         propagated = self.flow.propagation(matched, features1)
         fine = self.flow.upsampler(propagated, features1)
 
-        # The truth is known behind occlusions too: filling them in is what propagation is there to learn.
-        coarse_truth = F.avg_pool2d(batch["flow"], REDUCTION) / REDUCTION
-        seen = (F.avg_pool2d(batch["visible"], REDUCTION) > 0.5).float() * inside(coarse_truth)
-        # Errors count relative to the motion, or the network would learn the long flows and call small ones zero.
-        weight = 4 / (2 + batch["flow"].norm(dim=1).mean((1, 2)))[:, None, None, None]
-        fine_loss = (weight * charbonnier(fine - batch["flow"])).mean()
+        # The flow of hidden pixels is known too: propagation learns to fill it in. Matching cannot find it.
+        coarse_truth = F.avg_pool2d(truth, REDUCTION) / REDUCTION
+        findable = (F.avg_pool2d(batch["visible"], REDUCTION) > 0.5).float() * ends_inside(coarse_truth)
+        # Errors are weighted relative to the motion; otherwise long flows dominate and short ones are taken for zero.
+        weight = 4 / (2 + truth.norm(dim=1).mean((1, 2)))[:, None, None, None]
+        fine_loss = (weight * charbonnier(fine - truth)).mean()
         propagated_loss = (weight * REDUCTION * charbonnier(propagated - coarse_truth)).mean()
-        matched_loss = (weight * REDUCTION * charbonnier(matched - coarse_truth) * seen).mean()
-        cross_entropy = matching_cross_entropy(features1, features2, coarse_truth, seen)
-        losses = {
-            "loss": fine_loss + 0.5 * propagated_loss + 0.3 * matched_loss + 0.5 * cross_entropy,
-            "end-point error": end_point_error(fine, batch["flow"]),
-        }
-        return losses, {}
+        matched_loss = (weight * REDUCTION * charbonnier(matched - coarse_truth) * findable).mean()
+        cross_entropy = matching_cross_entropy(features1, features2, coarse_truth, findable)
+        figures = {"end-point error": end_point_error(fine, truth)}
+        if not self.training:
+            figures |= errors_without_network(image1, image2, truth)
+        return StageOutput(fine_loss + 0.5 * propagated_loss + 0.3 * matched_loss + 0.5 * cross_entropy, figures, {})
 
 
 def charbonnier(error: torch.Tensor) -> torch.Tensor:
+    """sqrt(|error|^2 + 1e-4) at every position, `(b, 1, h, w)`."""
     return (error.square().sum(1, keepdim=True) + 1e-4).sqrt()
 
 
 def end_point_error(flow: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    """The mean length of the difference of two flows `(b, 2, h, w)`, in pixels."""
     return (flow - truth).norm(dim=1).mean()
 
 
-def inside(flow: torch.Tensor) -> torch.Tensor:
-    """1 where the flow ends inside the image, shape (b, 1, h, w)."""
+def errors_without_network(image1: torch.Tensor, image2: torch.Tensor, truth: torch.Tensor) -> dict[str, torch.Tensor]:
+    """End-point errors to compare with: of no motion, and of OpenCV's DIS flow."""
+    dis = DISFlow()
+    flows = torch.cat([dis(a[None].cpu(), b[None].cpu()) for a, b in zip(image1, image2, strict=True)])
+    return {
+        "end-point error of no motion": end_point_error(torch.zeros_like(truth), truth),
+        "end-point error of DIS": end_point_error(flows.to(truth.device), truth),
+    }
+
+
+def ends_inside(flow: torch.Tensor) -> torch.Tensor:
+    """1 where the flow `(b, 2, h, w)` ends inside the image and 0 elsewhere, `(b, 1, h, w)`."""
     height, width = flow.shape[2:]
     x, y = (pixel_grid(height, width, flow.device) + flow).split(1, dim=1)
     return ((x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)).float()
 
 
-def matching_cross_entropy(features1, features2, flow, seen) -> torch.Tensor:
-    """-log of the matching probability at the true position, shared bilinearly by the four positions around it."""
+def matching_cross_entropy(
+    features1: torch.Tensor, features2: torch.Tensor, flow: torch.Tensor, findable: torch.Tensor
+) -> torch.Tensor:
+    """-log of the probability that matching gives to the true position.
+
+    The probability is shared bilinearly by the four grid positions around the true one.
+
+    Args:
+        features1, features2 (`torch.Tensor` of shape `(b, c, h, w)`): Features of both images.
+        flow (`torch.Tensor` of shape `(b, 2, h, w)`): The true flow, in positions of the grid.
+        findable (`torch.Tensor` of shape `(b, 1, h, w)`): 1 where the true position is visible, 0 elsewhere.
+
+    Returns:
+        `torch.Tensor`: a scalar.
+    """
     height, width = flow.shape[2:]
     with torch.autocast(features1.device.type, enabled=False):
         scores = features1.float().flatten(2).transpose(1, 2) @ features2.float().flatten(2)
         log_probability = (scores / math.sqrt(features1.shape[1])).log_softmax(-1)
-    goal = (pixel_grid(height, width, flow.device) + flow).flatten(2)
-    x, y = goal[:, 0].clamp(0, width - 1.001), goal[:, 1].clamp(0, height - 1.001)
+    target = (pixel_grid(height, width, flow.device) + flow).flatten(2)
+    x, y = target[:, 0].clamp(0, width - 1.001), target[:, 1].clamp(0, height - 1.001)
     left, top = x.floor(), y.floor()
     total = torch.zeros_like(x)
     for column, row in ((left, top), (left + 1, top), (left, top + 1), (left + 1, top + 1)):
         share = (1 - (x - column).abs()) * (1 - (y - row).abs())
         index = (row * width + column).long()
         total = total + share * log_probability.gather(2, index[..., None])[..., 0]
-    return -(total * seen.flatten(1)).mean()
+    return -(total * findable.flatten(1)).mean()
 
 
-# --- measure and run -------------------------------------------------------------------------------------------------
-
-
-@torch.no_grad()
-def evaluate(flow: GMFlow, pairs: MovingFaces) -> dict[str, float]:
-    """Mean end-point error in pixels of the network, of no motion, and of OpenCV's DIS flow."""
-    dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    errors: dict[str, list[float]] = {"network": [], "no motion": [], "DIS": []}
-    for index in range(len(pairs)):
-        pair = {name: value[None] for name, value in pairs[index].items()}
-        image1, image2, truth = pair["image1"], pair["image2"], pair["flow"]
-        grey = [cv2.cvtColor(to_images(image[0]), cv2.COLOR_RGB2GRAY) for image in (image1, image2)]
-        estimates = {
-            "network": flow(image1.to(flow.device), image2.to(flow.device)).cpu(),
-            "no motion": torch.zeros_like(truth),
-            "DIS": torch.from_numpy(dis.calc(*grey, None)).permute(2, 0, 1)[None],
-        }
-        for name, estimate in estimates.items():
-            errors[name].append(end_point_error(estimate, truth).item())
-    return {name: sum(values) / len(values) for name, values in errors.items()}
-
-
-def find_portraits(folders: list[str]) -> tuple[list[Path], list[Path]]:
-    """The portraits to train on and those held out."""
-    paths = sorted(path for folder in folders for path in find_images(Path(folder)))
-    held_out = [path for path in paths if zlib.crc32(path.name.encode()) % 12 == 0]
-    training = [path for path in paths if path not in set(held_out)]
-    if not training or not held_out:
-        raise ValueError(f"{folders} hold {len(paths)} images ({sorted(IMAGE_SUFFIXES)}); some dozens are needed.")
-    return training, held_out
-
-
-def main() -> None:
+def build_parser() -> Parser:
     parser = Parser(__doc__)
     parser.add_argument("--size", type=int, default=256, help="side of the crops in pixels")
-    parser.add_argument("--initial", help="GMFlow to start from: a folder or a Hub id")
-    add_arguments(parser, learning_rate=1e-3)
-    args = parser.parse_args()
+    parser.add_argument("--initial", help="GMFlow to start from, instead of a new one: a folder or a Hub id")
+    add_arguments(parser)
+    parser.set_defaults(learning_rate=1e-3)
+    return parser
 
+
+def main(arguments: list[str] | None = None) -> None:
+    args = build_parser().parse_args(arguments)
+    config = TrainerConfig.from_args(args)
     torch.manual_seed(args.seed)
-    cv2.setNumThreads(1)
-    training, held_out = find_portraits(args.data)
-    flow = GMFlow(**TINY)
-    if args.initial:
-        flow.load_state_dict(GMFlow.from_pretrained(args.initial).state_dict())
-    test_pairs = MovingFaces(held_out, args.size, seed=10_000)
-
-    def save() -> None:
-        flow.save_pretrained(args.output / "flow")
-        figures = evaluate(flow, test_pairs)
-        print("held out, px:", *(f"{name} {error:.3f}" for name, error in figures.items()), flush=True)
-
-    train(args, FlowStage(flow), MovingFaces(training, args.size, args.seed), save)
+    flow = GMFlow.from_pretrained(args.initial) if args.initial else GMFlow(**TINY)
+    Trainer(
+        config,
+        FlowStage(flow),
+        FlowPairs(args.data, args.size, args.seed),
+        save_models=lambda: flow.save_pretrained(config.output / "flow"),
+        validation_set=FlowPairs(args.validation, args.size, seed=1) if args.validation else None,
+    ).run()
 
 
 if __name__ == "__main__":

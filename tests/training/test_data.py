@@ -1,39 +1,27 @@
-"""What the training draws from its sources, and what it says of bad ones; the loss on features of faces."""
+"""The training data: clips of portraits and videos, errors of bad sources; and the loss on features of faces."""
 
 import json
 from fractions import Fraction
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
-import skimage.data
 import torch
 
 from keep_hf.degrade import TRAINING
 from keep_hf.video.writer import VideoWriter
+from portraits import write_labelled_portraits
 from training.data import FaceClips, open_validation
 from training.face_features import MODEL, STAGES, FaceFeatures
 
 
-LANDMARKS = [[124.6, 101.8], [168.5, 104.4], [144.3, 125.9], [123.7, 142.4], [162.5, 144.4]]
 SIZE = 128
 
 
 @pytest.fixture
 def portraits(tmp_path) -> Path:
     """Two portraits of the astronaut, one of them mirrored."""
-    folder = tmp_path / "portraits"
-    folder.mkdir()
-    image = cv2.cvtColor(skimage.data.astronaut()[:300, 80:380], cv2.COLOR_RGB2BGR)
-    mirrored = [[299 - x, y] for x, y in LANDMARKS]
-    mirrored = [mirrored[i] for i in (1, 0, 2, 4, 3)]
-    lines = []
-    for name, picture, landmarks in (("a.png", image, LANDMARKS), ("b.png", image[:, ::-1], mirrored)):
-        cv2.imwrite(str(folder / name), picture)
-        lines.append(json.dumps({"file_name": name, "landmarks": landmarks}))
-    (folder / "metadata.jsonl").write_text("\n".join(lines))
-    return folder
+    return write_labelled_portraits(tmp_path / "portraits", scales=(1, 1))
 
 
 def write_video(path: Path, num_frames: int, width: int = SIZE) -> None:
@@ -43,7 +31,7 @@ def write_video(path: Path, num_frames: int, width: int = SIZE) -> None:
             out.write(np.full((SIZE, width, 3), 8 * i, np.uint8))
 
 
-def test_draws_depend_on_seed_epoch_and_index_alone(portraits):
+def test_items_depend_on_seed_epoch_and_index_only(portraits):
     clips = FaceClips([str(portraits)], SIZE, 3, degradation=TRAINING)
     first = clips[0]
     assert first["sharp"].shape == first["degraded"].shape == (3, 3, SIZE, SIZE)
@@ -63,19 +51,18 @@ def test_a_portrait_moves_and_is_degraded(portraits):
     assert 0.01 < loss < 0.3
 
 
-def test_held_out_clips_are_left_as_they_are(portraits):
-    plain = open_validation([str(portraits)], size=SIZE, clip_length=1, degradation=None)[0]["sharp"]
-    changed = FaceClips([str(portraits)], SIZE, 1, degradation=None, seed=1)
+def test_validation_clips_are_not_augmented(portraits):
+    plain = open_validation([str(portraits)], SIZE, clip_length=1, degradation=None)[0]["sharp"]
+    augmented = FaceClips([str(portraits)], SIZE, 1, degradation=None, seed=1)
     means = []
-    for changed.epoch in range(8):
-        means.append(changed[0]["sharp"].mean(dim=(0, 2, 3)))
-    # Colours and light differ from draw to draw, but not in what is validated with.
+    for augmented.epoch in range(8):
+        means.append(augmented[0]["sharp"].mean(dim=(0, 2, 3)))
     assert torch.stack(means).std(dim=0).min() > 0.02
-    assert open_validation([], size=SIZE, clip_length=1, degradation=None) is None
+    assert open_validation([], SIZE, clip_length=1, degradation=None) is None
     assert plain.shape == (1, 3, SIZE, SIZE)
 
 
-def test_videos_are_read_alike_from_memory_and_from_disk(tmp_path):
+def test_videos_in_memory_and_on_disk_give_the_same_clips(tmp_path):
     write_video(tmp_path / "a.mp4", 24)
     kept, read = (
         FaceClips([str(tmp_path)], SIZE, 3, degradation=None, augmented=False, memory=memory) for memory in (1, 0)
@@ -90,7 +77,7 @@ def test_videos_are_read_alike_from_memory_and_from_disk(tmp_path):
             steps = levels.diff().round().int().tolist()
             assert steps[0] == steps[1]
             intervals.add(steps[0])
-    # Forwards and backwards, from every frame to every sixth
+    # Forwards and backwards, every frame to every sixth.
     assert intervals == {*range(1, 7), *range(-6, 0)}
 
 
@@ -101,21 +88,23 @@ def test_a_clip_as_long_as_the_video_is_the_video(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "message"),
     [
         ("not json", "line 1, has no file_name and landmarks"),
-        ('{"file_name": "a.png"}', "line 1, has no file_name and landmarks"),
-        ('{"file_name": "a.png", "landmarks": [[1, 2]]}', "landmarks must be five points"),
-        ('{"file_name": "c.png", "landmarks": [[1, 2], [1, 2], [1, 2], [1, 2], [1, 2]]}', "there is no file"),
+        ('{"file_name": "0.png"}', "line 1, has no file_name and landmarks"),
+        ('{"file_name": "0.png", "landmarks": [[1, 2]]}', "landmarks must be five points"),
+        ('{"file_name": "none.png", "landmarks": [[1, 2], [1, 2], [1, 2], [1, 2], [1, 2]]}', "there is no file"),
     ],
 )
-def test_damaged_lines_are_told(portraits, line, told):
+def test_damaged_lines_are_reported(portraits, line, message):
     (portraits / "metadata.jsonl").write_text(line)
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=message):
         FaceClips([str(portraits)], SIZE, 1, degradation=None)
 
 
-def test_videos_that_do_not_fit_are_told(tmp_path):
+def test_unusable_sources_are_reported(tmp_path):
+    with pytest.raises(ValueError, match="Nothing to train on"):
+        FaceClips([str(tmp_path)], SIZE, 1, degradation=None)
     write_video(tmp_path / "a.mp4", 3)
     with pytest.raises(ValueError, match="has 3 frames; clips of 4 need a longer one"):
         FaceClips([str(tmp_path)], SIZE, 4, degradation=None)
@@ -129,7 +118,7 @@ def test_videos_that_do_not_fit_are_told(tmp_path):
 
 @pytest.fixture(scope="module")
 def features(tmp_path_factory) -> Path:
-    """Files of the network's shapes, with random weights; the first kernel in floats, the others in levels."""
+    """Files of the network with random weights: the first kernel as floats, the others quantized."""
     folder = tmp_path_factory.mktemp("features")
     random = np.random.default_rng(0)
     entries, content = [], b""
@@ -163,7 +152,7 @@ def features(tmp_path_factory) -> Path:
     return folder
 
 
-def test_faces_are_as_far_as_they_differ(features):
+def test_the_distance_of_faces_grows_with_their_difference(features):
     network = FaceFeatures(features)
     torch.manual_seed(0)
     wanted = torch.rand(2, 3, 96, 96) * 2 - 1
@@ -177,7 +166,7 @@ def test_faces_are_as_far_as_they_differ(features):
     assert not any(parameter.requires_grad for parameter in network.parameters())
 
 
-def test_files_that_are_not_the_network_are_told(features, tmp_path):
+def test_files_of_another_network_are_reported(features, tmp_path):
     with pytest.raises(ValueError, match="There is no"):
         FaceFeatures(tmp_path)
     manifest, data = f"{MODEL}-weights_manifest.json", f"{MODEL}.bin"

@@ -1,0 +1,135 @@
+"""Training of the face detector: labels of a teacher, examples, the loss, and a run of a few steps."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from keep_hf import FaceDetector
+from media import write_clip
+from paths import REPOSITORY
+from portraits import HEAD_LANDMARKS, write_labelled_portraits
+from training.detector_examples import DetectorExamples, make_close_up, make_mosaic
+from training.detectors import load_detector
+from training.images import read_image
+from training.teacher_labels import Portrait, label_portraits
+from training.train_detector import main, search_loss
+
+
+# The packaged detector is the teacher, because YuNet cannot be part of the repository.
+TEACHER = str(REPOSITORY / "src/keep_hf/checkpoints/keep-tiny/detector")
+EYE_DISTANCE = 44
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Two portraits, a video of one, and an image without a face."""
+    folder = write_labelled_portraits(tmp_path_factory.mktemp("portraits"), scales=(1, 1))
+    write_clip(folder / "video.mp4", images=[read_image(folder / "0.png")] * 4)
+    write_clip(folder / "no_face.mp4", num_frames=2)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def portraits(folder) -> list[Portrait]:
+    return label_portraits([str(folder)], load_detector(TEACHER), frames_per_video=2)
+
+
+def test_faces_are_labelled_and_the_rest_is_left_out(portraits, tmp_path):
+    assert len(portraits) == 2 + 2  # the images, and two frames of the video
+    error = np.linalg.norm(portraits[0].landmarks - HEAD_LANDMARKS, axis=1).mean()
+    assert error < 0.15 * EYE_DISTANCE
+    mirrored = np.linalg.norm(portraits[0].mirrored().landmarks - portraits[1].landmarks, axis=1).mean()
+    assert mirrored < 0.05 * EYE_DISTANCE
+    with pytest.raises(ValueError, match="no image or video frame with exactly one face"):
+        label_portraits([str(tmp_path)], load_detector(TEACHER), frames_per_video=2)
+
+
+def test_the_teacher_finds_the_faces_of_mosaics_and_close_ups(portraits, monkeypatch):
+    monkeypatch.setattr("training.detector_examples.degrade", lambda rng, image, smallest: image)
+    teacher, rng = load_detector(TEACHER), np.random.default_rng(0)
+    expected = found = 0
+    for _ in range(20):
+        mosaic, boxes = make_mosaic(rng, portraits, size=256)
+        assert mosaic.shape == (256, 256, 3) and len(boxes) <= 5
+        (faces,) = teacher.detect([mosaic])
+        centres = faces.boxes.reshape(-1, 2, 2).mean(axis=1)
+        for box in boxes:
+            centre, side = box.reshape(2, 2).mean(axis=0), np.sqrt(np.prod(box[2:] - box[:2]))
+            if side > 40 and (box[:2] > 0).all() and (box[2:] < 256).all():
+                expected += 1
+                found += bool((np.abs(centres - centre).max(axis=1) < 0.3 * side).any())
+    assert expected > 10 and found > 0.8 * expected
+
+    for _ in range(5):
+        image, landmarks = make_close_up(rng, portraits, size=96)
+        with torch.no_grad():
+            images = torch.from_numpy(image).permute(2, 0, 1)[None] / 127.5 - 1
+            predicted = teacher.landmark_network(images).view(5, 2).numpy()
+        assert np.abs(predicted - landmarks).max() < 0.08
+
+
+def test_examples_depend_on_seed_epoch_and_index_only(portraits):
+    examples, again = (DetectorExamples(portraits, 64, close_ups=2, close_up_size=96, seed=0) for _ in range(2))
+    first = examples[7]
+    assert {name: tuple(value.shape) for name, value in first.items()} == {
+        "mosaic": (3, 64, 64),
+        "boxes": (5, 4),
+        "close_ups": (2, 3, 96, 96),
+        "landmarks": (2, 5, 2),
+    }
+    examples[8]
+    assert all(torch.equal(first[name], again[7][name]) for name in first)
+    again.epoch = 1
+    assert not torch.equal(first["mosaic"], again[7]["mosaic"])
+
+
+def test_the_loss_is_small_for_the_true_boxes_and_confident_scores():
+    cells = FaceDetector().cells(64, 64)
+    boxes = torch.zeros(1, 5, 4)
+    boxes[0, 0] = torch.tensor([10.0, 12.0, 50.0, 60.0])
+    centre, side = torch.tensor([30.0, 36.0]), (40 * 48) ** 0.5
+    on_face = ((cells[:, :2] - centre).abs().amax(1) < 0.1 * side) & (cells[:, 2] == 8)
+    far = (cells[:, :2] - centre).abs().amax(1) > 0.5 * side
+    assert on_face.any() and far.any()
+    predicted = boxes[0, 0].expand(1, len(cells), 4)
+    good_scores = torch.where(on_face, 9.0, -9.0)[None]
+    bad_scores = torch.where(far, 9.0, -9.0)[None]
+    score_loss, box_loss = search_loss(good_scores, predicted, cells, boxes)
+    assert box_loss == 0
+    assert search_loss(bad_scores, predicted, cells, boxes)[0] > 10 * score_loss
+    assert search_loss(good_scores, predicted + side / 10, cells, boxes)[1] == pytest.approx(0.1, rel=1e-3)
+    # Without a face, every cell should say so.
+    nothing = torch.zeros(1, 5, 4)
+    score_loss, box_loss = search_loss(torch.full((1, len(cells)), -9.0), predicted, cells, nothing)
+    assert score_loss < 1e-3 and box_loss == 0
+
+
+def test_the_detector_is_trained_and_a_resumed_run_has_the_same_bits(folder, tmp_path):
+    common = ["--data", folder, "--validation", folder, "--teacher", TEACHER, "--mosaic-size", 64, "--batch-size", 2]
+    common += ["--frames-per-video", 1, "--steps", 3, "--save-every", 2, "--log-every", 1, "--workers", 0]
+
+    def train(output: Path, *arguments: object) -> dict[str, torch.Tensor]:
+        main([str(word) for word in (*common, "--output", output, *arguments)])
+        return load_file(output / "checkpoints/step_3/model.safetensors")
+
+    whole = train(tmp_path / "whole")
+    shutil.copytree(tmp_path / "whole/checkpoints/step_2", tmp_path / "resumed/checkpoints/step_2")
+    resumed = train(tmp_path / "resumed", "--resume")
+    assert all(torch.equal(whole[key], resumed[key]) for key in whole)
+    log = [json.loads(line) for line in (tmp_path / "whole/log.jsonl").read_text().splitlines()]
+    assert {"score loss", "box loss", "landmark loss", "gradient norm"} <= set(log[0])
+    assert [line["step"] for line in log if "validation loss" in line] == [2, 3]
+    saved = load_file(tmp_path / "whole/detector/diffusion_pytorch_model.safetensors")
+    assert {value.dtype for value in saved.values() if value.is_floating_point()} == {torch.float16}
+    assert isinstance(load_detector(str(tmp_path / "whole/detector")), FaceDetector)
+
+
+def test_wrong_sizes_are_reported(capsys):
+    with pytest.raises(SystemExit):
+        main(["--data", "x", "--output", "y", "--teacher", "z", "--steps", "1", "--mosaic-size", "100"])
+    assert "--mosaic-size must be a multiple of 32, got 100" in capsys.readouterr().err

@@ -1,0 +1,350 @@
+"""The training loop of all stages, on Accelerate: from one CPU to many GPUs, resumable to the bit."""
+
+import json
+import math
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator, DataLoaderConfiguration
+from accelerate.optimizer import AcceleratedOptimizer
+from accelerate.utils import set_seed
+from diffusers import ModelMixin
+from diffusers.training_utils import EMAModel
+from torch import nn
+from torch.utils.data import DataLoader
+
+from .adversary import discriminator_loss
+from .config import TrainerConfig
+from .stage import Batch, Stage, TrainingSet
+from .validation import Validation
+
+
+# The gradient scaler of fp16 starts at 2^16. Gradients that overflow at this scale are infinite at any scale.
+MIN_SCALE = 2.0**-10
+
+
+class Progress:
+    """The number of finished steps, in a form that Accelerate saves and loads with the rest of the state."""
+
+    def __init__(self) -> None:
+        self.step = 0
+
+    def state_dict(self) -> dict[str, int]:
+        return {"step": self.step}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.step = state["step"]
+
+
+class Trainer:
+    """Trains the parameters of a stage that require gradients.
+
+    A step that is not finite ends the run before it changes a weight, so that the checkpoints and models on the disk
+    are always good ones. A resumed run computes the same bits as an uninterrupted one: batches depend on the seed and
+    the step only, and a checkpoint has the weights, the optimizers, the averaged weights and the random states.
+
+    Args:
+        config ([`TrainerConfig`]): The options.
+        stage ([`Stage`]): Computes the loss.
+        dataset ([`TrainingSet`]): The training data.
+        save_models (`Callable`): Writes the models of the stage. It is called at every checkpoint, while the
+            parameters are the averaged ones.
+        validation_set ([`TrainingSet`], *optional*): Evaluated at every checkpoint.
+    """
+
+    def __init__(
+        self,
+        config: TrainerConfig,
+        stage: Stage,
+        dataset: TrainingSet,
+        save_models: Callable[[], None],
+        validation_set: TrainingSet | None = None,
+    ) -> None:
+        self.config, self.stage, self.dataset, self.save_models = config, stage, dataset, save_models
+        self.validation = None
+        if validation_set is not None:
+            self.validation = Validation(validation_set, config.batch_size, config.output / "validation")
+        self.adversary = stage.adversary
+        self.checkpoints = config.output / "checkpoints"
+        self.progress = Progress()
+
+    def run(self) -> None:
+        """Train until `config.steps`, with a log, checkpoints and validation.
+
+        Raises:
+            ValueError: If there is less data than one batch, no checkpoint to resume from, an earlier run in the
+                output folder, or a loss, a gradient or a weight that is not finite.
+        """
+        self.setup()
+        batches = self.batches()
+        self.started, self.first_step = time.monotonic(), self.progress.step
+        while self.progress.step < self.config.steps:
+            figures = self.train_step(batches)
+            if self.is_due(self.config.log_every):
+                self.log_step(figures)
+            if self.is_due(self.config.save_every):
+                self.save()
+                self.validate()
+        leave_together(self.accelerator)
+
+    def is_due(self, interval: int) -> bool:
+        """Whether something that happens every `interval` steps happens after this step. The last step counts."""
+        return self.progress.step % interval == 0 or self.progress.step == self.config.steps
+
+    # Setup
+
+    def setup(self) -> None:
+        """Prepare the networks, the optimizers and the data, and load a checkpoint if the run is resumed."""
+        config, stage = self.config, self.stage
+        self.accelerator = Accelerator(
+            cpu=not torch.cuda.is_available(),
+            mixed_precision=config.mixed_precision,
+            log_with=list(config.trackers) or None,
+            project_dir=config.output,
+            # Any other sampler shuffles differently in a resumed run.
+            dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True, data_seed=config.seed),
+        )
+        # Each process draws other random numbers. The networks were initialized before, equal in all processes.
+        set_seed(config.seed, device_specific=True)
+        self.check_size_of_data()
+        if config.channels_last:
+            stage.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if config.gradient_checkpointing:
+            for model in stage.modules():
+                if isinstance(model, ModelMixin) and model._supports_gradient_checkpointing:
+                    model.enable_gradient_checkpointing()
+
+        # Networks that were loaded are in evaluation mode.
+        stage.train()
+        self.parameters = [parameter for parameter in stage.parameters() if parameter.requires_grad]
+        optimizer = torch.optim.AdamW(self.parameters, betas=(0.9, 0.99), weight_decay=config.weight_decay)
+        loader = DataLoader(
+            self.dataset,
+            config.batch_size,
+            shuffle=True,
+            num_workers=config.workers,
+            drop_last=True,
+            # A loader draws a number whenever it is iterated over, also in the middle of an epoch by a resumed run.
+            # The stage must not lose a random number to it.
+            generator=torch.Generator(),
+        )
+        self.ema = EMAModel(
+            self.parameters, decay=config.ema_decay, use_ema_warmup=True, inv_gamma=1.0, power=0.75, foreach=True
+        )
+        self.prepared, self.optimizer, self.loader = self.accelerator.prepare(stage, optimizer, loader)
+        if self.adversary is not None:
+            self.discriminator, self.discriminator_optimizer = self.accelerator.prepare(
+                self.adversary.discriminator, self.adversary.make_optimizer()
+            )
+        self.ema.to(self.accelerator.device)
+        self.accelerator.register_for_checkpointing(self.ema, self.progress)
+        self.load_checkpoint()
+        self.accelerator.init_trackers("keep_hf", config.command)
+
+    def check_size_of_data(self) -> None:
+        needed = self.config.batch_size * self.accelerator.num_processes
+        if len(self.dataset) < needed:
+            raise ValueError(
+                f"There are {len(self.dataset)} training items; one step needs {needed} ({self.config.batch_size} in "
+                f"each of {self.accelerator.num_processes} processes). Use a smaller --batch-size or more data."
+            )
+
+    def load_checkpoint(self) -> None:
+        """Load the newest checkpoint if the run is resumed; a new run must not overwrite an earlier one."""
+        existing = self.existing_checkpoints()
+        if not self.config.resume:
+            if existing:
+                raise ValueError(
+                    f"{self.checkpoints} has checkpoints of an earlier run: add --resume, or use another --output."
+                )
+        elif not existing:
+            raise ValueError(f"There is no checkpoint to resume from in {self.checkpoints}: leave --resume out.")
+        else:
+            self.accelerator.load_state(str(existing[-1]))
+
+    def existing_checkpoints(self) -> list[Path]:
+        """The complete checkpoints in the output folder, oldest first."""
+        return sorted(self.checkpoints.glob("step_*[0-9]"), key=lambda path: int(path.name.removeprefix("step_")))
+
+    # Steps
+
+    def batches(self) -> Iterator[Batch]:
+        """Endless batches from where the run is. The order of an epoch depends on the seed and the epoch only."""
+        done = self.progress.step * self.config.gradient_accumulation
+        while True:
+            epoch, skipped = divmod(done, len(self.loader))
+            self.loader.set_epoch(epoch)
+            self.dataset.epoch = epoch
+            for batch in self.accelerator.skip_first_batches(self.loader, skipped) if skipped else self.loader:
+                yield batch
+                done += 1
+
+    def train_step(self, batches: Iterator[Batch]) -> dict[str, torch.Tensor]:
+        """Do one optimizer step, over `gradient_accumulation` batches.
+
+        Returns:
+            `dict[str, torch.Tensor]`: the loss, the figures of the stage and the gradient norm, in this process;
+            means over the batches.
+
+        Raises:
+            ValueError: If a loss or a gradient is not finite. The optimizer step is not done then.
+        """
+        config, step = self.config, self.progress.step
+        for part in (self.stage, self.adversary):
+            if part is not None:
+                part.before_step(step, config.steps)
+        figures: dict[str, torch.Tensor] = {}
+        judged = []
+        for i in range(config.gradient_accumulation):
+            with self.accumulate(self.prepared, is_last=i == config.gradient_accumulation - 1):
+                output = self.prepared(next(batches))
+                self.accelerator.backward(output.loss / config.gradient_accumulation)
+            for name, value in {"loss": output.loss, **output.figures}.items():
+                figures[name] = figures.get(name, 0) + value.detach() / config.gradient_accumulation
+            if self.adversary is not None and self.adversary.active:
+                judged.append(torch.cat([output.images["sharp"], output.images["restored"].detach()]))
+        self.check_loss("loss", figures["loss"])
+        figures["gradient norm"] = self.optimize(
+            self.optimizer, self.parameters, config.learning_rate_at(step), config.max_gradient_norm
+        )
+        if judged:
+            figures |= self.train_discriminator(judged)
+        self.ema.step(self.parameters)
+        self.progress.step += 1
+        return figures
+
+    def train_discriminator(self, judged: list[torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Do one optimizer step of the discriminator; the first half of each tensor is sharp, the second restored."""
+        assert self.adversary is not None
+        losses = []
+        for i, images in enumerate(judged):
+            with self.accumulate(self.discriminator, is_last=i == len(judged) - 1):
+                loss = discriminator_loss(self.discriminator(images))
+                self.accelerator.backward(loss / len(judged))
+            losses.append(loss.detach())
+        mean = torch.stack(losses).mean()
+        self.check_loss("discriminator loss", mean)
+        parameters = list(self.adversary.discriminator.parameters())
+        norm = self.optimize(self.discriminator_optimizer, parameters, self.adversary.learning_rate, math.inf)
+        return {"discriminator loss": mean, "discriminator gradient norm": norm}
+
+    def accumulate(self, module: nn.Module, is_last: bool) -> AbstractContextManager[None]:
+        """Average the gradients of all processes in the last backward pass of a step only."""
+        return nullcontext() if is_last else self.accelerator.no_sync(module)
+
+    def optimize(
+        self, optimizer: AcceleratedOptimizer, parameters: list[nn.Parameter], learning_rate: float, max_norm: float
+    ) -> torch.Tensor:
+        """Clip the gradients and do the step of one optimizer; return the norm of the gradients before clipping."""
+        self.accelerator.unscale_gradients(optimizer)
+        norm = nn.utils.clip_grad_norm_(parameters, max_norm)
+        scaler = self.accelerator.scaler
+        # An overflow is normal with fp16: the scaler skips the step and halves its scale.
+        if not norm.isfinite() and (scaler is None or scaler.get_scale() < MIN_SCALE):
+            self.stop(f"The gradient norm is {norm.item()}")
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate
+        optimizer.step()
+        optimizer.zero_grad()
+        return norm
+
+    def check_loss(self, name: str, loss: torch.Tensor) -> None:
+        # The mean over the processes, so that all of them stop.
+        mean = self.accelerator.reduce(loss, "mean").item()
+        if not math.isfinite(mean):
+            self.stop(f"The {name} is {mean}")
+
+    def stop(self, problem: str) -> None:
+        existing = self.existing_checkpoints()
+        advice = f"--resume from {existing[-1].name}" if existing else "start again"
+        raise ValueError(
+            f"{problem} at step {self.progress.step}; training stops before anything is saved. Check the data, then "
+            f"{advice} with a lower --learning-rate."
+        )
+
+    # Log, checkpoints, validation
+
+    def log_step(self, figures: dict[str, torch.Tensor]) -> None:
+        """Log figures, as means over the processes."""
+        means = self.accelerator.reduce(torch.stack([value.float() for value in figures.values()]), "mean").tolist()
+        line = dict(zip(figures, means, strict=True))
+        line["learning rate"] = self.config.learning_rate_at(self.progress.step - 1)
+        line["steps/s"] = (self.progress.step - self.first_step) / (time.monotonic() - self.started)
+        self.log(line)
+
+    def log(self, line: dict[str, float]) -> None:
+        """Write a line to `log.jsonl`, the standard output and the trackers."""
+        self.accelerator.log(line, step=self.progress.step)
+        if self.accelerator.is_main_process:
+            rounded = {"step": self.progress.step, **{name: float(f"{value:.5g}") for name, value in line.items()}}
+            self.config.output.mkdir(parents=True, exist_ok=True)
+            with open(self.config.output / "log.jsonl", "a") as file:
+                file.write(json.dumps(rounded) + "\n")
+            print(" ".join(f"{name} {value:.5g}" for name, value in rounded.items()), flush=True)
+
+    def save(self) -> None:
+        """Write a checkpoint, and the models with averaged weights.
+
+        Raises:
+            ValueError: If a weight is not finite; nothing is written then.
+        """
+        self.check_weights()
+        folder = self.checkpoints / f"step_{self.progress.step}"
+        # The name says whether it is complete: a killed run leaves a folder that is not resumed from.
+        unfinished = folder.with_suffix(".unfinished")
+        if self.accelerator.is_main_process:
+            shutil.rmtree(unfinished, ignore_errors=True)
+        self.accelerator.wait_for_everyone()
+        self.accelerator.save_state(str(unfinished))
+        self.accelerator.wait_for_everyone()
+        if self.accelerator.is_main_process:
+            unfinished.rename(folder)
+            for old in self.existing_checkpoints()[: -self.config.checkpoints_total_limit]:
+                shutil.rmtree(old)
+            with self.averaged_weights():
+                self.save_models()
+        self.accelerator.wait_for_everyone()
+
+    def check_weights(self) -> None:
+        tensors = self.stage.state_dict()
+        if self.adversary is not None:
+            tensors |= {f"discriminator.{k}": v for k, v in self.adversary.discriminator.state_dict().items()}
+        finite = torch.stack([tensor.isfinite().all() for tensor in tensors.values()]).tolist()
+        broken = [name for name, is_finite in zip(tensors, finite, strict=True) if not is_finite]
+        if broken:
+            self.stop(f"{', '.join(broken[:3])} became infinite or NaN")
+
+    def validate(self) -> None:
+        """Evaluate the averaged weights on the validation set."""
+        if self.validation is not None and self.accelerator.is_main_process:
+            with self.averaged_weights():
+                self.log(self.validation.run(self.stage, self.progress.step))
+        self.accelerator.wait_for_everyone()
+
+    @contextmanager
+    def averaged_weights(self) -> Iterator[None]:
+        """Replace the trained parameters by their moving averages for a while."""
+        self.ema.store(self.parameters)
+        self.ema.copy_to(self.parameters)
+        try:
+            yield
+        finally:
+            self.ema.restore(self.parameters)
+
+
+def leave_together(accelerator: Accelerator) -> None:
+    """End all processes of a run.
+
+    A process that leaves early can take another one down with it, so they wait for each other first. After that, a
+    thread of gloo releases its finished work, and seems to need Python's global lock for it, which the main thread
+    holds while it destroys the process group and waits for this very thread. In about one of a hundred runs on busy
+    cores both waited forever, so the thread gets time.
+    """
+    accelerator.wait_for_everyone()
+    if accelerator.num_processes > 1:
+        time.sleep(1)
+    accelerator.end_training()
