@@ -12,8 +12,7 @@ import torch
 from diffusers import DiffusionPipeline
 from PIL import Image
 
-from keep_hf import KeepPipeline
-from keep_hf.video.writer import VideoWriter
+from keep_hf import KeepPipeline, VideoWriter
 
 
 def generate(generator: Any, keep: KeepPipeline, prompt: str, frame_rate: float, **options: Any) -> list[Image.Image]:

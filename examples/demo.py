@@ -21,12 +21,10 @@ import numpy as np
 import skimage.data
 from PIL import Image
 
-from keep_hf import KeepPipeline
+from keep_hf import KeepPipeline, VideoReader, VideoWriter
 from keep_hf.degrade import LEVELS, degrade_video
 from keep_hf.evaluation.metrics import psnr, ssim
 from keep_hf.faces.alignment import crop_face, estimate_alignment
-from keep_hf.video.reader import VideoReader
-from keep_hf.video.writer import VideoWriter
 
 
 FRAME_RATE = 25
@@ -43,8 +41,8 @@ STRIP_COLUMNS = 5
 
 def camera(index: int) -> np.ndarray:
     """The affine map `(2, 3)` from pixels of the portrait to pixels of a frame: a slowly shaking hand-held camera."""
-    turn, near, x, y = np.sin(2 * np.pi * np.array([0.45, 0.3, 0.5, 0.35]) * index / FRAME_RATE + [0, 1, 2, 3])
-    matrix = cv2.getRotationMatrix2D(CENTRE.tolist(), 3 * turn, ZOOM * (1 + 0.03 * near))
+    rotation, zoom, x, y = np.sin(2 * np.pi * np.array([0.45, 0.3, 0.5, 0.35]) * index / FRAME_RATE + [0, 1, 2, 3])
+    matrix = cv2.getRotationMatrix2D(CENTRE.tolist(), 3 * rotation, ZOOM * (1 + 0.03 * zoom))
     matrix[:, 2] += FRAME_SIZE / 2 - CENTRE + (9 * x, 6 * y)
     return matrix
 
@@ -103,8 +101,8 @@ def draw_strip(path: Path, rows: dict[str, Iterator[np.ndarray]], num_frames: in
         line = np.hstack([frame for index, frame in enumerate(frames) if index in columns])
         scale = line.shape[0] / 400
         for colour, thickness in ((0, 5), (255, 2)):  # white letters with a dark edge
-            place, width = (round(12 * scale), round(34 * scale)), max(1, round(thickness * scale))
-            cv2.putText(line, name, place, cv2.FONT_HERSHEY_SIMPLEX, scale, [colour] * 3, width, cv2.LINE_AA)
+            corner, width = (round(12 * scale), round(34 * scale)), max(1, round(thickness * scale))
+            cv2.putText(line, name, corner, cv2.FONT_HERSHEY_SIMPLEX, scale, [colour] * 3, width, cv2.LINE_AA)
         lines.append(line)
     Image.fromarray(np.vstack(lines)).save(path, quality=92)
 

@@ -15,8 +15,8 @@ import cv2
 import numpy as np
 from demo import FACE_SIZE, FRAME_RATE, FRAME_SIZE, write_moving_portrait
 
+from keep_hf import VideoReader
 from keep_hf.degrade import LEVELS, degrade_video
-from keep_hf.video.reader import VideoReader
 
 
 NUM_FRAMES = 100
@@ -24,17 +24,17 @@ SAMPLE_RATE = 48000
 NOTES = (60, 64, 67, 72, 69, 65, 67, 64)  # MIDI note numbers, two per second
 
 
-def play(seconds: float) -> np.ndarray:
-    """A plucked melody: float32 `(samples,)` in [-1, 1]."""
+def synthesize_melody(seconds: float) -> np.ndarray:
+    """Synthesize a plucked melody: float32 `(samples,)` in [-1, 1]."""
     time = np.arange(round(SAMPLE_RATE * seconds)) / SAMPLE_RATE
-    sound = np.zeros_like(time)
+    samples = np.zeros_like(time)
     for index, note in enumerate(NOTES):
         since = time - 0.5 * index
         frequency = 440 * 2 ** ((note - 69) / 12)
         strength = np.where(since >= 0, np.minimum(since / 0.01, 1) * np.exp(-4 * np.maximum(since, 0)), 0)
         for overtone in (1, 2, 3):
-            sound += strength / overtone**2 * np.sin(2 * np.pi * frequency * overtone * since)
-    return (0.2 * sound * np.minimum((seconds - time) / 0.1, 1)).astype(np.float32)
+            samples += strength / overtone**2 * np.sin(2 * np.pi * frequency * overtone * since)
+    return (0.2 * samples * np.minimum((seconds - time) / 0.1, 1)).astype(np.float32)
 
 
 def write_example(path: Path) -> None:
@@ -53,7 +53,8 @@ def write_example(path: Path) -> None:
                 image = cv2.resize(frame.image, (FRAME_SIZE, FRAME_SIZE), interpolation=cv2.INTER_CUBIC)
                 container.mux(video.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(video.encode(None))
-        samples = av.AudioFrame.from_ndarray(play(NUM_FRAMES / FRAME_RATE)[None], format="fltp", layout="mono")
+        melody = synthesize_melody(NUM_FRAMES / FRAME_RATE)
+        samples = av.AudioFrame.from_ndarray(melody[None], format="fltp", layout="mono")
         samples.sample_rate, samples.time_base, samples.pts = SAMPLE_RATE, Fraction(1, SAMPLE_RATE), 0
         container.mux([packet for frame in (samples, None) for packet in audio.encode(frame)])
 

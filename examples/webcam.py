@@ -15,8 +15,7 @@ from pathlib import Path
 import cv2
 import torch
 
-from keep_hf import KeepPipeline
-from keep_hf.video.writer import VideoWriter
+from keep_hf import KeepPipeline, VideoWriter
 
 
 def main() -> None:

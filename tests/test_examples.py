@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keep_hf import KeepPipeline
-from keep_hf.video.reader import VideoReader
+from keep_hf import KeepPipeline, VideoReader
 from paths import REPOSITORY
 
 

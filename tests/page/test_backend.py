@@ -11,13 +11,12 @@ import numpy as np
 import pytest
 
 from conftest import make_components
-from keep_hf import KeepPipeline
+from keep_hf import KeepPipeline, VideoReader
 from keep_hf.page.backend import Backend, gpu_seconds
 from keep_hf.page.clips import cut_clip, probe, write_side_by_side
 from keep_hf.page.limits import Limits
 from keep_hf.page.progress import Phase, Progress, throttle
 from keep_hf.page.requests import RestorationRequest, RestoredPart
-from keep_hf.video.reader import VideoReader
 from media import difference, packets, times, write_clip
 from portraits import write_people
 

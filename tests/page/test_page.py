@@ -17,9 +17,8 @@ from playwright.sync_api import Browser, Page, expect
 
 from browser import LOW_CONTRAST, UNNAMED, horizontal_overflow, open_browser
 from conftest import make_components
-from keep_hf import KeepPipeline
+from keep_hf import KeepPipeline, VideoReader
 from keep_hf.page import LAUNCH_OPTIONS, Limits, app, build_demo
-from keep_hf.video.reader import VideoReader
 from media import packets, write_clip
 from paths import REPOSITORY
 from portraits import FRAME_RATE, SIDE, write_people
@@ -328,14 +327,14 @@ def test_api(url, two_people, tmp_path):
     assert report["frames"] == FRAME_RATE and [track["id"] for track in report["tracks"]] == numbers[:1]
 
 
-def test_api_example_of_the_readme(url, tmp_path, monkeypatch):
-    """The block of README.md that needs a running page."""
-    readme = (REPOSITORY / "README.md").read_text()
-    code = next(code for code in re.findall(r"```python\n(.*?)```", readme, re.S) if "gradio_client" in code)
+def test_api_example_of_the_guide(url, tmp_path, monkeypatch):
+    """The block of the guide that needs a running page."""
+    guide = (REPOSITORY / "docs" / "guides" / "page.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", guide, re.S)
     write_people(tmp_path / "in.mp4", 8)
     monkeypatch.chdir(tmp_path)
     names: dict = {}
-    exec(compile(code.replace("http://127.0.0.1:7860", url), "README.md", "exec"), names)
+    exec(compile(code.replace("http://127.0.0.1:7860", url), "page.md", "exec"), names)
     assert len(names["numbers"]) == 2
     assert len(frames(Path(names["restored"]))) == names["report"]["frames"] == 8
 

@@ -140,44 +140,42 @@ def _encoding(reader: VideoReader, width: int, height: int, crf: int) -> Encodin
 def _write(
     target: Path,
     encoding: Encoding,
-    pictures: Iterator[tuple[np.ndarray, int]],
+    images: Iterator[tuple[np.ndarray, int]],
     source: Path,
     start: Fraction,
     seconds: float,
 ) -> Iterator[int]:
-    """Write pictures with their times, and the sounds of a source from `start` on its clock; count the pictures."""
+    """Write images with their timestamps, and the audio of a source from `start` on its clock; yields a count."""
     with av.open(str(target), "w", options={"movflags": "faststart"}) as output, open_container(source) as container:
         stream = cast(VideoStream, output.add_stream(encoding.encoder, rate=encoding.frame_rate))
         encoding.configure(stream.codec_context)
-        sounds = {
-            sound.index: ConvertedAudio(sound, output, CONVERSIONS["mp4"]["audio"], start)
-            for sound in container.streams.audio
+        audio = {
+            track.index: ConvertedAudio(track, output, CONVERSIONS["mp4"]["audio"], start)
+            for track in container.streams.audio
         }
         output.start_encoding()
-        heard = _sounds(container, sounds, start, seconds) if sounds else iter(())
+        audio_packets = _convert_audio(container, audio, start, seconds) if audio else iter(())
         num_written = 0
-        # Beside each other in the file, so that it plays while it is being loaded.
-        for packet in heapq.merge(_encoded(stream, encoding, pictures), heard, key=decoding_time):
-            is_picture = packet.stream.type == "video"
+        # Interleaved in the file, so that it plays while it is being downloaded.
+        for packet in heapq.merge(_encode(stream, encoding, images), audio_packets, key=decoding_time):
+            is_video = packet.stream.type == "video"
             output.mux(packet)
-            if is_picture:
+            if is_video:
                 num_written += 1
                 yield num_written
 
 
-def _encoded(
-    stream: VideoStream, encoding: Encoding, pictures: Iterator[tuple[np.ndarray, int]]
-) -> Iterator[av.Packet]:
-    for image, pts in pictures:
+def _encode(stream: VideoStream, encoding: Encoding, images: Iterator[tuple[np.ndarray, int]]) -> Iterator[av.Packet]:
+    for image, pts in images:
         yield from stream.encode(encoding.to_frame(image, pts))
     yield from stream.encode(None)
 
 
-def _sounds(
-    container: InputContainer, sounds: dict[int, ConvertedAudio], start: Fraction, seconds: float
+def _convert_audio(
+    container: InputContainer, audio: dict[int, ConvertedAudio], start: Fraction, seconds: float
 ) -> Iterator[av.Packet]:
-    for packet in container.demux([container.streams[index] for index in sounds]):
-        after = 0.0 if packet.pts is None else float(packet.pts * packet.time_base - start)
-        # The end of a stream comes as an empty packet.
-        if packet.size == 0 or 0 <= after < seconds:
-            yield from sounds[packet.stream.index].convert(packet)
+    for packet in container.demux([container.streams[index] for index in audio]):
+        time = 0.0 if packet.pts is None else float(packet.pts * packet.time_base - start)
+        # An empty packet ends a stream.
+        if packet.size == 0 or 0 <= time < seconds:
+            yield from audio[packet.stream.index].convert(packet)
