@@ -9,8 +9,9 @@ import torch
 
 import golden
 from keep_hf import benchmark
-from keep_hf.benchmark import Setup, load_pipeline, measure_in_process, measure_video
+from keep_hf.benchmark import Setup, Speed, load_pipeline, measure_in_process, measure_video
 from keep_hf.cli import main
+from keep_hf.models import fast_paths
 from paths import REPOSITORY
 
 
@@ -43,6 +44,16 @@ def test_the_command_prints_a_table_and_writes_a_report(tmp_path, capsys, monkey
         assert video["milliseconds"]["recursion"] > 0
     assert results["machine"]["torch"] == torch.__version__
     assert "1 person" in capsys.readouterr().out
+
+
+def test_slow_bf16_is_reported(capsys, monkeypatch):
+    monkeypatch.setattr(fast_paths, "FAST_DTYPES", {torch.float32})
+    monkeypatch.setattr(
+        benchmark, "measure_in_process", lambda measure, setup: Speed(setup, 1, 1.0, {"total": 1000.0}, {"host": 0})
+    )
+    for dtype, is_slow in (("bf16", True), ("fp32", False)):
+        assert main(["benchmark", "--device", "cpu", "--frames", "1", "--dtype", dtype]) == 0
+        assert ("fp32 is faster" in capsys.readouterr().err) == is_slow
 
 
 def test_a_video_without_people_is_refused(capsys):

@@ -24,6 +24,7 @@ from torch import nn
 
 from .allocator import keep_freed_memory
 from .drawn_people import draw_video
+from .models.fast_paths import warn_if_slow
 from .models.flow.gmflow import GMFlow
 from .models.kalman import KalmanGainNetwork
 from .models.vq import KeepVQModel
@@ -184,6 +185,7 @@ def run_benchmarks(model: str, device: str, dtypes: list[str], people: list[int]
     print(f"\n{'video':12}{'dtype':7}{'found':>6}{'fps':>8}{'peak GiB':>10}   ms per frame", flush=True)
     videos = []
     for dtype in dtypes:
+        warn_if_slow(DTYPES[dtype], torch.device(device))
         for aligned, number in [(True, 1), *((False, number) for number in people)]:
             speed = measure_in_process(measure_video, Setup(model, device, dtype, number, aligned, num_frames))
             videos.append(speed.to_dict())

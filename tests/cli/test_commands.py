@@ -17,6 +17,7 @@ from conftest import SIZE, make_clip, make_components
 from keep_hf import FaceDetector, KeepPipeline, VideoReader
 from keep_hf.cli import main
 from keep_hf.cli.jobs import list_jobs
+from keep_hf.models import fast_paths
 from keep_hf.models.recursion import KalmanRecursion
 from media import packets, write_clip
 from paths import SHARED
@@ -85,6 +86,13 @@ def test_restore_writes_the_video_and_the_report(model, crops_file, tmp_path):
     for option in (["--fidelity", "0"], ["--strength", "0.5"], ["--gain-mode", "official"], ["--dtype", "bf16"]):
         assert main([*map(str, arguments[:6]), *option]) == 0
         assert target.read_bytes() != (tmp_path / "expected.mp4").read_bytes(), option
+
+
+def test_slow_bf16_is_reported(model, crops_file, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(fast_paths, "FAST_DTYPES", {torch.float32})
+    arguments = ["restore", crops_file, tmp_path / "out.mp4", "--model", model, "--aligned", "--device", "cpu"]
+    assert main([*map(str, arguments), "--dtype", "bf16"]) == 0
+    assert "keep-hf: warning: bf16 is slow on this CPU" in capsys.readouterr().err
 
 
 def test_the_command_runs_as_a_program(crops_file, tmp_path):

@@ -164,6 +164,18 @@ def test_attention_in_bf16_equals_the_plain_attention(masked, monkeypatch):
     assert torch.equal(chosen, plain) and not torch.equal(fast, plain)
 
 
+def test_bf16_on_a_cpu_without_its_instructions_warns(monkeypatch, recwarn):
+    monkeypatch.setattr(fast_paths, "FAST_DTYPES", {torch.float32})
+    with pytest.warns(UserWarning, match="fp32 is faster"):
+        fast_paths.warn_if_slow(torch.bfloat16, torch.device("cpu"))
+    recwarn.clear()
+    fast_paths.warn_if_slow(torch.float32, torch.device("cpu"))
+    fast_paths.warn_if_slow(torch.bfloat16, torch.device("cuda"))
+    monkeypatch.setattr(fast_paths, "FAST_DTYPES", {torch.float32, torch.bfloat16})
+    fast_paths.warn_if_slow(torch.bfloat16, torch.device("cpu"))
+    assert not recwarn.list
+
+
 def test_predicate(monkeypatch):
     monkeypatch.setattr(fast_paths, "FAST_DTYPES", {torch.float32, torch.bfloat16})
     x = torch.zeros(1)

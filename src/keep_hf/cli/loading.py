@@ -9,6 +9,7 @@ from diffusers.utils.logging import disable_progress_bar
 
 from ..allocator import keep_freed_memory
 from ..faces.yunet import YuNet
+from ..models.fast_paths import warn_if_slow
 from ..pipeline import KeepPipeline
 
 
@@ -24,10 +25,12 @@ def load_pipeline(args: argparse.Namespace) -> KeepPipeline:
     """Load the pipeline of `--model`, `--detector` and `--dtype`, on the CPU."""
     if not sys.stderr.isatty():
         disable_progress_bar()
-    if selected_device(args).type == "cpu":
+    device, dtype = selected_device(args), DTYPES[args.dtype]
+    warn_if_slow(dtype, device)
+    if device.type == "cpu":
         keep_freed_memory()
     load = KeepPipeline.from_single_file if Path(args.model).is_file() else KeepPipeline.from_pretrained
-    pipe = load(args.model, dtype=DTYPES[args.dtype])
+    pipe = load(args.model, dtype=dtype)
     if args.detector:
         pipe.register_modules(detector=YuNet.from_pretrained(args.detector))
     return pipe

@@ -8,6 +8,8 @@ training runs the plain layers.  `layers.py` decides with the two predicates her
 - `can_fold`: upsampling on any device.
 """
 
+import warnings
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -39,6 +41,14 @@ def takes_fast_path(x: torch.Tensor, dtype: torch.dtype) -> bool:
         and (not torch.is_autocast_enabled("cpu") or torch.get_autocast_dtype("cpu") == dtype)
         and not torch.compiler.is_compiling()
     )
+
+
+def warn_if_slow(dtype: torch.dtype, device: torch.device) -> None:
+    """Warn if networks in bf16 run on a CPU without bf16 instructions, which computes them slower than in float32."""
+    if dtype == torch.bfloat16 and device.type == "cpu" and dtype not in FAST_DTYPES:
+        warnings.warn(
+            "bf16 is slow on this CPU, which has no AVX-512 bf16 instructions: fp32 is faster.", stacklevel=2
+        )
 
 
 def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
