@@ -1,7 +1,7 @@
-"""Compiled networks: the same faces, and nothing is compiled anew while people come and go.
+"""Compiled networks: the same faces, and no recompilation when the number of people changes.
 
-The graphs are run as torch would run them without a compiler, which takes a minute less.
-`python -m benchmarks.speed compare SRC SRC --new-compiles` has them compiled, and tells the difference.
+The graphs are run without a compiler behind them, which saves a minute.  `python -m benchmarks.speed compare SRC SRC
+--new-compiles` compiles them and reports the difference.
 """
 
 from unittest.mock import patch
@@ -20,7 +20,7 @@ from media import write_clip
 SIZE = 32
 ONE = make_faces((10, 6, SIZE))
 TWO = make_faces((10, 6, SIZE), (50, 8, SIZE))
-NOBODY = make_faces()
+NO_FACES = make_faces()
 
 
 def make_pipe(people: list) -> KeepPipeline:
@@ -34,8 +34,8 @@ def make_pipe(people: list) -> KeepPipeline:
     return pipe
 
 
-def test_compiled_once():
-    people = [ONE] * 6 + [TWO] * 8 + [ONE] * 8 + [NOBODY] * 15 + [TWO] * 7
+def test_networks_are_compiled_once():
+    people = [ONE] * 6 + [TWO] * 8 + [ONE] * 8 + [NO_FACES] * 15 + [TWO] * 7
     frames = make_clip(len(people), 100, 48)
     plain = np.stack(list(map(np.asarray, make_pipe(people)(frames).frames[0])))
     pipe = make_pipe(people)
@@ -47,18 +47,18 @@ def test_compiled_once():
     counters.clear()
     pipe.detector.clip = [ONE] * 3
     pipe(frames[:3])
-    # The HQ encoder, the feature update, the code transformer, the decoder without and with a frame before.
+    # The HQ encoder, the feature update, the code transformer, the decoder without and with a previous frame.
     assert counters["stats"]["unique_graphs"] == 5
     pipe.detector.clip, pipe.detector.num_seen = people, 0
     with torch._dynamo.config.patch(error_on_recompile=True):
         compiled = np.stack(list(map(np.asarray, pipe(frames).frames[0])))
     assert counters["stats"]["unique_graphs"] == 5
     assert (plain != frames).any(axis=(1, 2, 3)).sum() > 25
-    # Rounding moves a level here and there, and may choose another code where two are equally likely.
+    # Rounding changes a few pixels by one level, and may change a code where two are equally likely.
     assert (np.abs(compiled.astype(int) - plain) <= 1).mean() > 0.999
 
 
-def test_what_was_begun_uncompiled_is_not_gone_on_with_compiled(tmp_path):
+def test_uncompiled_run_is_not_resumed_with_compiled_networks(tmp_path):
     source, target = write_clip(tmp_path / "in.mp4", num_frames=12), tmp_path / "out.mp4"
     pipe = make_pipe([])
     pipe.register_to_config(gain_window=2)

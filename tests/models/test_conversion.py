@@ -1,4 +1,4 @@
-"""Published checkpoints in all their forms, and what is said of those that do not fit."""
+"""Conversion of published checkpoints of all releases, and the errors for files that do not fit."""
 
 import pickle
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from golden import clip, filled, load, needs_golden, tiny_state_dict
+from golden import fill_weights, load_description, load_golden, needs_golden, take_part, tiny_state_dict, to_clip
 from keep_hf import GMFlow, KalmanRecursion, KeepPipeline, KeepVQModel
 from keep_hf.models.checkpoint_files import load_checkpoint
 from keep_hf.models.conversion import convert_checkpoint
@@ -27,7 +27,7 @@ def second_dialect(state_dict):
 @torch.no_grad()
 def run(pipe: KeepPipeline) -> torch.Tensor:
     recursion = KalmanRecursion(pipe.vq, pipe.kalman, pipe.flow)
-    return recursion(clip(load("tiny_fp32")["frames_u8"])).frames
+    return recursion(to_clip(load_golden("tiny_fp32")["frames_u8"])).frames
 
 
 def test_sizes_are_read_from_the_weights(official):
@@ -40,7 +40,7 @@ def test_sizes_are_read_from_the_weights(official):
     assert (flow.feature_channels, flow.num_layers) == (32, 2)
 
 
-def test_every_release_and_the_round_trip_are_bitwise_equal(official, tmp_path):
+def test_all_releases_and_the_round_trip_give_bitwise_equal_results(official, tmp_path):
     releases = {
         "first.pth": official,
         "second.pth": {"params_ema": second_dialect(official)},
@@ -60,12 +60,12 @@ def test_every_release_and_the_round_trip_are_bitwise_equal(official, tmp_path):
 
 
 def test_asian_model_has_more_fusion_sizes(official):
-    """SFT at four sizes, from 8 up: the keys tell, as in the release with 32, 64, 128 and 256."""
+    """SFT at four sizes, here from 8 on, in the release at 32, 64, 128 and 256: the sizes are read from the keys."""
     state_dict = second_dialect({k: v for k, v in official.items() if not k.startswith("fuse_convs_dict.4.")})
     for size, width in ((32, 32), (64, 32)):
         shapes = {k: v.shape for k, v in state_dict.items() if k.startswith("cft.16.")}
         for key, shape in shapes.items():
-            assert width == 32  # the levels from 16 up are equally wide here
+            assert width == 32  # all levels from 16 on have this width here
             state_dict[key.replace("cft.16.", f"cft.{size}.")] = torch.randn(shape)
     vq = convert_checkpoint(state_dict, transformer_num_heads=4)["vq"]
     assert vq.config.fusion_sizes == [8, 16, 32, 64]
@@ -82,17 +82,15 @@ def test_codeformer_is_a_single_frame_model(official, tmp_path):
     assert pipe.vq.hq_encoder is None
     assert pipe.vq.config.adain
     assert pipe.config.fidelity == 0.5
-    frames = load("tiny_fp32")["frames_u8"].numpy()
+    frames = load_golden("tiny_fp32")["frames_u8"].numpy()
     both = pipe(frames[:2], aligned=True, output_type="pt").frames
     second = pipe(frames[1:2], aligned=True, output_type="pt").frames
-    # Every frame stands alone; a batch of two may round a pixel to the next of 255 levels.
+    # Every frame is restored on its own; in a batch of two a pixel may be rounded to the next of 255 levels.
     assert torch.allclose(both[:, 1:], second, atol=1.5 / 255)
 
 
 def test_gmflow_alone(official, tmp_path):
-    prefix = "flownet.model."
-    alone = {k.removeprefix(prefix): v for k, v in official.items() if k.startswith(prefix)}
-    torch.save({"model": alone, "step": 1}, tmp_path / "gmflow.pth")
+    torch.save({"model": take_part(official, "flownet.model."), "step": 1}, tmp_path / "gmflow.pth")
     components = convert_checkpoint(load_checkpoint(tmp_path / "gmflow.pth"))
     assert components.keys() == {"flow"}
     assert isinstance(components["flow"], GMFlow)
@@ -101,10 +99,8 @@ def test_gmflow_alone(official, tmp_path):
 
 
 def test_full_size_names_match_the_published_manifest():
-    """Every published name and shape of CodeFormer finds its place (meta tensors: nothing is computed)."""
-    from golden import describe
-
-    manifest = describe("codeformer_fp32")["manifest"]
+    """Every published weight of CodeFormer is converted."""
+    manifest = load_description("codeformer_fp32")["manifest"]
     state_dict = {e["key"]: torch.zeros(e["shape"]) for e in manifest}
     vq = convert_checkpoint(state_dict)["vq"]
     assert isinstance(vq, KeepVQModel)
@@ -112,7 +108,7 @@ def test_full_size_names_match_the_published_manifest():
     assert sum(p.numel() for p in vq.parameters()) == sum(v.numel() for v in state_dict.values())
 
 
-def test_what_does_not_fit_is_named(official):
+def test_errors_name_the_weights_that_do_not_fit(official):
     missing = {k: v for k, v in official.items() if k != "generator.blocks.5.norm.weight"}
     with pytest.raises(ValueError, match=r"1 missing: decoder\.levels\.0\.attentions\.0\.norm\.weight"):
         convert_checkpoint(missing, transformer_num_heads=4)
@@ -121,19 +117,19 @@ def test_what_does_not_fit_is_named(official):
     reshaped = official | {"feat_emb.bias": torch.zeros(3)}
     with pytest.raises(ValueError, match=r"1 of another shape: code_transformer\.linear_in\.bias \(3,\) for \(64,\)"):
         convert_checkpoint(reshaped, transformer_num_heads=4)
-    with pytest.raises(ValueError, match="no checkpoint of KEEP, CodeFormer or GMFlow"):
+    with pytest.raises(ValueError, match="not a checkpoint of KEEP, CodeFormer or GMFlow"):
         convert_checkpoint({"conv.weight": torch.zeros(1)})
     without_flow = {k: v for k, v in official.items() if not k.startswith("flownet.")}
-    with pytest.raises(ValueError, match="not complete"):
+    with pytest.raises(ValueError, match="incomplete"):
         convert_checkpoint(without_flow, transformer_num_heads=4)
 
 
 class Hostile:
     def __reduce__(self):
-        return (open, ("hostile-was-run", "w"))
+        return (open, ("hostile-code-was-run", "w"))
 
 
-def test_damaged_and_hostile_files_are_refused(tmp_path, monkeypatch, official):
+def test_damaged_and_hostile_files_are_rejected(tmp_path, monkeypatch, official):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "hostile.pth").write_bytes(pickle.dumps({"params_ema": Hostile()}))
     torch.save({"weights": Hostile()}, tmp_path / "hostile-zip.pth")
@@ -146,16 +142,16 @@ def test_damaged_and_hostile_files_are_refused(tmp_path, monkeypatch, official):
     for name in ("hostile.pth", "hostile-zip.pth", "cut.pth", "empty.pth", "text.pth", "cut.safetensors"):
         with pytest.raises(ValueError, match=name):
             load_checkpoint(name)
-    assert not (tmp_path / "hostile-was-run").exists()
+    assert not (tmp_path / "hostile-code-was-run").exists()
     with pytest.raises(ValueError, match="no checkpoint file"):
         load_checkpoint("missing.pth")
     torch.save({"epoch": 3, "optimizer": {}}, "other.pth")
-    with pytest.raises(ValueError, match="holds no state dict"):
+    with pytest.raises(ValueError, match="does not contain a state dict"):
         load_checkpoint("other.pth")
 
 
-def test_filled_weights_are_the_rule(official):
-    """The rule of the reference gives the stored tiny weights, so the full-size ones are what they claim to be."""
+def test_fill_rule_gives_the_stored_weights(official):
+    """It is checked on the stored tiny weights; the weights of full size are not stored."""
     key, value = next((k, v) for k, v in official.items() if v.ndim == 4)
-    made = filled([{"key": key, "shape": list(value.shape)}], "t12")[key]
-    assert torch.equal(made.half().float(), value)
+    by_rule = fill_weights([{"key": key, "shape": list(value.shape)}], "t12")[key]
+    assert torch.equal(by_rule.half().float(), value)

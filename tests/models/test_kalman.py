@@ -13,20 +13,20 @@ def make(**changes) -> KalmanGainNetwork:
     return KalmanGainNetwork(**(config | changes)).eval()
 
 
-def test_update_blends_by_the_gain():
+def test_update_interpolates_by_the_gain():
     observed, predicted = torch.full((1, 2, 2, 2), 4.0), torch.full((1, 2, 2, 2), 8.0)
     gain = torch.tensor([[0.0, 0.25], [0.5, 1.0]])[None, None]
-    blended = update(observed, predicted, gain)
-    assert torch.equal(blended[0, 1], torch.tensor([[4.0, 5.0], [6.0, 8.0]]))
+    updated = update(observed, predicted, gain)
+    assert torch.equal(updated[0, 1], torch.tensor([[4.0, 5.0], [6.0, 8.0]]))
 
 
-def test_one_gain_a_token_between_zero_and_one():
+def test_one_gain_per_token_between_zero_and_one():
     gains = make()(torch.randn(2, 5, 16, 4, 4))
     assert gains.shape == (2, 5, 1, 4, 4)
     assert 0 < gains.min() < gains.max() < 1
 
 
-def test_clips_of_a_batch_do_not_touch():
+def test_clips_of_a_batch_are_independent():
     clips = torch.randn(2, 5, 16, 4, 4)
     model = make()
     with torch.no_grad():
@@ -35,8 +35,8 @@ def test_clips_of_a_batch_do_not_touch():
     assert torch.allclose(together, alone, atol=1e-6)
 
 
-def test_every_frame_sees_the_whole_window():
-    """As published: the temporal attention has no mask, so the future matters too."""
+def test_gains_depend_on_the_whole_window():
+    """As published: the temporal attention has no mask, so future frames count, too."""
     clip = torch.randn(1, 6, 16, 4, 4)
     model = make()
     changed = clip.clone()
@@ -46,7 +46,7 @@ def test_every_frame_sees_the_whole_window():
     assert (difference > 0).all()
 
 
-def test_wrong_shapes_are_refused():
+def test_wrong_shapes_are_rejected():
     with pytest.raises(ValueError, match=r"must be \(b, t, 16, h, w\)"):
         make()(torch.randn(1, 5, 8, 4, 4))
 
@@ -73,7 +73,7 @@ def test_save_and_load_is_bitwise(tmp_path):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_the_blend_rounds_once(dtype):
+def test_update_rounds_once(dtype):
     torch.manual_seed(0)
     observed, predicted = torch.randn(2, 2, 16, 8, 8).to(dtype)
     gain = torch.rand(2, 1, 8, 8).to(dtype)

@@ -1,10 +1,10 @@
-"""The recursion: equal to the published network, carried over any border, clips of a batch apart."""
+"""The recursion: parity with the published network, a state that carries over, independent clips of a batch."""
 
 import pytest
 import torch
 
 from conftest import make_clip
-from golden import clip, describe, filled, full_state_dict, load, needs_golden, tiny_state_dict
+from golden import fill_weights, full_state_dict, load_description, load_golden, needs_golden, tiny_state_dict, to_clip
 from keep_hf import KalmanRecursion, KeepPipeline, KeepVQModel
 from keep_hf.models.conversion import convert_checkpoint
 from keep_hf.models.kalman import KalmanState
@@ -29,8 +29,8 @@ def distance(a: torch.Tensor, b: torch.Tensor) -> float:
 @needs_golden
 @torch.no_grad()
 def test_tiny_golden(tiny):
-    golden = load("tiny_fp32")
-    output = tiny(clip(golden["frames_u8"]))
+    golden = load_golden("tiny_fp32")
+    output = tiny(to_clip(golden["frames_u8"]))
     assert torch.equal(output.logits.argmax(-1), golden["codes"].long())
     assert distance(output.frames, golden["out"]) <= 1e-4
     assert distance(output.gains, golden["gains"]) <= 5e-5
@@ -45,27 +45,27 @@ def test_tiny_golden(tiny):
 @pytest.mark.full
 @torch.no_grad()
 def test_full_golden():
-    golden = load("full_fp32")
-    recursion = build(full_state_dict())
-    output = recursion(clip(golden["frames_u8"]))
-    print("codes that differ:", (output.logits.argmax(-1) != golden["codes"]).sum().item())
+    golden = load_golden("full_fp32")
+    recursion = build(full_state_dict("g"))
+    output = recursion(to_clip(golden["frames_u8"]))
+    print("different codes:", (output.logits.argmax(-1) != golden["codes"]).sum().item())
     assert distance(output.flows[..., ::4, ::4], golden["flows_sub4"]) <= 1e-3
     assert distance(output.observed, golden["z_codes"]) <= 3e-4
     assert distance(output.gains, golden["gains"]) <= 5e-5
     if not torch.equal(output.logits.argmax(-1), golden["codes"].long()):
-        # The smallest margin is twice the rounding noise: another kernel may flip a code. Then the stored ones.
-        output = recursion(clip(golden["frames_u8"]), codes=golden["codes"].long())
+        # The smallest margin is twice the rounding error: another kernel may change a code. Use the stored codes then.
+        output = recursion(to_clip(golden["frames_u8"]), codes=golden["codes"].long())
     assert distance(output.frames[..., ::4, ::4], golden["out_sub4"]) <= 1e-3
-    assert distance(output.frames[:, -1], golden["out_last_fp16"].float()) <= 4e-3  # fp16 near 4 is this coarse
+    assert distance(output.frames[:, -1], golden["out_last_fp16"].float()) <= 4e-3  # the resolution of fp16 near 4
 
 
 @needs_golden
 @pytest.mark.full
 @torch.no_grad()
 def test_codeformer_golden():
-    golden, manifest = load("codeformer_fp32"), describe("codeformer_fp32")["manifest"]
-    recursion = build(filled(manifest, "cf3"))
-    frame = clip(golden["frame_u8"])
+    golden, manifest = load_golden("codeformer_fp32"), load_description("codeformer_fp32")["manifest"]
+    recursion = build(fill_weights(manifest, "cf3"))
+    frame = to_clip(golden["frame_u8"])
     assert recursion.vq.config.adain
     for name, fidelity, adain, step in (
         ("out_w05_adain_sub2", 0.5, True, 2),
@@ -81,7 +81,7 @@ def test_codeformer_golden():
 
 @needs_golden
 @pytest.mark.parametrize(
-    # In float32 the convolutions of a batch of two round differently from those of one, about 1e-5 in the end.
+    # In float32 the convolutions of a batch of two round differently from those of one, which gives about 1e-5.
     ("dtype", "tolerance"),
     [(torch.float64, 1e-9), (torch.float32, 5e-5)],
 )
@@ -90,7 +90,7 @@ def test_two_clips_in_a_batch_equal_the_clips_alone(dtype, tolerance):
     recursion = build(tiny_state_dict(), transformer_num_heads=4)
     for model in (recursion.vq, recursion.kalman):
         torch.nn.Module.to(model, dtype)
-    first = clip(load("tiny_fp32")["frames_u8"]).to(dtype)
+    first = to_clip(load_golden("tiny_fp32")["frames_u8"]).to(dtype)
     second = first.flip(1, 4).contiguous()
     together = recursion(torch.cat([first, second]))
     for i, alone in enumerate((recursion(first), recursion(second))):
@@ -111,65 +111,65 @@ def test_two_clips_through_keep_tiny_equal_the_clips_alone():
 
 @needs_golden
 @torch.no_grad()
-def test_the_state_carries_over_any_border(tiny):
-    """With the gains of the whole window, a clip in two pieces is the clip in one."""
-    frames = clip(load("tiny_fp32")["frames_u8"])
+def test_clip_in_two_parts_equals_the_whole_clip(tiny):
+    """The state carries over; the gains are those of the whole window."""
+    frames = to_clip(load_golden("tiny_fp32")["frames_u8"])
     whole = tiny(frames)
     gains = whole.gains.split((2, 3), dim=1)
-    pieces, state = [], None
-    for piece, gain in zip(frames.split((2, 3), dim=1), gains, strict=True):
+    parts, state = [], None
+    for part, gain in zip(frames.split((2, 3), dim=1), gains, strict=True):
         tiny.kalman.forward, forward = (lambda observed, gain=gain: gain), tiny.kalman.forward
-        output = tiny(piece, state)
+        output = tiny(part, state)
         tiny.kalman.forward = forward
         state = output.state
-        pieces.append(output.frames)
-    assert distance(torch.cat(pieces, 1), whole.frames) <= 1e-5
+        parts.append(output.frames)
+    assert distance(torch.cat(parts, 1), whole.frames) <= 1e-5
     assert distance(state.output, whole.state.output) <= 1e-5
 
 
 @needs_golden
 @torch.no_grad()
-def test_bounded_batches_change_nothing(tiny):
-    frames = clip(load("tiny_fp32")["frames_u8"])
+def test_batch_size_does_not_change_the_result(tiny):
+    frames = to_clip(load_golden("tiny_fp32")["frames_u8"])
     small = KalmanRecursion(tiny.vq, tiny.kalman, tiny.flow, max_batch=2)
     assert distance(small(frames).frames, tiny(frames).frames) <= 1e-5
 
 
 @torch.no_grad()
-def test_large_frames_go_one_by_one_on_a_cpu(components, monkeypatch):
-    """64 x 64 pixels, a quarter as many positions at the first layer of the encoder, and the limit in between."""
+def test_large_frames_are_processed_one_at_a_time_on_a_cpu(components, monkeypatch):
+    """The limit is 64 x 64 positions; the encoder starts with a quarter of them, and the flow network has all."""
     recursion = KalmanRecursion(components["vq"], components["kalman"], components["flow"])
-    seen = {}
+    batch_sizes = {}
 
-    def listen(module, inputs) -> None:
-        seen.setdefault(module, len(inputs[0]))
+    def record(module, inputs) -> None:
+        batch_sizes.setdefault(module, len(inputs[0]))
 
-    watched = recursion.vq.lq_encoder, recursion.flow.backbone
-    hooks = [module.register_forward_pre_hook(listen) for module in watched]
+    networks = recursion.vq.lq_encoder, recursion.flow.backbone
+    hooks = [module.register_forward_pre_hook(record) for module in networks]
     monkeypatch.setattr("keep_hf.models.recursion.CPU_POSITIONS", 64 * 64)
     recursion(torch.zeros(1, 6, 3, 64, 64))
     for hook in hooks:
         hook.remove()
-    assert [seen[module] for module in watched] == [4, 1]
+    assert [batch_sizes[module] for module in networks] == [4, 1]
 
 
 @needs_golden
-def test_gradients_reach_what_the_stages_train(tiny):
-    frames = clip(load("tiny_fp32")["frames_u8"])[:, :3]
+def test_gradients_reach_the_weights_that_the_stages_train(tiny):
+    frames = to_clip(load_golden("tiny_fp32")["frames_u8"])[:, :3]
     output = tiny(frames)
     (output.logits.square().mean() + output.frames.square().mean()).backward()
     touched = {name.split(".")[1] for name, p in tiny.named_parameters() if p.grad is not None and p.grad.any()}
     assert {"lq_encoder", "code_transformer", "decoder", "feature_fusion", "cross_frame"} <= touched
     assert any(p.grad is not None and p.grad.any() for p in tiny.kalman.parameters())
-    # The prediction starts from the detached output, and codes are chosen, not blended.
+    # The prediction starts from the detached output, and the choice of a code has no gradient.
     assert all(p.grad is None for p in tiny.flow.parameters())
     assert tiny.vq.codebook.weight.grad is None
     tiny.zero_grad(set_to_none=True)
 
 
 @torch.no_grad()
-def test_the_previous_output_reaches_the_face_through_the_features_of_the_crop(components):
-    """At the sizes of the feature update alone: with a gain of nothing, and without cross-frame attention."""
+def test_previous_output_affects_the_face_through_the_feature_update(components):
+    """Only through it: the gain is zero, and there is no cross-frame attention."""
     vq = KeepVQModel.from_config(components["vq"].config, cross_frame_sizes=()).eval()
     vq.load_state_dict({k: v for k, v in components["vq"].state_dict().items() if not k.startswith("cross_frame.")})
     recursion = KalmanRecursion(vq, components["kalman"], components["flow"])
@@ -185,6 +185,6 @@ def test_the_previous_output_reaches_the_face_through_the_features_of_the_crop(c
     assert distance(*outputs(fidelity=0.0)) == 0
 
 
-def test_flow_and_gain_go_together(components):
+def test_flow_and_gain_network_are_required_together(components):
     with pytest.raises(ValueError, match="go together"):
         KalmanRecursion(components["vq"], components["kalman"], None)

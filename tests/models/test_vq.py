@@ -1,4 +1,4 @@
-"""The face model: sizes from the configuration, fusion, codes, checkpointing, saving."""
+"""The face model: sizes from the configuration, guidance of the decoder, codes, checkpointing, saving, offloading."""
 
 import pytest
 import torch
@@ -29,7 +29,7 @@ def make(**changes) -> KeepVQModel:
         "cross_frame_head_dim": 8,
     }
     model = KeepVQModel(**(config | changes)).eval()
-    # Fusion starts silent; tests need it to speak.
+    # Fusion starts as the identity, which would hide faults.
     for module in model.modules():
         if isinstance(module, FeatureFusion):
             torch.nn.init.normal_(module.scale_out.weight, std=0.05)
@@ -52,7 +52,7 @@ def restore(model: KeepVQModel, images: torch.Tensor, fidelity=1.0, previous=Non
     ("sample_size", "patch_size", "widths", "grid"),
     [(64, 1, (16, 16, 32), 16), (96, 2, (16, 32), 24), (128, 4, (16, 16, 32), 8)],
 )
-def test_any_size_the_code_grid_allows(sample_size, patch_size, widths, grid):
+def test_any_size_that_the_code_grid_allows(sample_size, patch_size, widths, grid):
     finest = sample_size // patch_size
     model = make(
         sample_size=sample_size,
@@ -65,13 +65,13 @@ def test_any_size_the_code_grid_allows(sample_size, patch_size, widths, grid):
     images = torch.randn(2, 3, sample_size, sample_size)
     with torch.no_grad():
         latents, _ = model.encode_lq(images)
-        made, features = restore(model, images)
+        restored, features = restore(model, images)
     assert latents.shape == (2, 16, grid, grid)
-    assert made.shape == images.shape
+    assert restored.shape == images.shape
     assert features.keys() == {grid}
 
 
-def test_sizes_that_do_not_fit_are_refused_by_name():
+def test_sizes_that_do_not_fit_are_rejected():
     with pytest.raises(ValueError, match="multiple of 4"):
         make(sample_size=66)
     with pytest.raises(ValueError, match="No feature map has the size 8"):
@@ -84,20 +84,20 @@ def test_sizes_that_do_not_fit_are_refused_by_name():
         make().encode_lq(torch.randn(1, 3, 32, 32))
 
 
-def test_fidelity_weighs_the_features_of_the_crop():
+def test_fidelity_is_the_weight_of_the_features_of_the_crop():
     model = make()
     images = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
-        at = {w: restore(model, images, w)[0] for w in (0.0, 1e-6, 0.5, 1.0)}
+        by_fidelity = {w: restore(model, images, w)[0] for w in (0.0, 1e-6, 0.5, 1.0)}
         mixed = restore(model, images.repeat(2, 1, 1, 1), torch.tensor([0.0, 1.0]))[0]
-    assert torch.allclose(at[0.0], at[1e-6], atol=1e-4)
-    assert (at[0.0] - at[0.5]).abs().max() > 1e-2
-    assert (at[0.5] - at[1.0]).abs().max() > 1e-2
-    assert torch.allclose(mixed[0], at[0.0][0], atol=1e-5)
-    assert torch.allclose(mixed[1], at[1.0][0], atol=1e-5)
+    assert torch.allclose(by_fidelity[0.0], by_fidelity[1e-6], atol=1e-4)
+    assert (by_fidelity[0.0] - by_fidelity[0.5]).abs().max() > 1e-2
+    assert (by_fidelity[0.5] - by_fidelity[1.0]).abs().max() > 1e-2
+    assert torch.allclose(mixed[0], by_fidelity[0.0][0], atol=1e-5)
+    assert torch.allclose(mixed[1], by_fidelity[1.0][0], atol=1e-5)
 
 
-def test_the_previous_frame_is_attended_to():
+def test_decoder_attends_to_the_previous_frame():
     model = make()
     images = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
@@ -109,7 +109,7 @@ def test_the_previous_frame_is_attended_to():
 
 
 @torch.no_grad()
-def test_the_prediction_corrects_the_features_of_the_crop():
+def test_prediction_corrects_the_features_of_the_crop():
     model = make()
     _, observed = model.encode_lq(torch.randn(2, 3, 64, 64))
     _, predicted = model.encode_hq(torch.randn(2, 3, 64, 64))
@@ -121,8 +121,8 @@ def test_the_prediction_corrects_the_features_of_the_crop():
     assert torch.equal(updated[16], observed[16])
 
 
-def test_fresh_fusion_is_silent_but_learns_at_once():
-    """All layers at zero, as published, would leave every weight without a gradient for ever."""
+def test_new_fusion_blocks_are_the_identity_and_have_gradients():
+    """With all layers at zero, as in the published code, no weight would ever have a gradient."""
     torch.manual_seed(0)
     fusion = FeatureFusion(16, 8)
     decoded = torch.randn(1, 16, 8, 8)
@@ -144,7 +144,7 @@ def test_fresh_fusion_is_silent_but_learns_at_once():
     assert attention.norm2.weight.grad.abs().sum() > 0
 
 
-def test_nearest_codes_against_all_distances():
+def test_nearest_codes_have_the_smallest_distance():
     model = make()
     torch.nn.init.normal_(model.codebook.weight)
     latents = torch.randn(2, 16, 16, 16)
@@ -183,8 +183,8 @@ def test_gradient_checkpointing_changes_no_gradient():
             model.enable_gradient_checkpointing()
         latents, features = model.encode_lq(images)
         logits = model.predict_codes(latents)
-        made, _ = model.decode(latents, features)
-        (logits.square().mean() + made.square().mean()).backward()
+        images_out, _ = model.decode(latents, features)
+        (logits.square().mean() + images_out.square().mean()).backward()
         gradients.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
     assert gradients[0].keys() == gradients[1].keys()
     for name, gradient in gradients[0].items():
@@ -197,14 +197,14 @@ def test_half_precision_loads_and_runs(tmp_path, dtype):
     model = KeepVQModel.from_pretrained(tmp_path, dtype=dtype)
     assert model.dtype == dtype
     with torch.no_grad():
-        made, _ = restore(model, torch.randn(1, 3, 64, 64).to(dtype))
-    assert made.dtype == dtype
-    assert made.isfinite().all()
+        restored, _ = restore(model, torch.randn(1, 3, 64, 64).to(dtype))
+    assert restored.dtype == dtype
+    assert restored.isfinite().all()
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @torch.no_grad()
-def test_logits_are_finer_than_half_precision(dtype):
+def test_logits_have_more_than_half_precision(dtype):
     model = make().to(dtype)
     logits = model.predict_codes(torch.randn(1, 16, 16, 16).to(dtype))
     assert logits.dtype == torch.float32

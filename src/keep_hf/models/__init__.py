@@ -1,1 +1,1 @@
-"""The networks of KEEP, their recursion over frames, and the conversion of published checkpoints."""
+"""The networks of KEEP, their recursion over the frames of a clip, and the conversion of published checkpoints."""

@@ -1,13 +1,18 @@
-"""Published checkpoints -> the components of this package: tables of names, and sizes read from the weights.
+"""Conversion of published checkpoints: tables of names, and sizes that are read from the weights.
 
-Taken: KEEP release v0.1.0 (a bare state dict, `cross_fuse`, `fuse_convs_dict`), KEEP release v1.0.0 (under
-`params_ema`, `cfa`, `cft`), the Asian model (SFT at 32, 64, 128 and 256), CodeFormer (one encoder, no Kalman filter,
-no flow) and GMFlow alone (under `model`).  Numbers of heads do not show in the weights: they are the published ones
-unless the caller says otherwise.
+Supported checkpoints:
+
+- KEEP release v0.1.0: a bare state dict with `cross_fuse` and `fuse_convs_dict`;
+- KEEP release v1.0.0: under `params_ema`, with `cfa` and `cft` in place of these names;
+- the Asian model: as v1.0.0, with SFT at 32, 64, 128 and 256;
+- CodeFormer: one encoder, no Kalman filter, no flow;
+- GMFlow alone: under `model`.
+
+The weights do not show the numbers of attention heads.  They are the published ones unless the caller passes others.
 """
 
 import re
-from typing import Any
+from typing import TypeVar
 
 from diffusers import ModelMixin
 
@@ -17,8 +22,10 @@ from .kalman import KalmanGainNetwork
 from .vq import KeepVQModel
 
 
-# Published name -> ours.  Every rule is applied, in this order.  The `blocks.N` of encoders and generator are numbered
-# flat over all levels: `encoder_blocks` and `generator_blocks` give the names in that order.
+Model = TypeVar("Model", bound=ModelMixin)
+
+# Published name -> ours. All rules are applied, in this order. The `blocks.N` of encoders and generator are numbered
+# across all levels: `encoder_blocks` and `generator_blocks` list our names in that order.
 FLOW_NAMES: list[tuple[str, str]] = [
     (r"^backbone\.conv1\.", "backbone.conv_in."),
     (r"^backbone\.conv2\.", "backbone.conv_out."),
@@ -76,19 +83,19 @@ VQ_NAMES: list[tuple[str, str]] = [
 ]
 
 
-def convert_checkpoint(state_dict: StateDict, **config: Any) -> dict[str, ModelMixin]:
-    """Build the components that a published state dict holds.
+def convert_checkpoint(state_dict: StateDict, **config: int | bool) -> dict[str, ModelMixin]:
+    """Build the components that a published state dict contains.
 
     Args:
         state_dict (`dict[str, torch.Tensor]`): From `load_checkpoint`.
-        config: Settings of `KeepVQModel` that the weights do not tell, when they are not the published ones
-            (`transformer_num_heads`, `cross_frame_num_heads`, `norm_num_groups`, `adain`).
+        config (*optional*): Settings of [`KeepVQModel`] that the weights do not show, if they differ from the
+            published ones: `transformer_num_heads`, `cross_frame_num_heads`, `norm_num_groups`, `adain`.
 
     Returns:
         `dict[str, ModelMixin]`: `vq`, `kalman` and `flow` for KEEP, `vq` for CodeFormer, `flow` for GMFlow alone.
 
     Raises:
-        ValueError: If it is none of these, or keys are missing, left over or of the wrong shape.
+        ValueError: If it is none of these checkpoints, or weights are missing, unexpected or of another shape.
     """
     parts: dict[str, StateDict] = {"flow": {}, "kalman": {}, "vq": {}}
     for key, value in state_dict.items():
@@ -102,8 +109,8 @@ def convert_checkpoint(state_dict: StateDict, **config: Any) -> dict[str, ModelM
         return {"flow": convert_flow(state_dict)}
     if "generator.blocks.0.weight" not in state_dict:
         raise ValueError(
-            "This is no checkpoint of KEEP, CodeFormer or GMFlow: neither 'generator.blocks.0.weight' nor "
-            f"'backbone.conv1.weight' is in it; its first keys are {list(state_dict)[:5]}."
+            "This is not a checkpoint of KEEP, CodeFormer or GMFlow: it has neither 'generator.blocks.0.weight' nor "
+            f"'backbone.conv1.weight'. Its first keys are {list(state_dict)[:5]}."
         )
     components: dict[str, ModelMixin] = {"vq": convert_vq(parts["vq"], **config)}
     if parts["kalman"] or parts["flow"]:
@@ -114,7 +121,7 @@ def convert_checkpoint(state_dict: StateDict, **config: Any) -> dict[str, ModelM
 
 
 def convert_flow(state_dict: StateDict) -> GMFlow:
-    """GMFlow from its published state dict (keys from `backbone.conv1.weight` on)."""
+    """Build GMFlow from its published state dict, whose first key is `backbone.conv1.weight`."""
     _require(
         state_dict, ["backbone.conv1.weight", "backbone.conv2.weight", "transformer.layers.0.self_attn.q_proj.weight"]
     )
@@ -123,16 +130,11 @@ def convert_flow(state_dict: StateDict) -> GMFlow:
         feature_channels=state_dict["backbone.conv2.weight"].shape[0],
         num_layers=_count(state_dict, r"transformer\.layers\.(\d+)\."),
     )
-    return _load(flow, convert_flow_state_dict(state_dict))
-
-
-def convert_flow_state_dict(state_dict: StateDict) -> StateDict:
-    """Published names of GMFlow -> ours."""
-    return {_rename(key, FLOW_NAMES): value for key, value in state_dict.items()}
+    return _load(flow, {_rename(key, FLOW_NAMES): value for key, value in state_dict.items()})
 
 
 def convert_kalman(state_dict: StateDict, num_heads: int = 8) -> KalmanGainNetwork:
-    """The gain network from the published tensors under `kalman_filter.`."""
+    """Build the gain network from the published weights under `kalman_filter.`, given without this prefix."""
     query = "uncertainty_estimator.0.attn1.to_q.weight"
     _require(state_dict, [query])
     inner, channels = state_dict[query].shape
@@ -146,49 +148,12 @@ def convert_kalman(state_dict: StateDict, num_heads: int = 8) -> KalmanGainNetwo
     return _load(kalman, {_rename(key, KALMAN_NAMES): value for key, value in state_dict.items()})
 
 
-def convert_vq(state_dict: StateDict, **config: Any) -> KeepVQModel:
-    """The face model from the published tensors of encoders, transformer, codebook, generator and fusion blocks."""
+def convert_vq(state_dict: StateDict, **config: int | bool) -> KeepVQModel:
+    """Build the face model from the published encoders, transformer, codebook, generator and fusion blocks."""
     _require(state_dict, ["encoder.blocks.0.weight", "position_emb", "quantize.embedding.weight", "feat_emb.weight"])
-    num_blocks = _count(state_dict, r"encoder\.blocks\.(\d+)\.")
-    is_resnet = [f"encoder.blocks.{i}.conv1.weight" in state_dict for i in range(num_blocks)]
-    is_downsample = [f"encoder.blocks.{i}.conv.weight" in state_dict for i in range(num_blocks)]
-    layers_per_block = is_downsample.index(True) - 1
-    # The last residual block before every downsampling, and the one in the middle block, have the width of the level.
-    last_resnets = [i - 1 for i, downsample in enumerate(is_downsample) if downsample] + [
-        max(i for i, resnet in enumerate(is_resnet) if resnet)
-    ]
-    num_codes, latent_channels = state_dict["quantize.embedding.weight"].shape
-    num_tokens, transformer_channels = state_dict["position_emb"].shape
-    fusion_sizes = _sizes(state_dict, r"(?:fuse_convs_dict|cft)\.(\d+)\.")
-    cross_frame_sizes = _sizes(state_dict, r"(?:cross_fuse|cfa)\.(\d+)\.")
-    single_frame = "hq_encoder.blocks.0.weight" not in state_dict
-    cross_frame_num_heads = config.pop("cross_frame_num_heads", 4)
-    cross_frame_inner = 256 * cross_frame_num_heads
-    if cross_frame_sizes:
-        dialect = "cfa" if any(key.startswith("cfa.") for key in state_dict) else "cross_fuse"
-        cross_frame_inner = state_dict[f"{dialect}.{cross_frame_sizes[0]}.attn.to_q.weight"].shape[0]
-    vq = KeepVQModel(
-        **{
-            "sample_size": int(num_tokens**0.5) * 2 ** (len(last_resnets) - 1),
-            "block_out_channels": [state_dict[f"encoder.blocks.{i}.conv2.weight"].shape[0] for i in last_resnets],
-            "layers_per_block": layers_per_block,
-            "latent_channels": latent_channels,
-            "num_codes": num_codes,
-            "transformer_channels": transformer_channels,
-            "transformer_num_heads": 8,
-            "transformer_num_layers": _count(state_dict, r"ft_layers\.(\d+)\."),
-            "fusion_sizes": fusion_sizes,
-            "cross_frame_sizes": cross_frame_sizes,
-            "cross_frame_num_heads": cross_frame_num_heads,
-            "cross_frame_head_dim": cross_frame_inner // cross_frame_num_heads,
-            "has_hq_encoder": not single_frame,
-            "adain": single_frame,  # as CodeFormer's published script runs it
-            **config,
-        }
-    )
-
-    num_levels = len(last_resnets)
-    flat = {
+    vq = _build_vq(state_dict, **config)
+    num_levels, layers_per_block = len(vq.config.block_out_channels), vq.config.layers_per_block
+    layers = {
         "encoder": encoder_blocks(num_levels, layers_per_block),
         "hq_encoder": encoder_blocks(num_levels, layers_per_block),
         "generator": generator_blocks(num_levels, layers_per_block),
@@ -196,22 +161,61 @@ def convert_vq(state_dict: StateDict, **config: Any) -> KeepVQModel:
     converted: StateDict = {}
     for key, value in state_dict.items():
         block = re.match(r"(encoder|hq_encoder|generator)\.blocks\.(\d+)\.", key)
-        if block and int(block[2]) < len(flat[block[1]]):
-            key = f"{block[1]}.{flat[block[1]][int(block[2])]}.{key[block.end() :]}"
+        if block and int(block[2]) < len(layers[block[1]]):
+            key = f"{block[1]}.{layers[block[1]][int(block[2])]}.{key[block.end() :]}"
         name = _rename(key, VQ_NAMES)
         if name.endswith(("in_proj_weight", "in_proj_bias")):
             stem, kind = name.rsplit("in_proj_", 1)
-            for letter, piece in zip("qkv", value.chunk(3), strict=True):
-                converted[f"{stem}to_{letter}.{kind}"] = piece.clone()
+            for letter, part in zip("qkv", value.chunk(3), strict=True):
+                converted[f"{stem}to_{letter}.{kind}"] = part.clone()
         elif ".attention.to_" in name and value.ndim == 4:
-            converted[name] = value[:, :, 0, 0].clone()  # a 1x1 convolution is a linear layer
+            converted[name] = value[:, :, 0, 0].clone()  # a 1 x 1 convolution is a linear layer
         else:
             converted[name] = value
     return _load(vq, converted)
 
 
+def _build_vq(state_dict: StateDict, **config: int | bool) -> KeepVQModel:
+    """Build the face model that has the sizes of the published weights, with new weights."""
+    num_blocks = _count(state_dict, r"encoder\.blocks\.(\d+)\.")
+    resnets = [i for i in range(num_blocks) if f"encoder.blocks.{i}.conv1.weight" in state_dict]
+    downsamples = [i for i in range(num_blocks) if f"encoder.blocks.{i}.conv.weight" in state_dict]
+    if not resnets or not downsamples:
+        raise ValueError("The checkpoint is incomplete: its encoder has no residual block or no downsampling.")
+    # The last residual block before every downsampling, and the one in the middle block, have the width of the level.
+    last_resnets = [*(i - 1 for i in downsamples), resnets[-1]]
+    last_weights = [f"encoder.blocks.{i}.conv2.weight" for i in last_resnets]
+    _require(state_dict, last_weights)
+    num_codes, latent_channels = state_dict["quantize.embedding.weight"].shape
+    num_tokens, transformer_channels = state_dict["position_emb"].shape
+    cross_frame_sizes = _sizes(state_dict, r"(?:cross_fuse|cfa)\.(\d+)\.")
+    cross_frame_num_heads = config.pop("cross_frame_num_heads", 4)
+    cross_frame_width = 256 * cross_frame_num_heads
+    if cross_frame_sizes:
+        dialect = "cfa" if any(key.startswith("cfa.") for key in state_dict) else "cross_fuse"
+        cross_frame_width = state_dict[f"{dialect}.{cross_frame_sizes[0]}.attn.to_q.weight"].shape[0]
+    single_frame = "hq_encoder.blocks.0.weight" not in state_dict
+    settings = {
+        "sample_size": int(num_tokens**0.5) * 2 ** (len(last_resnets) - 1),
+        "block_out_channels": [state_dict[key].shape[0] for key in last_weights],
+        "layers_per_block": downsamples[0] - 1,
+        "latent_channels": latent_channels,
+        "num_codes": num_codes,
+        "transformer_channels": transformer_channels,
+        "transformer_num_heads": 8,
+        "transformer_num_layers": _count(state_dict, r"ft_layers\.(\d+)\."),
+        "fusion_sizes": _sizes(state_dict, r"(?:fuse_convs_dict|cft)\.(\d+)\."),
+        "cross_frame_sizes": cross_frame_sizes,
+        "cross_frame_num_heads": cross_frame_num_heads,
+        "cross_frame_head_dim": cross_frame_width // cross_frame_num_heads,
+        "has_hq_encoder": not single_frame,
+        "adain": single_frame,  # as in the published script of CodeFormer
+    }
+    return KeepVQModel(**(settings | config))
+
+
 def encoder_blocks(num_levels: int, layers_per_block: int) -> list[str]:
-    """Our names of an encoder's layers in the flat order of the published `blocks`."""
+    """Our names of the layers of an encoder, in the order of the published `blocks`."""
     names = ["conv_in"]
     for i in range(num_levels):
         for j in range(layers_per_block):
@@ -224,7 +228,7 @@ def encoder_blocks(num_levels: int, layers_per_block: int) -> list[str]:
 
 
 def generator_blocks(num_levels: int, layers_per_block: int) -> list[str]:
-    """Our names of the decoder's layers in the flat order of the published `blocks`."""
+    """Our names of the layers of the decoder, in the order of the published `blocks`."""
     names = ["conv_in", "middle.resnet1", "middle.attention", "middle.resnet2"]
     for i in range(num_levels):
         for j in range(layers_per_block):
@@ -254,11 +258,11 @@ def _sizes(state_dict: StateDict, pattern: str) -> list[int]:
 def _require(state_dict: StateDict, keys: list[str]) -> None:
     missing = [key for key in keys if key not in state_dict]
     if missing:
-        raise ValueError(f"The checkpoint is not complete: {missing} are missing.")
+        raise ValueError(f"The checkpoint is incomplete: {missing} are missing.")
 
 
-def _load(model: Any, state_dict: StateDict) -> Any:
-    """Load exactly, or say what does not fit."""
+def _load(model: Model, state_dict: StateDict) -> Model:
+    """Load the weights by our names; raise `ValueError` if they are not exactly those of the model."""
     expected = model.state_dict()
     missing = sorted(expected.keys() - state_dict.keys())
     unexpected = sorted(state_dict.keys() - expected.keys())

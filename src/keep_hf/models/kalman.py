@@ -1,16 +1,19 @@
-"""The Kalman filter in the latent space of faces: state, gain and update (KEEP, arXiv 2408.05205).
+"""The Kalman filter in the latent space of faces: state, gain and update (KEEP, arXiv 2408.05205, section 3).
 
-    observe   z_obs[t]  = E_lq(x[t])
-    predict   z_pred[t] = E_hq(warp(y[t-1], flow(x[t] -> x[t-1])))
-    update    z[t]      = (1 - K[t]) z_obs[t] + K[t] z_pred[t]
+    observe   z_obs[t]  = E_lq(x[t])                                   eq. 11
+    predict   z_pred[t] = E_hq(warp(y[t-1], flow(x[t] -> x[t-1])))     eq. 6, 7 and 12
+    update    z[t]      = (1 - K[t]) z_obs[t] + K[t] z_pred[t]         eq. 8 and 9
 
-K is learned and weighs the PREDICTION (the textbook's gain weighs the observation).  It is computed from the
-observations of a whole window of frames: its temporal attention looks into the past and into the future.
+The gain K is learned and weighs the PREDICTION.  In eq. 8, as in the textbooks, the gain weighs the innovation
+z_obs - z_pred, so it is 1 - K here; the published network computes K.
 
-Legend: b clips, t frames, c channels, h w the code grid, n = h w tokens.
+The gains come from the observations of a whole window of frames (section 3.2, "Kalman Filter System").  The network is
+not causal: its temporal attention covers past and future frames.
+
+Legend: b clips, t frames, c channels, h w rows and columns of the code grid, n = h * w tokens.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,12 +29,14 @@ from .layers import Attention, ResidualBlock
 
 @dataclass
 class KalmanState:
-    """All that the next frame needs of the frames before it, for a batch of clips.
+    """The state of the filter after a frame: what the next frame needs, for a batch of clips.
 
     Attributes:
-        frame (`torch.Tensor` of shape `(b, 3, h, w)`): The last degraded crop, RGB in [-1, 1]; the flow starts there.
-        output (`torch.Tensor` of shape `(b, 3, h, w)`): The face made of it, not clamped; the prediction moves it.
-        features (`dict[int, torch.Tensor]`): The decoder's features of it at the cross-frame sizes.
+        frame (`torch.Tensor` of shape `(b, 3, height, width)`): The degraded crop x[t], RGB in [-1, 1]; the flow of
+            the next frame ends there.
+        output (`torch.Tensor` of shape `(b, 3, height, width)`): The restored crop y[t], not clamped; the prediction
+            of the next frame is warped from it.
+        features (`dict[int, torch.Tensor]`): Features of the decoder, `(b, c, size, size)` by cross-frame size.
     """
 
     frame: torch.Tensor
@@ -39,8 +44,8 @@ class KalmanState:
     features: Features
 
     @classmethod
-    def join(cls, states: "list[KalmanState]") -> "KalmanState":
-        """The states of several batches as that of one."""
+    def join(cls, states: list["KalmanState"]) -> "KalmanState":
+        """Concatenate the states of several batches."""
         return cls(
             torch.cat([state.frame for state in states]),
             torch.cat([state.output for state in states]),
@@ -63,13 +68,26 @@ class KalmanState:
 
 
 def update(observed: torch.Tensor, predicted: torch.Tensor, gain: torch.Tensor) -> torch.Tensor:
-    """Blend observation and prediction `(b, c, h, w)` by the gain `(b, 1, h, w)` in (0, 1), in float32."""
+    """Update of the latents (eq. 8): interpolate between observation and prediction.
+
+    Args:
+        observed, predicted (`torch.Tensor` of shape `(b, c, h, w)`): z_obs and z_pred.
+        gain (`torch.Tensor` of shape `(b, 1, h, w)`): Weight of the prediction in (0, 1).
+
+    Returns:
+        `torch.Tensor` of shape `(b, c, h, w)` in the dtype of `observed`; computed in float32 at least.
+    """
     gain = gain.float() if observed.dtype.itemsize < 4 else gain
     return ((1 - gain) * observed + gain * predicted).to(observed.dtype)
 
 
 class UncertaintyBlock(nn.Module):
-    """Attention within neighbouring frames, a feedforward, then attention along time at every position."""
+    """Attention to the first and the previous frame, a feedforward, then attention over time at every position.
+
+    Args:
+        channels (`int`): Width of a token.
+        num_heads, head_dim (`int`): Heads of both attentions and the width of one.
+    """
 
     def __init__(self, channels: int, num_heads: int, head_dim: int) -> None:
         super().__init__()
@@ -81,8 +99,9 @@ class UncertaintyBlock(nn.Module):
         self.temporal_attention = Attention(channels, num_heads, head_dim, bias=False)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        # Queries: the frame itself.  Keys and values: the first frame of the window and the previous one.
-        query = self.norm1(tokens)  # (b, t, n, c)
+        """Tokens of a window `(b, t, n, c)` -> tokens of the same shape."""
+        # Queries: the frame itself. Keys and values: the first frame of the window and the previous frame.
+        query = self.norm1(tokens)
         previous = torch.cat([query[:, :1], query[:, :-1]], dim=1)
         context = torch.cat([query[:, :1].expand_as(query), previous], dim=2)
         query, context = query.flatten(0, 1), context.flatten(0, 1)
@@ -98,17 +117,20 @@ class UncertaintyBlock(nn.Module):
 
 
 class KalmanGainNetwork(ModelMixin, AttentionMixin, ConfigMixin):
-    """Observations of a window -> one gain for every token of every frame.
+    """Kalman gain network (section 3.2): from the observations of a window to one gain per token of every frame.
+
+    It consists of an uncertainty network (attention blocks) and a gain network (convolutional blocks).
 
     Args:
         latent_channels (`int`, *optional*, defaults to 256): Width of a latent.
         num_heads (`int`, *optional*, defaults to 8): Heads of the attentions.
         head_dim (`int`, *optional*, defaults to 48): Width of a head.
-        num_uncertainty_layers (`int`, *optional*, defaults to 3): Attention blocks.
-        num_gain_layers (`int`, *optional*, defaults to 3): Convolutional blocks.
+        num_uncertainty_layers (`int`, *optional*, defaults to 3): Blocks of the uncertainty network.
+        num_gain_layers (`int`, *optional*, defaults to 3): Blocks of the gain network.
         norm_num_groups (`int`, *optional*, defaults to 32): Groups of the group norms.
     """
 
+    _gradient_checkpointing_func: Callable[..., torch.Tensor]  # set by `enable_gradient_checkpointing`
     _supports_gradient_checkpointing = True
     _no_split_modules = ("UncertaintyBlock", "ResidualBlock")
     _repeated_blocks = ("UncertaintyBlock", "ResidualBlock")
@@ -137,10 +159,14 @@ class KalmanGainNetwork(ModelMixin, AttentionMixin, ConfigMixin):
         """Compute the gains of a window.
 
         Args:
-            observed (`torch.Tensor` of shape `(b, t, c, h, w)`): Latents of the observations.
+            observed (`torch.Tensor` of shape `(b, t, latent_channels, h, w)`): z_obs of all frames.
 
         Returns:
-            The gains `(b, t, 1, h, w)` in (0, 1).  That of a clip's first frame has no meaning: nothing predicts it.
+            `torch.Tensor` of shape `(b, t, 1, h, w)`: the gains, in (0, 1).  The gain of the first frame of a clip has
+            no meaning, because there is no prediction for it.
+
+        Raises:
+            ValueError: If the observations have another shape.
         """
         if observed.ndim != 5 or observed.shape[2] != self.config.latent_channels:
             raise ValueError(

@@ -1,12 +1,12 @@
-"""LPIPS, the learned perceptual distance of two pictures (Zhang et al., CVPR 2018), with both of its usual backbones.
+"""LPIPS, the learned perceptual distance of two images (Zhang et al., CVPR 2018), with both of its usual backbones.
 
-    picture -> AlexNet or VGG16, tapped after five of its ReLUs -> unit vectors -> squared difference
-            -> one weight per channel -> mean over positions -> sum over taps
+    image -> AlexNet or VGG16, features after five of its ReLUs -> unit vectors -> squared difference
+          -> one weight per channel -> mean over positions -> sum over the five features
 
-The convolutions carry ImageNet weights as published and the channel weights those of LPIPS version 0.1; neither is
-part of this package, [`LPIPS.from_checkpoints`] reads the public files.
+The convolutions have the published ImageNet weights and the channel weights are those of LPIPS version 0.1.  Neither
+is part of this package; [`LPIPS.from_checkpoints`] reads the public files.
 
-Legend: b pictures, c channels, h w rows and columns.
+Legend: b images, c channels, h w rows and columns.
 """
 
 import os
@@ -21,11 +21,11 @@ from torch.nn import functional as F
 from .checkpoint_files import StateDict, load_checkpoint
 
 
-# Mean and standard deviation of ImageNet, brought from levels in [0, 1] to levels in [-1, 1] and rounded.
+# Mean and standard deviation of ImageNet, converted from levels in [0, 1] to levels in [-1, 1] and rounded.
 SHIFT = (-0.030, -0.088, -0.188)
 SCALE = (0.458, 0.448, 0.450)
 EPSILON = 1e-10
-SMALLEST_SIDE = 32  # AlexNet's last tap needs 31 pixels, VGG16's 16.
+SMALLEST_SIDE = 32  # The last features of AlexNet need 31 pixels, those of VGG16 16.
 
 
 class Convolution(NamedTuple):
@@ -35,8 +35,8 @@ class Convolution(NamedTuple):
     channels: int
     kernel: int = 3
     stride: int = 1
-    pool: int = 0  # side of the max pooling before it, with stride 2
-    tap: bool = True  # whether the features after its ReLU count
+    pool: int = 0  # side of the max pooling before it, which has stride 2; 0 for none
+    compared: bool = True  # whether the features after its ReLU are compared
 
 
 BACKBONES = {
@@ -48,73 +48,71 @@ BACKBONES = {
         Convolution(10, 256),
     ),
     "vgg": (
-        Convolution(0, 64, tap=False),
+        Convolution(0, 64, compared=False),
         Convolution(2, 64),
-        Convolution(5, 128, pool=2, tap=False),
+        Convolution(5, 128, pool=2, compared=False),
         Convolution(7, 128),
-        Convolution(10, 256, pool=2, tap=False),
-        Convolution(12, 256, tap=False),
+        Convolution(10, 256, pool=2, compared=False),
+        Convolution(12, 256, compared=False),
         Convolution(14, 256),
-        Convolution(17, 512, pool=2, tap=False),
-        Convolution(19, 512, tap=False),
+        Convolution(17, 512, pool=2, compared=False),
+        Convolution(19, 512, compared=False),
         Convolution(21, 512),
-        Convolution(24, 512, pool=2, tap=False),
-        Convolution(26, 512, tap=False),
+        Convolution(24, 512, pool=2, compared=False),
+        Convolution(26, 512, compared=False),
         Convolution(28, 512),
     ),
 }
 
 
 class LPIPS(ModelMixin, ConfigMixin):
-    """
-    Learned perceptual distance of two pictures: 0 where they are equal, lower is better.
+    """Learned perceptual distance of two images: 0 for equal images, lower is better.
 
     Args:
-        backbone (`"alex"` or `"vgg"`, defaults to `"alex"`): AlexNet, the authors' choice for measuring, or VGG16,
-            theirs for losses.  Distances of the two do not compare.
+        backbone (`"alex"` or `"vgg"`, *optional*, defaults to `"alex"`): AlexNet, which the authors recommend for
+            evaluation, or VGG16, which they recommend for losses.  The distances of the two are not comparable.
 
     Raises:
-        `ValueError`: if there is no such backbone.
+        ValueError: If there is no such backbone.
     """
 
     @register_to_config
-    def __init__(self, backbone: str = "alex"):
+    def __init__(self, backbone: str = "alex") -> None:
         super().__init__()
         if backbone not in BACKBONES:
             raise ValueError(f'`backbone` must be "alex" or "vgg", not {backbone!r}.')
         self.layers = BACKBONES[backbone]
         in_channels = (3, *(layer.channels for layer in self.layers[:-1]))
         self.convolutions = nn.ModuleList(
-            # AlexNet's first convolution, 11 wide, has a border of 2; all others keep the size.
+            # The first convolution of AlexNet, with an 11 x 11 kernel, has a padding of 2; all others keep the size.
             nn.Conv2d(c, layer.channels, layer.kernel, layer.stride, padding=2 if layer.stride > 1 else "same")
             for c, layer in zip(in_channels, self.layers, strict=True)
         )
         self.channel_weights = nn.ModuleList(
-            nn.Conv2d(layer.channels, 1, 1, bias=False) for layer in self.layers if layer.tap
+            nn.Conv2d(layer.channels, 1, 1, bias=False) for layer in self.layers if layer.compared
         )
 
     @classmethod
     def from_checkpoints(cls, backbone_file: str | os.PathLike, linear_file: str | os.PathLike) -> "LPIPS":
-        """
-        Build the network from the public files of its two parts.
+        """Build the network from the public files of its two parts.
 
         Args:
-            backbone_file (`str` or `os.PathLike`): AlexNet or VGG16 in torchvision's names (`features.0.weight` ...),
-                `.pth` or `.safetensors`; which of the two it is shows in the weights.
+            backbone_file (`str` or `os.PathLike`): AlexNet or VGG16 with the names of torchvision
+                (`features.0.weight`, ...), `.pth` or `.safetensors`.  The shapes of the weights show which one it is.
             linear_file (`str` or `os.PathLike`): Channel weights of LPIPS for that backbone (`lin0.model.1.weight`
                 to `lin4.model.1.weight`).
 
         Returns:
-            [`LPIPS`], ready to measure and to save with `save_pretrained`.
+            [`LPIPS`] in evaluation mode.
 
         Raises:
-            `ValueError`: if a file cannot be read, or names or shapes are not those of the two networks.
+            ValueError: If a file cannot be read, or names or shapes are not those of the two networks.
         """
         published, linear = load_checkpoint(backbone_file), load_checkpoint(linear_file)
-        # What classifies pictures comes after the features and is not used.
+        # The classifier comes after the features and is not used.
         published = {name: value for name, value in published.items() if not name.startswith("classifier.")}
         first = published.get("features.0.weight")
-        kinds = {(64, 3, 11, 11): "alex", (64, 3, 3, 3): "vgg"}
+        kinds: dict[tuple[int, ...], str] = {(64, 3, 11, 11): "alex", (64, 3, 3, 3): "vgg"}
         if first is None or tuple(first.shape) not in kinds:
             found = f"no features.0.weight, but {sorted(published)[:4]}" if first is None else tuple(first.shape)
             raise ValueError(
@@ -136,64 +134,63 @@ class LPIPS(ModelMixin, ConfigMixin):
         for theirs, ours in linear_names.items():
             if state_dict[ours].min() < 0:
                 raise ValueError(
-                    f"{linear_file} is no LPIPS: {theirs} goes down to {state_dict[ours].min():.3g}, "
-                    "but the weights of a distance are not negative."
+                    f"{linear_file} does not hold channel weights of LPIPS: the smallest value of {theirs} is "
+                    f"{state_dict[ours].min():.3g}, but they must not be negative."
                 )
         lpips.load_state_dict(state_dict)
         return lpips.eval()
 
     def forward(self, image1: torch.Tensor, image2: torch.Tensor) -> torch.Tensor:
-        """
-        Measure how different two pictures look.
+        """Measure the distance of images.
 
         Args:
             image1 (`torch.Tensor` of shape `(b, 3, h, w)`): RGB in [-1, 1], sides of at least 32 pixels.
-            image2 (`torch.Tensor` of shape `(b, 3, h, w)`): The pictures to compare with.
+            image2 (`torch.Tensor` of shape `(b, 3, h, w)`): The images to compare with.
 
         Returns:
             `torch.Tensor` of shape `(b,)`: the distances.
 
         Raises:
-            `ValueError`: if the shapes differ or are not those of pictures of that size.
+            ValueError: If the shapes differ, are not `(b, 3, h, w)`, or a side is shorter than 32 pixels.
         """
         if image1.shape != image2.shape:
-            raise ValueError(f"The pictures differ in shape: {tuple(image1.shape)} and {tuple(image2.shape)}.")
+            raise ValueError(f"The images differ in shape: {tuple(image1.shape)} and {tuple(image2.shape)}.")
         if image1.ndim != 4 or image1.shape[1] != 3 or min(image1.shape[2:]) < SMALLEST_SIDE:
             raise ValueError(
-                f"Pictures must have the shape (b, 3, h, w) with sides of at least {SMALLEST_SIDE} pixels, "
+                f"Images must have the shape (b, 3, h, w) with sides of at least {SMALLEST_SIDE} pixels, "
                 f"not {tuple(image1.shape)}."
             )
-        # One after the other, not as one batch: equal pictures then take the same way to the bit.
-        taps = zip(self.channel_weights, self._features(image1), self._features(image2), strict=True)
-        distances = [weigh((features1 - features2) ** 2).mean(dim=(1, 2, 3)) for weigh, features1, features2 in taps]
+        # Two calls, not one batch: equal images then have exactly equal features.
+        pairs = zip(self.channel_weights, self._features(image1), self._features(image2), strict=True)
+        distances = [weigh((features1 - features2) ** 2).mean(dim=(1, 2, 3)) for weigh, features1, features2 in pairs]
         return torch.stack(distances).sum(dim=0)
 
     def _features(self, images: torch.Tensor) -> list[torch.Tensor]:
-        """Pictures (b, 3, h, w) -> the five taps (b, c, h', w'), of unit length at every position."""
+        """Images `(b, 3, h, w)` -> five features `(b, c, h', w')`, of unit length at every position."""
         shift, scale = (images.new_tensor(values)[:, None, None] for values in (SHIFT, SCALE))
         hidden = ((images - shift) / scale).to(self.dtype)
-        taps = []
+        features = []
         for layer, convolution in zip(self.layers, self.convolutions, strict=True):
             if layer.pool:
                 hidden = F.max_pool2d(hidden, layer.pool, stride=2)
             hidden = F.relu(convolution(hidden))
-            if layer.tap:
-                taps.append(hidden / (hidden.norm(dim=1, keepdim=True) + EPSILON))
-        return taps
+            if layer.compared:
+                features.append(hidden / (hidden.norm(dim=1, keepdim=True) + EPSILON))
+        return features
 
 
 def _rename(published: StateDict, names: dict[str, str], expected: StateDict, file: str | os.PathLike) -> StateDict:
-    """Give the weights of a file our names; `names` are theirs to ours, `expected` has our shapes."""
-    missing, left_over = sorted(names.keys() - published.keys()), sorted(published.keys() - names.keys())
-    if missing or left_over:
+    """Rename the weights of a file; `names` maps theirs to ours, `expected` has the shapes by our names."""
+    missing, unexpected = sorted(names.keys() - published.keys()), sorted(published.keys() - names.keys())
+    if missing or unexpected:
         raise ValueError(
-            f"{file} does not fit: missing {missing[:4] or 'none'} ({len(missing)}), "
-            f"left over {left_over[:4] or 'none'} ({len(left_over)})."
+            f"{file} does not fit: {len(missing)} weights are missing {missing[:4]}, "
+            f"{len(unexpected)} are unexpected {unexpected[:4]}."
         )
     for theirs, ours in names.items():
         if published[theirs].shape != expected[ours].shape:
             raise ValueError(
                 f"{file} does not fit: {theirs} must have the shape {tuple(expected[ours].shape)}, "
-                f"not {tuple(published[theirs].shape)}: take both files for one backbone."
+                f"not {tuple(published[theirs].shape)}. Pass two files for the same backbone."
             )
     return {ours: published[theirs] for theirs, ours in names.items()}

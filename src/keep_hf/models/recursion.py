@@ -1,14 +1,13 @@
-"""The recursion of KEEP over a clip: the one implementation that both the pipeline and the training run.
+"""The recursion of KEEP over the frames of a clip (arXiv 2408.05205, section 3.1, "Kalman Filter Model").
 
-Everything that does not depend on the previous output (flow, observation, gain) is computed for many frames at once;
-`step` does the rest, frame by frame.  `forward` restores a whole clip so; the pipeline calls the parts itself, because
-people come and go and the gains need to see a little of the future.
+The pipeline and the training share it.  What does not depend on the previous output (flow, observation, gain) is
+computed for many frames at once; `step` does the rest, frame by frame.  `forward` restores whole clips.  The pipeline
+calls the parts itself, because people appear and disappear between frames, and the gains depend on future frames.
 
 Legend: b clips, t frames, c channels, h w pixels; n tokens of the code grid.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
@@ -20,35 +19,46 @@ from .kalman import KalmanGainNetwork, KalmanState, update
 from .vq import KeepVQModel
 
 
-# A CPU is as fast with few frames at a time as with many, and uses less memory: as many as have so many positions at
-# the first layer of a network.
+# Index of one or several of the leading dimensions of a tensor.
+Index = int | slice | tuple[int | slice, ...]
+
+# The most positions in the first layer of a network that are processed at once on a CPU, which is as fast with few
+# frames at a time as with many, and needs less memory.
 CPU_POSITIONS = 2**18
 
 
 @dataclass
 class Observation:
-    """What the LQ encoder sees in degraded crops; every tensor begins with the same dimensions (clips, frames).
+    """Output of the LQ encoder for degraded crops (eq. 11); all tensors have the same leading dimensions.
 
     Attributes:
         latents (`torch.Tensor` of shape `(..., c, grid, grid)`): z_obs.
-        features (`dict[int, torch.Tensor]`): Of the crops, at the sizes where the decoder fuses them.
+        features (`dict[int, torch.Tensor]`): Features of the crops, `(..., c, size, size)` by fusion size.
     """
 
     latents: torch.Tensor
     features: Features
 
-    def __getitem__(self, which: Any) -> "Observation":
-        return Observation(self.latents[which], {size: feature[which] for size, feature in self.features.items()})
+    @classmethod
+    def join(cls, observations: list["Observation"]) -> "Observation":
+        """Concatenate observations along the first dimension."""
+        return cls(
+            torch.cat([observation.latents for observation in observations]),
+            {size: torch.cat([o.features[size] for o in observations]) for size in observations[0].features},
+        )
+
+    def __getitem__(self, index: Index) -> "Observation":
+        return Observation(self.latents[index], {size: feature[index] for size, feature in self.features.items()})
 
 
 @dataclass
 class Step:
-    """One frame of each of b clips, restored.
+    """One restored frame of each of b clips.
 
     Attributes:
         state (`KalmanState`): For the next frame; `state.output` is the restored frame.
         logits (`torch.Tensor` of shape `(b, n, num_codes)`): Of the codes.
-        predicted (`torch.Tensor` of shape `(b, c, grid, grid)`, *optional*): z_pred; `None` without a state.
+        predicted (`torch.Tensor` of shape `(b, c, grid, grid)`, *optional*): z_pred; `None` for the first frame.
         latent (`torch.Tensor` of shape `(b, c, grid, grid)`): z after the update.
     """
 
@@ -60,19 +70,21 @@ class Step:
 
 @dataclass
 class RecursionOutput:
-    """A restored clip and what led to it.
+    """Restored clips, and the intermediate results.
 
     Attributes:
-        frames (`torch.Tensor` of shape `(b, t, 3, h, w)`): Restored faces, RGB around [-1, 1], not clamped.
+        frames (`torch.Tensor` of shape `(b, t, 3, h, w)`): Restored faces y, RGB around [-1, 1], not clamped.
         logits (`torch.Tensor` of shape `(b, t, n, num_codes)`): Of the codes.
         state (`KalmanState`): For the frame after the last; its tensors keep their gradients.
-        observed (`torch.Tensor` of shape `(b, t, c, grid, grid)`): Latents of the crops.
-        predicted (`list[torch.Tensor | None]`): Per frame `(b, c, grid, grid)`, `None` where no state came in.
-        latents (`torch.Tensor` of shape `(b, t, c, grid, grid)`): Latents after the update.
-        gains (`torch.Tensor` of shape `(b, t, 1, grid, grid)`, *optional*): `None` for a single-frame model.
+        observed (`torch.Tensor` of shape `(b, t, c, grid, grid)`): z_obs.
+        predicted (`list[torch.Tensor | None]`): z_pred of every frame, `(b, c, grid, grid)`; `None` for a frame
+            without a state before it.
+        latents (`torch.Tensor` of shape `(b, t, c, grid, grid)`): z after the update.
+        gains (`torch.Tensor` of shape `(b, t, 1, grid, grid)`, *optional*): K; `None` for a single-frame model.
         flows (`torch.Tensor` of shape `(b, t or t - 1, 2, h, w)`, *optional*): In pixels, from each frame to the one
-            before; the first frame has one only if a state came in.
-        features (`list[dict[int, torch.Tensor]]`): The decoder's features of every frame at the cross-frame sizes.
+            before it; there is one for the first frame only if a state was given.
+        features (`list[dict[int, torch.Tensor]]`): Per frame the features of the decoder, `(b, c, size, size)` by
+            cross-frame size.
     """
 
     frames: torch.Tensor
@@ -87,14 +99,19 @@ class RecursionOutput:
 
 
 class KalmanRecursion(nn.Module):
-    """The three networks at work on clips; it owns no parameters of its own.
+    """Restoration of clips by the three networks; the module has no parameters of its own.
 
     Args:
         vq (`KeepVQModel`): The face model.
-        kalman (`KalmanGainNetwork`, *optional*): Without it (and without `flow`) every frame stands alone: CodeFormer.
-        flow (`GMFlow`, *optional*): Needed with `kalman`.
-        max_batch (`int`, *optional*, defaults to 8): Frames that the encoder sees at once, and twice the pairs of them
-            that the flow network does; bounds memory, changes no result. On CPUs large frames go one by one.
+        kalman (`KalmanGainNetwork` or `None`): The gain network.  Without it and without `flow` every frame is
+            restored on its own, as in CodeFormer.
+        flow (`GMFlow` or `None`): The flow network; required with `kalman`.
+        max_batch (`int`, *optional*, defaults to 8): The most frames that the encoder processes at once, and twice the
+            most pairs that the flow network does.  Bounds the memory and does not change the result.  On CPUs large
+            frames are processed one at a time.
+
+    Raises:
+        ValueError: If only one of `kalman` and `flow` is given.
     """
 
     def __init__(
@@ -102,7 +119,7 @@ class KalmanRecursion(nn.Module):
     ) -> None:
         super().__init__()
         if (kalman is None) != (flow is None):
-            raise ValueError("The gain network and the flow network go together: give both or none.")
+            raise ValueError("The gain network and the flow network go together: pass both or neither.")
         self.vq = vq
         self.kalman = kalman
         self.flow = flow
@@ -115,20 +132,20 @@ class KalmanRecursion(nn.Module):
         fidelity: float | torch.Tensor = 1.0,
         codes: torch.Tensor | None = None,
     ) -> RecursionOutput:
-        """Restore clips, or the next piece of them.
+        """Restore clips, or the next part of them.
 
         Args:
             frames (`torch.Tensor` of shape `(b, t, 3, h, w)`): Degraded face crops, RGB in [-1, 1].
-            state (`KalmanState`, *optional*): Of the frame before the first one; `None` starts new clips.
+            state (`KalmanState`, *optional*): After the frame before the first one; `None` starts new clips.
             fidelity (`float` or `torch.Tensor` of shape `(b,)`, *optional*, defaults to 1.0): Weight of the crop's
                 features in the decoder, 0 to 1.
             codes (`torch.Tensor` of shape `(b, t, n)`, *optional*): Codes to use in place of the most likely ones.
 
         Raises:
-            ValueError: If the frames are not of the size of the face model.
+            ValueError: If the frames do not have this shape or the size of the face model.
         """
         if frames.ndim != 5:
-            raise ValueError(f"The frames must be (b, t, 3, h, w); they are {tuple(frames.shape)}.")
+            raise ValueError(f"`frames` must have the shape (b, t, 3, h, w), not {tuple(frames.shape)}.")
         t = frames.shape[1]
         flows = None
         if self.flow is not None:
@@ -144,7 +161,7 @@ class KalmanRecursion(nn.Module):
                 observation[:, i],
                 state,
                 gain=None if gains is None else gains[:, i],
-                flow=None if flows is None or state is None else flows[:, i - t],  # t or t - 1: count from the end
+                flow=None if flows is None or state is None else flows[:, i - t],  # from the end: there are t or t - 1
                 fidelity=fidelity,
                 codes=None if codes is None else codes[:, i],
             )
@@ -165,32 +182,40 @@ class KalmanRecursion(nn.Module):
         )
 
     def flows(self, frames: torch.Tensor, previous: torch.Tensor | None) -> torch.Tensor:
-        """Flow from every frame `(b, t, 3, h, w)` to the one before it, in pixels.
+        """Flow from every frame to the one before it, in pixels (eq. 12).
+
+        Args:
+            frames (`torch.Tensor` of shape `(b, t, 3, h, w)`): Degraded crops.
+            previous (`torch.Tensor` of shape `(b, 3, h, w)`, *optional*): The crops before the first ones.
 
         Returns:
-            `(b, t, 2, h, w)`, or `(b, t - 1, 2, h, w)` if no `previous` frame `(b, 3, h, w)` tells where the first
-            one came from.
+            `torch.Tensor` of shape `(b, t, 2, h, w)`, or `(b, t - 1, 2, h, w)` without `previous`.
         """
         assert self.flow is not None
-        seen = frames if previous is None else torch.cat([previous[:, None], frames], dim=1)
-        pairs = self._at_once(self.max_batch // 2, seen.shape[-2] * seen.shape[-1], seen.device)
-        return self.flow.flow_between_frames(seen.contiguous(), batch_size=pairs)
+        if previous is not None:
+            frames = torch.cat([previous[:, None], frames], dim=1)
+        pairs = self._batch_size(self.max_batch // 2, frames.shape[-2] * frames.shape[-1], frames.device)
+        return self.flow.flow_between_frames(frames.contiguous(), batch_size=pairs)
 
     def observe(self, frames: torch.Tensor) -> Observation:
-        """Encode degraded crops `(b, t, 3, h, w)`, a bounded number of them at a time."""
+        """Encode degraded crops `(b, t, 3, h, w)`, a bounded number of them at a time (eq. 11).
+
+        Raises:
+            ValueError: If the frames do not have the size of the face model.
+        """
         positions = (self.vq.config.sample_size // self.vq.config.patch_size) ** 2
-        at_once = self._at_once(self.max_batch, positions, frames.device)
-        # Frames that were (h, w, c) arrive channels last, where torch's GroupNorm on CPU is 20 times less accurate.
-        pieces = [self.vq.encode_lq(piece) for piece in frames.contiguous().flatten(0, 1).split(at_once)]
+        batch_size = self._batch_size(self.max_batch, positions, frames.device)
+        # Frames that were (h, w, c) are channels last in memory. With that, GroupNorm of torch on a CPU is 20 times
+        # less accurate.
+        batches = frames.contiguous().flatten(0, 1).split(batch_size)
+        joined = Observation.join([Observation(*self.vq.encode_lq(batch)) for batch in batches])
         shape = frames.shape[:2]
-        return Observation(
-            torch.cat([latents for latents, _ in pieces]).unflatten(0, shape),
-            {size: torch.cat([features[size] for _, features in pieces]).unflatten(0, shape) for size in pieces[0][1]},
-        )
+        features = {size: feature.unflatten(0, shape) for size, feature in joined.features.items()}
+        return Observation(joined.latents.unflatten(0, shape), features)
 
     @staticmethod
-    def _at_once(most: int, positions: int, device: torch.device) -> int:
-        return max(1, min(most, CPU_POSITIONS // positions) if device.type == "cpu" else most)
+    def _batch_size(largest: int, positions: int, device: torch.device) -> int:
+        return max(1, min(largest, CPU_POSITIONS // positions) if device.type == "cpu" else largest)
 
     def step(
         self,
@@ -203,19 +228,19 @@ class KalmanRecursion(nn.Module):
         fidelity: float | torch.Tensor = 1.0,
         codes: torch.Tensor | None = None,
     ) -> Step:
-        """Restore one frame of each of b clips: the part of the recursion that needs the frame before.
+        """Restore one frame of each of b clips: the part of the recursion that depends on the previous frame.
 
         Args:
-            frame (`torch.Tensor` of shape `(b, 3, h, w)`): Degraded crops.
-            observation (`Observation`): Of these crops, without a dimension of time.
-            state (`KalmanState`, *optional*): Of the frame before; `None` where the clips begin.
-            gain (`torch.Tensor` of shape `(b, 1, grid, grid)`, *optional*): Weight of the prediction.
-            flow (`torch.Tensor` of shape `(b, 2, h, w)`, *optional*): From the frame to the one before.
-            fidelity, codes: As of `forward`, for this frame.
+            frame (`torch.Tensor` of shape `(b, 3, h, w)`): Degraded crops x[t].
+            observation (`Observation`): Of these crops, with b as the only leading dimension.
+            state (`KalmanState` or `None`): After the previous frame; `None` for the first frame of the clips.
+            gain (`torch.Tensor` of shape `(b, 1, grid, grid)`, *optional*): K[t], the weight of the prediction.
+            flow (`torch.Tensor` of shape `(b, 2, h, w)`, *optional*): From the frame to the one before it.
+            fidelity, codes: See `forward`; for this frame.
         """
         z, crop_features, predicted = observation.latents, observation.features, None
         if state is not None and gain is not None and flow is not None:
-            # predict: z_pred = E_hq(warp(y[t-1])); update: z = (1 - K) z_obs + K z_pred
+            # Predict (eq. 12) and update (eq. 8).
             predicted, predicted_features = self.vq.encode_hq(warp(state.output.detach(), flow))
             z = update(z, predicted, gain)
             crop_features = self.vq.update_features(crop_features, predicted_features)

@@ -1,21 +1,16 @@
-"""Optical flow: the published network's numbers, warping, clips, and the packaged small network."""
-
-import json
+"""Optical flow: parity with the published network, clips, and the built-in small network."""
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
-from keep_hf.models.conversion import convert_flow, convert_flow_state_dict
+from golden import full_state_dict, load_golden, needs_golden, take_part, tiny_state_dict, to_clip
+from keep_hf.models.conversion import convert_flow
 from keep_hf.models.flow.gmflow import GMFlow, match
 from keep_hf.models.flow.warp import warp
-from paths import REPOSITORY, SHARED
+from paths import REPOSITORY
 
 
-REFERENCE = SHARED / "reference"
-PACKAGED = REPOSITORY / "src" / "keep_hf" / "checkpoints" / "keep-tiny" / "flow"
-
-needs_reference = pytest.mark.skipif(not REFERENCE.exists(), reason="the golden data of ../shared are not here")
+BUILT_IN = REPOSITORY / "src" / "keep_hf" / "checkpoints" / "keep-tiny" / "flow"
 
 
 def tiny_flow() -> GMFlow:
@@ -34,24 +29,16 @@ def random_frames(*shape: int) -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def published_flow() -> GMFlow:
-    """GMFlow at full size with the weights of the golden run, made by the rule in `fill_weights.py`."""
-    rule: dict = {}
-    exec((REFERENCE / "fill_weights.py").read_text(), rule)
-    manifest = json.loads((REFERENCE / "manifest_full.json").read_text())["tensors"]
-    state_dict = {
-        entry["key"].removeprefix("flownet.model."): torch.from_numpy(rule["fill_array"](entry["key"], entry["shape"]))
-        for entry in manifest
-        if entry["key"].startswith("flownet.")
-    }
-    return convert_flow(state_dict).eval()
+    """GMFlow at full size with the weights of the golden results."""
+    return convert_flow(take_part(full_state_dict("", "flownet."), "flownet.model."))
 
 
-@needs_reference
+@needs_golden
 @pytest.mark.parametrize("case", ["a_128x128", "b_128x128", "c_96x160"])
 @torch.no_grad()
 def test_published_network_step_by_step(published_flow, case):
-    golden = load_file(REFERENCE / "golden" / "gmflow.safetensors")
-    frames = golden[f"{case}.frames_u8"].permute(0, 3, 1, 2) / 127.5 - 1
+    golden = load_golden("gmflow")
+    frames = to_clip(golden[f"{case}.frames_u8"])[0]
     before, now = frames[:1], frames[1:]
 
     features = published_flow.encode(torch.cat((now, before)))
@@ -71,17 +58,13 @@ def test_published_network_step_by_step(published_flow, case):
         )
 
 
-@needs_reference
+@needs_golden
 @torch.no_grad()
 def test_reduced_published_network_on_a_clip():
-    golden = load_file(REFERENCE / "golden" / "tiny_fp32.safetensors")
-    weights = load_file(REFERENCE / "golden" / "tiny_state_dict_fp16exact.safetensors")
-    prefix = "flownet.model."
-    weights = {key.removeprefix(prefix): value.float() for key, value in weights.items() if key.startswith(prefix)}
-    flow = GMFlow(feature_channels=32, num_layers=2).eval()
-    flow.load_state_dict(convert_flow_state_dict(weights))
-    frames = golden["frames_u8"].permute(0, 3, 1, 2) / 127.5 - 1
-    torch.testing.assert_close(flow.flow_between_frames(frames[None]), golden["flows"], atol=2e-4, rtol=0)
+    golden = load_golden("tiny_fp32")
+    flow = convert_flow(take_part(tiny_state_dict(), "flownet.model."))
+    flows = flow.flow_between_frames(to_clip(golden["frames_u8"]))
+    torch.testing.assert_close(flows, golden["flows"], atol=2e-4, rtol=0)
 
 
 # --- behaviour of the class ------------------------------------------------------------------------------------------
@@ -111,12 +94,12 @@ def test_flow_between_frames_equals_pairs_and_encodes_each_frame_once():
 
 
 @torch.no_grad()
-def test_one_frame_has_no_flow():
+def test_single_frame_has_no_flow():
     assert tiny_flow().flow_between_frames(random_frames(2, 1, 3, 32, 32)).shape == (2, 0, 2, 32, 32)
 
 
 @pytest.mark.parametrize("size", [(120, 128), (128, 136), (122, 122)])
-def test_sides_not_divisible_by_16_are_refused(size):
+def test_sides_not_divisible_by_16_are_rejected(size):
     frames = random_frames(1, 2, 3, *size)
     with pytest.raises(ValueError, match=f"{size[0]} x {size[1]}"):
         tiny_flow()(frames[:, 0], frames[:, 1])
@@ -124,7 +107,7 @@ def test_sides_not_divisible_by_16_are_refused(size):
         tiny_flow().flow_between_frames(frames)
 
 
-def test_wrong_shapes_are_refused():
+def test_wrong_shapes_are_rejected():
     with pytest.raises(ValueError, match="differ in shape"):
         tiny_flow()(random_frames(1, 3, 32, 32), random_frames(1, 3, 32, 48))
     with pytest.raises(ValueError, match="b, t, 3, h, w"):
@@ -179,19 +162,19 @@ def test_gradient_checkpointing_changes_no_gradient():
         torch.testing.assert_close(gradients[1][name], gradient, msg=lambda text, n=name: f"{n}: {text}")
 
 
-# --- the packaged network --------------------------------------------------------------------------------------------
+# --- the built-in network --------------------------------------------------------------------------------------------
 
 
 def known_motion(size: int, strength: float) -> torch.Tensor:
-    """A turn about the centre and a shift, up to a few pixels long."""
+    """A rotation about the centre and a shift, of up to a few pixels."""
     y, x = torch.meshgrid(torch.linspace(-1, 1, size), torch.linspace(-1, 1, size), indexing="ij")
     return strength * torch.stack((-y + 0.8, x + 0.5 * torch.sin(3 * y)))[None]
 
 
 @torch.no_grad()
-def test_packaged_network_finds_a_known_motion():
+def test_built_in_network_finds_a_known_motion():
     data = pytest.importorskip("skimage.data", reason="scikit-image, whose portrait this is, is not installed")
-    flow = GMFlow.from_pretrained(PACKAGED).eval()
+    flow = GMFlow.from_pretrained(BUILT_IN).eval()
     face = torch.from_numpy(data.astronaut()[:256, 96:352].copy()).permute(2, 0, 1)[None] / 127.5 - 1
     for strength, remainder in ((2.0, 0.75), (4.0, 0.5), (8.0, 0.4)):
         truth = known_motion(256, strength)
