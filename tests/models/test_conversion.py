@@ -94,7 +94,7 @@ def test_gmflow_alone(official, tmp_path):
     components = convert_checkpoint(load_checkpoint(tmp_path / "gmflow.pth"))
     assert components.keys() == {"flow"}
     assert isinstance(components["flow"], GMFlow)
-    with pytest.raises(ValueError, match="GMFlow alone"):
+    with pytest.raises(ValueError, match="only GMFlow"):
         KeepPipeline.from_single_file(tmp_path / "gmflow.pth")
 
 

@@ -199,7 +199,7 @@ class FaceRestorer:
         gain = [gains[number][:, frame - segment.first_frame] for number, segment in batch.items() if gains]
         step = self.recursion.step(
             torch.cat([segment.crop(frame) for segment in batch.values()]),
-            _join([segment.observed(frame) for segment in batch.values()]),
+            Observation.join([segment.observed(frame) for segment in batch.values()]),
             state,
             gain=torch.cat(gain) if gain else None,
             flow=flow,
@@ -248,14 +248,3 @@ class FaceRestorer:
         self.waiting, self.filling = None, frames(state["filling"])
         if state["waiting"]:
             self.waiting = self._observe(frames(state["waiting"]), self._previous_crops())
-
-
-def _join(observations: list[Observation]) -> Observation:
-    """The observations of several batches as one."""
-    return Observation(
-        torch.cat([observation.latents for observation in observations]),
-        {
-            size: torch.cat([observation.features[size] for observation in observations])
-            for size in observations[0].features
-        },
-    )
