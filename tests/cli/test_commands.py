@@ -127,6 +127,14 @@ def test_a_real_face_is_found_and_restored(model, tmp_path):
     assert 0.001 < changed.mean() < 0.9
 
 
+def test_a_warning_is_one_line(model, tmp_path, capsys):
+    source = write_clip(tmp_path / "in.mkv", images=list(make_clip(25, SIZE, SIZE)), subtitle_codec="ass")
+    arguments = ["restore", source, tmp_path / "out.mp4", "--model", model, "--aligned"]
+    assert main(list(map(str, arguments))) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("keep-hf: warning: ") and "stream 1" in line
+
+
 def test_a_folder_keeps_its_layout(model, tmp_path, capsys):
     source, target, report = tmp_path / "in", tmp_path / "out", tmp_path / "report.json"
     (source / "deep").mkdir(parents=True)

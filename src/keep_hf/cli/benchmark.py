@@ -8,6 +8,7 @@ from .output import check_report_path, write_report
 
 
 def run(args: argparse.Namespace) -> None:
+    """Measure, print tables and write the report."""
     if args.report:
         check_report_path(args.report)
     results = run_benchmarks(args.model, str(selected_device(args)), args.dtype, args.people, args.frames)

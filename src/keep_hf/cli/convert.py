@@ -8,6 +8,7 @@ from ..pipeline import KeepPipeline
 
 
 def run(args: argparse.Namespace) -> None:
+    """Write a folder with the pipeline, or with the flow network if the checkpoint holds nothing else."""
     components = convert_checkpoint(load_checkpoint(args.checkpoint))
     if "vq" in components:
         KeepPipeline(**components).save_pretrained(args.output)

@@ -6,4 +6,5 @@ from ..degrade import degrade_video
 
 
 def run(args: argparse.Namespace) -> None:
+    """Write the degraded video."""
     degrade_video(args.input, args.output, args.level, seed=args.seed)

@@ -7,6 +7,7 @@ from .loading import load_pipeline, selected_device
 
 
 def run(args: argparse.Namespace) -> None:
+    """Serve the page until the process is interrupted."""
     if find_spec("gradio") is None:
         raise ValueError("The page needs gradio: pip install 'gradio>=6,<7'.")
     from ..page import LAUNCH_OPTIONS, Limits, build_demo  # needs gradio

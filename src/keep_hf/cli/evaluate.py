@@ -15,28 +15,21 @@ from .loading import load_pipeline, selected_device
 from .output import check_report_path, print_message
 
 
+MODEL_OPTIONS = ("identity", "landmarks", "lpips", "flow")
+
+
 def run(args: argparse.Namespace) -> None:
-    if args.report:
-        check_report_path(args.report)
-    if args.lpips and not args.reference:
-        raise ValueError("LPIPS compares with a reference: name one, or leave --lpips out.")
-    if args.plots:
-        require_matplotlib()
-        args.plots.mkdir(parents=True, exist_ok=True)
-    jobs = pair_videos(args.restored, args.reference)
-    bars = sys.stderr.isatty()
-    pairs = {
-        name: VideoPair(restored, reference, args.resize, args.frame_rate, bars) for name, restored, reference in jobs
-    }
+    """Measure each pair of videos, print tables and write the report and plots."""
+    check_arguments(args)
+    pairs = open_pairs(args)
     args.device = selected_device(args)
-    flow = load_flow(args)
-    networks = Networks.load(args.identity, args.landmarks, args.lpips, args.lpips_weights, flow, args.device)
-    names = ("identity", "landmarks", "lpips", "flow")
-    models = {name: getattr(args, name) for name in names if getattr(args, name)}
+    networks = Networks.load(
+        args.identity, args.landmarks, args.lpips, args.lpips_weights, load_flow(args), args.device
+    )
+    models = {name: getattr(args, name) for name in MODEL_OPTIONS if getattr(args, name)}
     detector = None
     if not args.aligned:
-        pipe = load_pipeline(args).to(args.device)
-        detector = pipe.face_detector()
+        detector = load_pipeline(args).to(args.device).face_detector()
         models["faces"] = args.detector or f"{type(detector).__name__} of {args.model}"
 
     table = NO_REFERENCE_METRICS if args.reference is None else REFERENCE_METRICS
@@ -60,6 +53,30 @@ def run(args: argparse.Namespace) -> None:
             report.save(args.report)
     if failed := len(pairs) - len(report.evaluations):
         raise ValueError(f"{failed} of {len(pairs)} videos failed.")
+
+
+def check_arguments(args: argparse.Namespace) -> None:
+    """Reject what would fail only after the measurements, and create the folder for plots.
+
+    Raises:
+        ValueError: If the report cannot be written, LPIPS has no reference, or matplotlib is missing.
+    """
+    if args.report:
+        check_report_path(args.report)
+    if args.lpips and not args.reference:
+        raise ValueError("LPIPS compares with a reference: name one, or omit --lpips.")
+    if args.plots:
+        require_matplotlib()
+        args.plots.mkdir(parents=True, exist_ok=True)
+
+
+def open_pairs(args: argparse.Namespace) -> dict[str, VideoPair]:
+    """Open all videos and their references, by name."""
+    show_progress = sys.stderr.isatty()
+    return {
+        name: VideoPair(restored, reference, args.resize, args.frame_rate, show_progress)
+        for name, restored, reference in pair_videos(args.restored, args.reference)
+    }
 
 
 def load_flow(args: argparse.Namespace) -> GMFlow | DISFlow:

@@ -11,6 +11,7 @@ from .loading import load_pipeline, selected_device
 
 
 def run(args: argparse.Namespace) -> None:
+    """Print one line per track, and write the contact sheet."""
     if args.sheet and args.sheet.suffix.lower() not in (".jpg", ".png"):
         raise ValueError(f"{args.sheet} must be a .jpg or a .png.")
     if not args.input.exists():

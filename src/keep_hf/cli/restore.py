@@ -18,6 +18,7 @@ from .output import check_report_path, print_message, resume_hint, write_report
 
 
 def run(args: argparse.Namespace) -> None:
+    """Restore the videos of this process and write the report."""
     jobs = list_jobs(args.input, args.output)
     is_batch = jobs[0][0] != args.input
     if args.report:
@@ -67,6 +68,11 @@ def prepare_pipeline(args: argparse.Namespace) -> KeepPipeline:
 
 
 def restoration_options(args: argparse.Namespace) -> RestorationOptions:
+    """The options that the arguments name.
+
+    Raises:
+        ValueError: If one of them has a value that is not allowed.
+    """
     return RestorationOptions(
         aligned=args.aligned,
         faces=args.faces,

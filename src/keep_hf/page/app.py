@@ -101,6 +101,7 @@ class ResultComponents:
     report: gr.DownloadButton
 
     def buttons(self) -> list:
+        """The buttons that a request enables and disables."""
         return [self.preview, self.run, self.cancel]
 
     def values(self) -> list:
@@ -145,6 +146,7 @@ def build_demo(
 
 
 def lay_out_input(limits: Limits) -> InputComponents:
+    """Lay out the left column: the video, its part, and its faces."""
     gr.Markdown("## 1. The video")
     video = gr.Video(sources=["upload", "webcam"], label="Your video", elem_id="video", buttons=[])
     gr.Markdown(f"{limits} Only you can see your video. It is deleted within two hours.", elem_id="limits")
@@ -177,6 +179,7 @@ def lay_out_input(limits: Limits) -> InputComponents:
 
 
 def lay_out_options() -> OptionComponents:
+    """Lay out the options, at the top of the right column."""
     gr.Markdown("## 3. Options")
     with gr.Group():
         fidelity = gr.Slider(
@@ -212,6 +215,7 @@ def lay_out_options() -> OptionComponents:
 
 
 def lay_out_result() -> ResultComponents:
+    """Lay out the buttons, the progress and the result, below the options."""
     narrow: dict[str, Any] = {"min_width": 100}
     with gr.Row():
         preview = gr.Button("Try 3 seconds", elem_id="preview", **narrow)

@@ -53,4 +53,5 @@ def explain(error: Exception, video: str | None) -> str:
 
 
 def count_people(number: int) -> str:
+    """A number of people in words, such as "2 people"."""
     return "1 person" if number == 1 else f"{number} people"
