@@ -1,4 +1,4 @@
-"""Saving, loading, the Hub, and published checkpoint files."""
+"""Saving and loading of pipelines: folders, the Hub, and published checkpoint files."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from paths import SHARED
 YUNET = SHARED / "weights" / "yunet_n_dynamic.onnx"
 TINY_STATE_DICT = SHARED / "reference" / "golden" / "tiny_state_dict_fp16exact.safetensors"
 
-needs_yunet = pytest.mark.skipif(not YUNET.is_file(), reason="the YuNet file of ../shared is not there")
+needs_yunet = pytest.mark.skipif(not YUNET.is_file(), reason="needs the YuNet file in ../shared")
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def index_of(folder: Path) -> dict:
 # Folders
 
 
-def test_a_saved_pipeline_comes_back_to_the_bit(components, detector, crops, tmp_path):
+def test_a_saved_pipeline_is_loaded_bit_for_bit(components, detector, crops, tmp_path):
     pipe = KeepPipeline(**components, detector=detector, gain_window=7, fidelity=0.25)
     pipe.save_pretrained(tmp_path)
     index = index_of(tmp_path)
@@ -74,14 +74,14 @@ def test_a_saved_pipeline_comes_back_to_the_bit(components, detector, crops, tmp
     assert KeepPipeline.from_pretrained(tmp_path, gain_window=3).config.gain_window == 3
 
 
-def test_the_detector_may_be_left_out(components, detector, tmp_path):
+def test_the_detector_is_optional(components, detector, tmp_path):
     KeepPipeline(**components).save_pretrained(tmp_path)
     assert index_of(tmp_path)["detector"] == [None, None]
     assert KeepPipeline.from_pretrained(tmp_path).detector is None
     assert KeepPipeline.from_pretrained(tmp_path, detector=detector).detector is detector
 
 
-def test_a_single_frame_model_is_saved_without_the_filter(components, crops, tmp_path):
+def test_a_single_frame_model_is_saved_without_gain_and_flow_network(components, crops, tmp_path):
     pipe = KeepPipeline(components["vq"])
     pipe.save_pretrained(tmp_path)
     assert index_of(tmp_path)["kalman"] == index_of(tmp_path)["flow"] == [None, None]
@@ -121,7 +121,7 @@ def test_the_built_in_checkpoint_restores_a_clip():
     assert output.frames.shape == (1, 2, size, size, 3) and np.isfinite(output.frames).all()
 
 
-def test_the_built_in_checkpoint_names_no_path_of_the_machine_that_made_it():
+def test_the_built_in_checkpoint_contains_no_absolute_path():
     import keep_hf.pipeline
 
     folder = keep_hf.pipeline.BUILT_IN["keep-tiny"]
@@ -130,7 +130,7 @@ def test_the_built_in_checkpoint_names_no_path_of_the_machine_that_made_it():
         assert not Path(name).is_absolute(), f"{path.relative_to(folder)} holds {name}"
 
 
-def test_a_folder_goes_before_a_built_in_name(components, tmp_path, monkeypatch):
+def test_a_folder_takes_precedence_over_a_built_in_name(components, tmp_path, monkeypatch):
     KeepPipeline(**components).save_pretrained(tmp_path / "keep-tiny")
     monkeypatch.chdir(tmp_path)
     assert KeepPipeline.from_pretrained("keep-tiny").vq.config.sample_size == SIZE
@@ -152,7 +152,8 @@ result.with_suffix(".txt").write_text(type(pipe.detector).__name__)
 
 
 def run_client(folder: Path, crops: np.ndarray, options: dict, **environment: str) -> tuple[np.ndarray, str]:
-    """What the pipeline of the Hub makes of crops, and its detector; huggingface_hub reads its settings on import."""
+    """Output and type of detector of the pipeline on the Hub, in another process, because huggingface_hub reads its
+    settings when it is imported."""
     np.save(folder / "crops.npy", crops)
     result = folder / "result.npy"
     result.unlink(missing_ok=True)
@@ -164,12 +165,12 @@ def run_client(folder: Path, crops: np.ndarray, options: dict, **environment: st
     return np.load(result), result.with_suffix(".txt").read_text()
 
 
-def test_the_hub_gives_one_variant_and_the_cache_gives_it_again(components, detector, crops, tmp_path):
+def test_one_variant_is_downloaded_and_then_loaded_from_the_cache(components, detector, crops, tmp_path):
     repository = tmp_path / "repository"
     pipe = KeepPipeline(**components, detector=detector)
     pipe.save_pretrained(repository)
     pipe.save_pretrained(repository, variant="fp16")
-    (repository / "README.md").write_text("a page about the model")
+    (repository / "README.md").write_text("a model card")
     with serve(repository, "someone/keep") as (endpoint, downloaded):
         online, found = run_client(tmp_path, crops, {"variant": "fp16"}, HF_ENDPOINT=endpoint)
     names = ("detector", "flow", "kalman", "vq")
@@ -177,11 +178,11 @@ def test_the_hub_gives_one_variant_and_the_cache_gives_it_again(components, dete
     assert weights == [f"{name}/diffusion_pytorch_model.fp16.safetensors" for name in names]
     assert {f"{name}/config.json" for name in names} | {"model_index.json"} <= set(downloaded)
     assert "README.md" not in downloaded
-    # Another process may round a pixel to the next of 255 levels.
+    # In another process a pixel may be rounded to the neighbouring level.
     np.testing.assert_allclose(online, restore(pipe, crops), atol=1.5 / 255)
     assert found == "FaceDetector"
 
-    # The server is gone.
+    # The server has stopped.
     offline, found = run_client(tmp_path, crops, {"variant": "fp16"}, HF_ENDPOINT=endpoint, HF_HUB_OFFLINE="1")
     np.testing.assert_allclose(offline, online, atol=1.5 / 255)
     assert found == "FaceDetector"
@@ -191,7 +192,7 @@ def test_the_hub_gives_one_variant_and_the_cache_gives_it_again(components, dete
 
 
 class Hostile:
-    """Unpickled, it writes a file."""
+    """Creates a file when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -200,14 +201,14 @@ class Hostile:
         return (open, (str(self.path), "w"))
 
 
-def test_a_hostile_file_runs_nothing(tmp_path):
+def test_no_code_of_a_checkpoint_is_executed(tmp_path):
     proof = tmp_path / "proof"
     checkpoint = tmp_path / "hostile.pth"
     torch.save({"params_ema": Hostile(proof)}, checkpoint)
     with pytest.raises(ValueError, match=r"hostile\.pth is damaged, or not a checkpoint"):
         KeepPipeline.from_single_file(checkpoint)
     assert not proof.exists()
-    # The proof that the file is hostile
+    # The file does contain code.
     torch.load(checkpoint, weights_only=False)
     assert proof.exists()
 
@@ -229,7 +230,7 @@ def flipped_zip(path: Path) -> None:
     [
         ("cut.pth", damaged_zip, "damaged"),
         ("flipped.pth", flipped_zip, "damaged"),
-        ("text.pth", lambda path: path.write_text("no checkpoint at all"), "damaged"),
+        ("text.pth", lambda path: path.write_text("not a checkpoint"), "damaged"),
         ("empty.pth", lambda path: path.write_bytes(b""), "damaged"),
         ("old.pth", lambda path: path.write_bytes(pickle.dumps({"a": 1})), "damaged|no state dict|is no"),
         ("list.pth", lambda path: torch.save([torch.zeros(2)], path), "list.pth"),
@@ -238,19 +239,19 @@ def flipped_zip(path: Path) -> None:
         ("other.safetensors", lambda path: save_file({"weight": torch.zeros(2)}, path), "no checkpoint of KEEP"),
     ],
 )
-def test_a_file_that_is_no_checkpoint_of_ours(tmp_path, name, write, message):
+def test_a_file_that_is_no_checkpoint_of_a_known_network_is_refused(tmp_path, name, write, message):
     write(tmp_path / name)
     with pytest.raises(ValueError, match=message):
         KeepPipeline.from_single_file(tmp_path / name)
 
 
-def test_a_file_that_is_not_there(tmp_path):
+def test_a_missing_checkpoint_is_reported(tmp_path):
     with pytest.raises(ValueError, match=r"no checkpoint file .*missing\.pth"):
         KeepPipeline.from_single_file(tmp_path / "missing.pth")
 
 
-@pytest.mark.skipif(not TINY_STATE_DICT.is_file(), reason="the small state dict of ../shared is not there")
-def test_a_published_state_dict_becomes_a_pipeline(tmp_path):
+@pytest.mark.skipif(not TINY_STATE_DICT.is_file(), reason="needs the small state dict in ../shared")
+def test_a_published_state_dict_is_loaded_as_a_pipeline(tmp_path):
     pipe = KeepPipeline.from_single_file(TINY_STATE_DICT, transformer_num_heads=4)
     size = pipe.vq.config.sample_size
     crops = make_clip(2, size, size)

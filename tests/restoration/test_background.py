@@ -1,6 +1,7 @@
-"""Tiles without seams on plain networks; the networks of model files through spandrel where it is installed."""
+"""The background: tiles without seams with plain networks, and model files through spandrel where it is installed."""
 
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,17 +9,17 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from keep_hf.restoration.background import TILE, Background, load_background
+from keep_hf.restoration.background import TILE, Background, describe_background, load_background
 
 
 class Enlarger(nn.Module):
-    """Random convolutions that see 12 px around a pixel, then twice the size; it notes the tiles that it gets."""
+    """Random convolutions with a radius of 12 pixels, then twice the size; it records the shapes of its tiles."""
 
     scale, device, dtype = 2, torch.device("cpu"), torch.float32
 
-    def __init__(self):
+    def __init__(self, seed=0):
         super().__init__()
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         self.layers = nn.Sequential(
             *[nn.Conv2d(3, 3, 9, padding=4, padding_mode="zeros") for _ in range(3)], nn.Upsample(scale_factor=2)
         )
@@ -30,7 +31,7 @@ class Enlarger(nn.Module):
 
 
 class Uneven(nn.Module):
-    """Gives every tile a brightness of its own."""
+    """Outputs tiles of alternating brightness."""
 
     scale, device, dtype = 2, torch.device("cpu"), torch.float32
 
@@ -55,7 +56,7 @@ def noise(height, width):
 
 
 @pytest.mark.parametrize(("height", "width"), [(40, 70), (512, 513), (700, 1012)])
-def test_tiles_give_what_the_whole_frame_gives(height, width):
+def test_tiles_give_the_result_of_the_whole_frame(height, width):
     model, frame = Enlarger(), noise(height, width)
     with torch.no_grad():
         whole = model(torch.from_numpy(frame).permute(2, 0, 1)[None] / 255)[0].permute(1, 2, 0).numpy() * 255
@@ -67,7 +68,7 @@ def test_tiles_give_what_the_whole_frame_gives(height, width):
     assert all(tile == (1, 3, min(height, TILE), min(width, TILE)) for tile in model.tiles)
 
 
-def test_tiles_that_differ_fade_into_each_other():
+def test_tiles_of_different_brightness_fade_into_each_other():
     larger = Background(Uneven())(noise(700, 700)).astype(int)
     assert larger.max() - larger.min() > 40
     assert max(np.abs(np.diff(larger, axis=axis)).max() for axis in (0, 1)) <= 3
@@ -78,7 +79,20 @@ def test_channels_keep_their_order():
     assert (Background(Copy())(frame) == frame).all()
 
 
-def test_missing_spandrel_is_named(monkeypatch):
+def brighten(frame):
+    return frame + 1
+
+
+def test_backgrounds_are_identified_by_their_weights_or_their_name():
+    assert describe_background(None) is None
+    assert describe_background(brighten) == f"{__name__}.brighten"
+    same, other = Background(Enlarger()), Background(Enlarger(seed=1))
+    assert describe_background(Background(Enlarger())) == describe_background(same) != describe_background(other)
+    # spandrel's descriptors are no modules, but hold one.
+    assert describe_background(Background(SimpleNamespace(model=Enlarger()))) == describe_background(same)
+
+
+def test_missing_spandrel_is_reported(monkeypatch):
     monkeypatch.setattr("keep_hf.restoration.background.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"pip install spandrel"):
         load_background("model.pth")
@@ -86,11 +100,11 @@ def test_missing_spandrel_is_named(monkeypatch):
 
 @pytest.fixture
 def spandrel():
-    return pytest.importorskip("spandrel", reason="spandrel is not here, or lacks torchvision", exc_type=ImportError)
+    return pytest.importorskip("spandrel", reason="spandrel or torchvision is not installed", exc_type=ImportError)
 
 
 def compact_weights(channels=3, scale=2):
-    """A network of the kind of realesr-animevideov3: convolutions with PReLU, pixel shuffle at the end."""
+    """A network like realesr-animevideov3: convolutions with PReLU, then a pixel shuffle."""
     torch.manual_seed(0)
     widths = [channels, 16, 16, 16, channels * scale**2]
     weights = {}
@@ -103,20 +117,20 @@ def compact_weights(channels=3, scale=2):
 
 
 @pytest.mark.parametrize("wrapped", [False, True])
-def test_model_file_enlarges(spandrel, wrapped, tmp_path):
+def test_a_model_file_enlarges(spandrel, wrapped, tmp_path):
     file = tmp_path / ("model.pth" if wrapped else "model.safetensors")
     torch.save({"params": compact_weights()}, file) if wrapped else save_file(compact_weights(), file)
     frame = np.repeat(np.repeat(noise(60, 60), 10, axis=0), 10, axis=1)
     larger = load_background(file)(frame)
     assert larger.shape == (1200, 1200, 3)
-    # The network adds to the frame at its nearest pixels.
+    # The network adds its output to the frame, enlarged by nearest neighbours.
     assert np.corrcoef(larger[::2, ::2].ravel(), frame.ravel())[0, 1] > 0.5
     half = load_background(file, dtype=torch.bfloat16)(frame)
     assert np.abs(half.astype(int) - larger).mean() < 2
 
 
-def test_frame_of_odd_size_is_padded_for_the_network(spandrel, tmp_path):
-    """RealESRGAN_x2plus folds 2x2 pixels into channels: it takes multiples only."""
+def test_a_frame_of_odd_size_is_padded_for_the_network(spandrel, tmp_path):
+    """RealESRGAN_x2plus folds 2 x 2 pixels into channels, so it takes only multiples of 2."""
     torch.manual_seed(0)
     convolutions = {"conv_first": (12, 8), "conv_last": (8, 3)}
     convolutions |= dict.fromkeys(("conv_body", "conv_up1", "conv_up2", "conv_hr"), (8, 8))
@@ -133,7 +147,7 @@ def test_frame_of_odd_size_is_padded_for_the_network(spandrel, tmp_path):
     assert background(noise(61, 75)).shape == (122, 150, 3)
 
 
-def test_what_is_no_model_for_frames_is_refused(spandrel, tmp_path):
+def test_a_file_that_is_no_model_for_images_is_refused(spandrel, tmp_path):
     with pytest.raises(ValueError, match="no checkpoint file"):
         load_background(tmp_path / "none.pth")
     (tmp_path / "noise.pth").write_bytes(bytes(range(256)) * 9)

@@ -1,41 +1,15 @@
-"""Restoration from file to file: what is kept of the source, what an interrupted run leaves, and how it is resumed."""
+"""Restoration from file to file: what is kept of the source, and the report."""
 
-import sys
 from fractions import Fraction
-from unittest.mock import patch
 
-import cv2
 import numpy as np
 import pytest
-from PIL import Image
 
-from benchmarks.kill import compare
-from conftest import SIZE, make_clip, make_components, make_faces
-from keep_hf import KeepPipeline, __version__
-from keep_hf.models.recursion import KalmanRecursion
-from keep_hf.restoration.stream import FaceStream
-from keep_hf.video.open import open_video
+from conftest import SIZE, make_clip
 from keep_hf.video.reader import VideoReader
 from keep_hf.video.writer import VideoWriter
 from media import packets, write_clip
-
-
-ONE = make_faces((40, 24, SIZE))
-TWO = make_faces((8, 16, SIZE), (96, 40, SIZE))
-
-
-def changed(before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    return (before != after).any(axis=-1)
-
-
-def restore(pipe, video, **options) -> np.ndarray:
-    """Restored frames, uint8 (t, h, w, 3)."""
-    return np.rint(pipe(video, output_type="np", **options).frames[0] * 255).astype(np.uint8)
-
-
-def make_source(path, num_frames=9, **options):
-    images = list(make_clip(num_frames, 168, 112))
-    return write_clip(path, images=images, audio_codec="aac", **options)
+from restored import ONE, Identity, changed, make_source, restore
 
 
 def test_a_restored_file_keeps_everything_else(make_pipe, tmp_path):
@@ -90,141 +64,6 @@ def test_a_file_of_aligned_crops(make_pipe, tmp_path):
     with VideoReader(tmp_path / "out.mp4") as reader:
         assert (reader.width, reader.height) == (SIZE, SIZE)
         assert len(list(reader)) == 5
-
-
-def fail_at_step(monkeypatch, number: int, error: BaseException) -> list:
-    """Let the recursion fail at one of its steps; the list gets an entry for every step."""
-    step, calls = KalmanRecursion.step, []
-
-    def counted(self, *args, **options):
-        calls.append(None)
-        if len(calls) == number:
-            raise error
-        return step(self, *args, **options)
-
-    monkeypatch.setattr(KalmanRecursion, "step", counted)
-    return calls
-
-
-@pytest.mark.parametrize("error", [KeyboardInterrupt("now"), RuntimeError("now")])
-def test_nothing_is_left_of_a_run_that_fails_in_its_first_segment(make_pipe, tmp_path, monkeypatch, error):
-    source = make_source(tmp_path / "in.mp4")
-    calls = fail_at_step(monkeypatch, 7, error)
-    pipe, freed = make_pipe(*[ONE] * 9, gain_window=4), []
-    monkeypatch.setattr(pipe, "maybe_free_model_hooks", lambda: freed.append(True))
-    with pytest.raises(type(error)):
-        pipe.restore_video(source, tmp_path / "out.mp4")
-    assert len(calls) == 7 and freed
-    assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
-
-
-@pytest.mark.parametrize("target", ["out.mp4", "images"])
-def test_a_failed_run_is_resumed(make_pipe, tmp_path, monkeypatch, target):
-    source = make_source(tmp_path / "in.mp4", 30, frame_rate=5)
-    expected_report = make_pipe(*[TWO] * 30, gain_window=4).restore_video(
-        source, tmp_path / f"whole_{target}", segment_frames=4
-    )
-    expected = [frame.image for frame in open_video(tmp_path / f"whole_{target}", 5).read()]
-
-    calls = fail_at_step(monkeypatch, 22, RuntimeError("now"))
-    with pytest.raises(RuntimeError, match="now"):
-        make_pipe(*[TWO] * 30, gain_window=4).restore_video(source, tmp_path / target, segment_frames=4)
-    assert (tmp_path / f"{target}.part").is_dir() and not (tmp_path / target).exists()
-
-    pipe = make_pipe(*[TWO] * 30, gain_window=4)
-    report = pipe.restore_video(source, tmp_path / target, segment_frames=4, resume=True)
-    assert len(calls) < 22 + 30, "it started from the first frame"
-    result = [frame.image for frame in open_video(tmp_path / target, 5).read()]
-    np.testing.assert_array_equal(result, expected)
-    assert report["tracks"] == expected_report["tracks"] and report["frames"] == 30
-    assert not (tmp_path / f"{target}.part").exists()
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL, which Windows lacks")
-def test_a_killed_run_is_resumed(components, tmp_path, monkeypatch):
-    """benchmarks/kill.py does the same more often, and with a larger network."""
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    source = write_clip(tmp_path / "in.mp4", images=list(make_clip(100, SIZE, SIZE)), audio_codec="aac")
-    KeepPipeline(**components, gain_window=4).save_pretrained(tmp_path / "model")
-    assert compare(source, str(tmp_path / "model"), times=1, segment_frames=5, aligned=True) == 1
-
-
-def test_without_resume_an_unfinished_run_is_replaced(make_pipe, tmp_path, monkeypatch):
-    source = make_source(tmp_path / "in.mp4", 30, frame_rate=5)
-    fail_at_step(monkeypatch, 20, RuntimeError("now"))
-    with pytest.raises(RuntimeError, match="now"):
-        make_pipe(*[ONE] * 30, gain_window=4).restore_video(source, tmp_path / "out.mp4", segment_frames=4)
-    assert (tmp_path / "out.mp4.part").is_dir()
-    make_pipe(*[ONE] * 30, gain_window=4).restore_video(source, tmp_path / "out.mp4", strength=0.5)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.mp4", "out.mp4"]
-
-
-# Only the same job is resumed.
-
-
-def enlarge(image: np.ndarray) -> np.ndarray:
-    return cv2.resize(image, None, fx=2, fy=2)
-
-
-def brighten(image: np.ndarray) -> np.ndarray:
-    return cv2.add(enlarge(image), 20)
-
-
-class Identity:
-    """Stands in for a face recognition network: the cosine of the pixels."""
-
-    def embed(self, faces):
-        rows = np.stack(faces).reshape(len(faces), -1).astype(np.float32)
-        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
-
-
-@pytest.fixture
-def interrupted(make_pipe, tmp_path):
-    """An image folder, and the target of its restoration, which was interrupted after some segments."""
-    source, target = tmp_path / "in", tmp_path / "out"
-    source.mkdir()
-    for index, image in enumerate(make_clip(20, SIZE, SIZE)):
-        Image.fromarray(image).save(source / f"{index:02d}.png")
-    options = {"aligned": True, "upscale": 2, "background": enlarge, "segment_frames": 2}
-    with patch.object(FaceStream, "finish", side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
-        make_pipe(gain_window=4).restore_video(source, target, **options)
-
-    def resume(config: dict, **changes):
-        pipe = make_pipe(**{"gain_window": 4} | config)
-        return pipe.restore_video(source, target, resume=True, **options | changes)
-
-    return resume
-
-
-@pytest.mark.parametrize(
-    ("config", "changes", "message"),
-    [
-        ({}, {"frame_rate": 5}, "frame_rate was 25.0 and is 5.0"),
-        ({}, {"background": brighten}, r"background was \S*\.enlarge and is \S*\.brighten"),
-        ({}, {"background": None}, r"background was \S*\.enlarge and is None"),
-        ({}, {"strength": 0.5, "gain_mode": "official"}, "gain_mode was stream and is official, strength was 1.0 and"),
-        ({"gain_window": 8}, {}, "gain_window was 4 and is 8"),
-        ({"fidelity": 0.5}, {}, "fidelity was 1.0 and is 0.5"),
-        ({"identity": Identity()}, {}, "weights of identity was None and is [0-9a-f]{8}"),
-        ({"vq": make_components(seed=1)["vq"]}, {}, "weights was [0-9a-f]{8} and is [0-9a-f]{8}"),
-    ],
-)
-def test_another_job_is_not_resumed(interrupted, config, changes, message):
-    with pytest.raises(ValueError, match=rf"out was started as another job: {message}.* start again without resume"):
-        interrupted(config, **changes)
-    assert interrupted({})["frames"] == 20
-
-
-def test_the_job_of_another_version_is_not_resumed(interrupted, monkeypatch):
-    monkeypatch.setattr("keep_hf.pipeline.__version__", "0.0.7")
-    with pytest.raises(ValueError, match=rf"another job: version of keep_hf was {__version__} and is 0\.0\.7"):
-        interrupted({})
-
-
-def test_a_state_of_another_version_is_not_resumed(interrupted, monkeypatch):
-    monkeypatch.setattr("keep_hf.restoration.stream.STATE_VERSION", 0)
-    with pytest.raises(ValueError, match="state of FaceStream has version 1, but this version of keep_hf reads"):
-        interrupted({})
 
 
 @pytest.mark.parametrize("target", ["missing/out.mp4", "out.gif", "in.mp4"])

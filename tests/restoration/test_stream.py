@@ -5,20 +5,15 @@ At 5 frames per second the look-ahead of the tracker is short, so short videos a
 
 import io
 
-import cv2
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from conftest import SIZE, make_clip, make_faces
-from keep_hf.models.recursion import KalmanRecursion
-from keep_hf.video.pixels import to_tensor
+from conftest import make_clip
+from restored import NO_FACES, ONE, TWO
 
 
-ONE = make_faces((40, 24, SIZE))
-TWO = make_faces((8, 16, SIZE), (96, 40, SIZE))
-NO_FACES = make_faces()
 FRAME_RATE = 5
 LENGTHS = (36, 24)  # of the two scenes
 # One or two faces; they appear and disappear, and both are missed for one frame.
@@ -146,50 +141,3 @@ def test_gradients_are_not_kept(make_pipe, video):
         assert torch.is_grad_enabled()
     stream.flush()
     assert torch.is_grad_enabled()
-
-
-def test_gains_change_over_from_window_to_window(components, make_pipe, video, monkeypatch):
-    """Windows of 8 frames start every 4 frames; along 4 frames the gain changes over from one window to the next."""
-    crops, given = [cv2.resize(frame, (SIZE, SIZE)) for frame in video[:22]], []
-    step = KalmanRecursion.step
-
-    def record_gain(self, *args, **options):
-        given.append(options["gain"])
-        return step(self, *args, **options)
-
-    monkeypatch.setattr(KalmanRecursion, "step", record_gain)
-    run(make_pipe(gain_window=8).stream(aligned=True), np.stack(crops), 22)
-
-    recursion = KalmanRecursion(components["vq"], components["kalman"], components["flow"])
-    with torch.no_grad():
-        latents = recursion.observe(to_tensor(crops)[None]).latents
-        windows = [components["kalman"](latents[:, start : start + 8]) for start in range(0, 22, 4)]
-    for t in range(22):
-        block, place = divmod(t, 4)
-        expected = windows[block][:, place]
-        if block:
-            part = (place + 0.5) / 4
-            expected = (1 - part) * windows[block - 1][:, 4 + place] + part * expected
-        torch.testing.assert_close(given[t], expected, atol=1e-5, rtol=0)
-
-
-def test_grey_is_decided_again_in_each_scene(make_pipe, video):
-    """A scene of faint colours after a grey one is restored in colour, as it is alone."""
-    dark = 255.0 - make_clip(30, 168, 112, seed=1)
-    faint = dark.mean(axis=-1, keepdims=True) + np.random.default_rng(0).normal(0, 2.4, (3,))
-    texture = np.random.default_rng(1).normal(0, 2.35, (1, *video.shape[1:3], 3))
-    faint = np.clip(np.rint(faint + texture), 0, 255).astype(np.uint8)
-    grey = video[:30, ..., :1].repeat(3, axis=-1)
-    assert 10 < spread(faint[0]) < 12, spread(faint[0])
-    alone = run(make_pipe(*[ONE] * 30).stream(), faint, 30)
-    stream = make_pipe(*[ONE] * 60).stream()
-    whole = run(stream, np.concatenate([grey, faint]), 60)
-    assert stream.report()["scenes"] == [0, 30]
-    np.testing.assert_array_equal(whole[30:], alone)
-    assert spread(whole[0]) == 0
-
-
-def spread(image: np.ndarray) -> float:
-    """The value that `is_grey` compares with its limit."""
-    red, green, blue = np.moveaxis(image.astype(float), -1, 0)
-    return float(np.var(red - green) + np.var(green - blue) + np.var(blue - red)) / 3

@@ -1,1 +1,1 @@
-"""Restoring the faces of a stream of frames: crops through the networks and back, state, and the background."""
+"""Restoration of faces in a stream of frames."""

@@ -1,0 +1,145 @@
+"""What an interrupted restoration leaves, how it is resumed, and that only the same job is."""
+
+import sys
+from unittest.mock import patch
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks.kill import compare
+from conftest import SIZE, make_clip, make_components
+from keep_hf import KeepPipeline, __version__
+from keep_hf.models.recursion import KalmanRecursion
+from keep_hf.restoration.stream import FaceStream
+from keep_hf.video.open import open_video
+from media import write_clip
+from restored import ONE, TWO, Identity, make_source
+
+
+def fail_at_step(monkeypatch, number: int, error: BaseException) -> list:
+    """Let the recursion fail at one of its steps; the list gets an entry for every step."""
+    step, calls = KalmanRecursion.step, []
+
+    def counted(self, *args, **options):
+        calls.append(None)
+        if len(calls) == number:
+            raise error
+        return step(self, *args, **options)
+
+    monkeypatch.setattr(KalmanRecursion, "step", counted)
+    return calls
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt("now"), RuntimeError("now")])
+def test_nothing_is_left_of_a_run_that_fails_in_its_first_segment(make_pipe, tmp_path, monkeypatch, error):
+    source = make_source(tmp_path / "in.mp4")
+    calls = fail_at_step(monkeypatch, 7, error)
+    pipe, freed = make_pipe(*[ONE] * 9, gain_window=4), []
+    monkeypatch.setattr(pipe, "maybe_free_model_hooks", lambda: freed.append(True))
+    with pytest.raises(type(error)):
+        pipe.restore_video(source, tmp_path / "out.mp4")
+    assert len(calls) == 7 and freed
+    assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
+
+
+@pytest.mark.parametrize("target", ["out.mp4", "images"])
+def test_a_failed_run_is_resumed(make_pipe, tmp_path, monkeypatch, target):
+    source = make_source(tmp_path / "in.mp4", 30, frame_rate=5)
+    expected_report = make_pipe(*[TWO] * 30, gain_window=4).restore_video(
+        source, tmp_path / f"whole_{target}", segment_frames=4
+    )
+    expected = [frame.image for frame in open_video(tmp_path / f"whole_{target}", 5).read()]
+
+    calls = fail_at_step(monkeypatch, 22, RuntimeError("now"))
+    with pytest.raises(RuntimeError, match="now"):
+        make_pipe(*[TWO] * 30, gain_window=4).restore_video(source, tmp_path / target, segment_frames=4)
+    assert (tmp_path / f"{target}.part").is_dir() and not (tmp_path / target).exists()
+
+    pipe = make_pipe(*[TWO] * 30, gain_window=4)
+    report = pipe.restore_video(source, tmp_path / target, segment_frames=4, resume=True)
+    assert len(calls) < 22 + 30, "it started from the first frame"
+    result = [frame.image for frame in open_video(tmp_path / target, 5).read()]
+    np.testing.assert_array_equal(result, expected)
+    assert report["tracks"] == expected_report["tracks"] and report["frames"] == 30
+    assert not (tmp_path / f"{target}.part").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL, which Windows lacks")
+def test_a_killed_run_is_resumed(components, tmp_path, monkeypatch):
+    """benchmarks/kill.py does the same more often, and with a larger network."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    source = write_clip(tmp_path / "in.mp4", images=list(make_clip(100, SIZE, SIZE)), audio_codec="aac")
+    KeepPipeline(**components, gain_window=4).save_pretrained(tmp_path / "model")
+    assert compare(source, str(tmp_path / "model"), times=1, segment_frames=5, aligned=True) == 1
+
+
+def test_without_resume_an_unfinished_run_is_replaced(make_pipe, tmp_path, monkeypatch):
+    source = make_source(tmp_path / "in.mp4", 30, frame_rate=5)
+    fail_at_step(monkeypatch, 20, RuntimeError("now"))
+    with pytest.raises(RuntimeError, match="now"):
+        make_pipe(*[ONE] * 30, gain_window=4).restore_video(source, tmp_path / "out.mp4", segment_frames=4)
+    assert (tmp_path / "out.mp4.part").is_dir()
+    make_pipe(*[ONE] * 30, gain_window=4).restore_video(source, tmp_path / "out.mp4", strength=0.5)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.mp4", "out.mp4"]
+
+
+# Only the same job is resumed.
+
+
+def enlarge(image: np.ndarray) -> np.ndarray:
+    return cv2.resize(image, None, fx=2, fy=2)
+
+
+def brighten(image: np.ndarray) -> np.ndarray:
+    return cv2.add(enlarge(image), 20)
+
+
+@pytest.fixture
+def interrupted(make_pipe, tmp_path):
+    """An image folder, and the target of its restoration, which was interrupted after some segments."""
+    source, target = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    for index, image in enumerate(make_clip(20, SIZE, SIZE)):
+        Image.fromarray(image).save(source / f"{index:02d}.png")
+    options = {"aligned": True, "upscale": 2, "background": enlarge, "segment_frames": 2}
+    with patch.object(FaceStream, "finish", side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
+        make_pipe(gain_window=4).restore_video(source, target, **options)
+
+    def resume(config: dict, **changes):
+        pipe = make_pipe(**{"gain_window": 4} | config)
+        return pipe.restore_video(source, target, resume=True, **options | changes)
+
+    return resume
+
+
+@pytest.mark.parametrize(
+    ("config", "changes", "message"),
+    [
+        ({}, {"frame_rate": 5}, "frame_rate was 25.0 and is 5.0"),
+        ({}, {"background": brighten}, r"background was \S*\.enlarge and is \S*\.brighten"),
+        ({}, {"background": None}, r"background was \S*\.enlarge and is None"),
+        ({}, {"strength": 0.5, "gain_mode": "official"}, "gain_mode was stream and is official, strength was 1.0 and"),
+        ({"gain_window": 8}, {}, "gain_window was 4 and is 8"),
+        ({"fidelity": 0.5}, {}, "fidelity was 1.0 and is 0.5"),
+        ({"identity": Identity()}, {}, "weights of identity was None and is [0-9a-f]{8}"),
+        ({"vq": make_components(seed=1)["vq"]}, {}, "weights was [0-9a-f]{8} and is [0-9a-f]{8}"),
+    ],
+)
+def test_another_job_is_not_resumed(interrupted, config, changes, message):
+    with pytest.raises(ValueError, match=rf"out was started as another job: {message}.* start again without resume"):
+        interrupted(config, **changes)
+    assert interrupted({})["frames"] == 20
+
+
+def test_the_job_of_another_version_is_not_resumed(interrupted, monkeypatch):
+    monkeypatch.setattr("keep_hf.pipeline.__version__", "0.0.7")
+    with pytest.raises(ValueError, match=rf"another job: version of keep_hf was {__version__} and is 0\.0\.7"):
+        interrupted({})
+
+
+def test_a_state_of_another_version_is_not_resumed(interrupted, monkeypatch):
+    monkeypatch.setattr("keep_hf.restoration.stream.STATE_VERSION", 0)
+    with pytest.raises(ValueError, match="state of FaceStream has version 1, but this version of keep_hf reads"):
+        interrupted({})
