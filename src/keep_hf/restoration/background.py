@@ -1,6 +1,6 @@
 """Enlarge the background, that is the whole frame around the faces, with a network for images of all kinds.
 
-spandrel tells from the weights of a file which of the many super-resolution networks it holds, and builds it. A frame
+spandrel recognizes which of the many super-resolution networks a file holds by its weights, and builds it. A frame
 goes through the network in tiles, so that memory depends on the tile and not on the frame.
 """
 

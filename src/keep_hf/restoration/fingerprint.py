@@ -1,4 +1,4 @@
-"""Identify networks by their weights, to tell whether a run that is resumed uses the same ones."""
+"""Identify networks by their weights, so that a run is resumed with the same ones only."""
 
 import zlib
 from pathlib import Path
