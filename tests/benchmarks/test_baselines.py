@@ -9,8 +9,9 @@ import pytest
 import skimage.data
 import torch
 
-from benchmarks import learned, mending, methods, plain_unet
-from conftest import SIZE, make_clip, make_components
+from benchmarks import mending, methods, plain_unet
+from benchmarks.clips import DegradedClip
+from conftest import make_clip, make_components
 from keep_hf import KeepPipeline, YuNet
 from media import write_clip
 from paths import SHARED
@@ -35,44 +36,6 @@ def run(name: str, *arguments) -> str:
     return done.stdout
 
 
-# What was learned
-
-
-def test_what_a_clip_tells_of_the_stages():
-    pipe = KeepPipeline(**make_components(), gain_window=2)
-    truth = make_clip(5, SIZE, SIZE)
-    study = learned.study_clip(pipe, truth, truth[:, ::2, ::2])
-    assert len(study["codes"]) == 5 * pipe.vq.grid_size**2
-    assert study["gains"].shape == (4 * pipe.vq.grid_size**2,)  # nothing predicts the first frame
-    assert 0 <= study["right"] <= 1
-    # The fusion of random weights changes the picture, and the ceiling does not hang on the degraded clip.
-    assert study["codes alone"] != study["with fusion"]
-    other = learned.study_clip(pipe, truth, truth[::-1, ::4, ::4])
-    assert other["ceiling"] == study["ceiling"] and other["codes alone"] != study["codes alone"]
-
-
-def test_fusion_that_has_learned_nothing_is_seen():
-    vq = make_components()["vq"]
-    assert min(learned.study_fusion(vq).values()) > 0
-    torch.nn.init.zeros_(vq.cross_frame["16"].norm1.weight)
-    figures = learned.study_fusion(vq)
-    assert [name for name, value in figures.items() if value == 0] == ["cross-frame 16, norm1"]
-
-
-def test_what_was_learned_is_reported(portraits, tmp_path):
-    KeepPipeline(**make_components()).save_pretrained(tmp_path / "model")
-    (tmp_path / "clips").mkdir()
-    write_clip(tmp_path / "clips" / "a.mp4", num_frames=3, width=512, height=512)
-    run(
-        "learned",
-        *("--videos", tmp_path / "clips", "--aligned", "--model", tmp_path / "model"),
-        *("--report", tmp_path / "report.json"),
-    )
-    report = json.loads((tmp_path / "report.json").read_text())
-    assert report["below the ceiling"] == pytest.approx(report["ceiling"] - report["codes alone"])
-    assert 1 <= report["distinct codes"] <= 32 and 0 < report["gains"]["mean"] < 1
-
-
 # The U-Net
 
 
@@ -83,7 +46,7 @@ def test_an_untrained_unet_changes_nothing_and_a_trained_one_is_a_row(portraits,
     run("plain_unet", "--data", portraits, "--output", tmp_path, *common)
     pipe = KeepPipeline(**make_components())
     (method,) = methods.load_methods([f"unet:{tmp_path / 'unet'}"], pipe)
-    clip = methods.DegradedClip("a", "mild", make_clip(2, 128, 128), 25.0)
+    clip = DegradedClip("a", "mild", make_clip(2, 128, 128), 25.0)
     restored = method.restore(clip)
     enlarged = np.stack([cv2.resize(frame, (256, 256), interpolation=cv2.INTER_LINEAR) for frame in clip.frames])
     assert method.name == "unet" and restored.shape == (2, 256, 256, 3)

@@ -1,4 +1,4 @@
-"""The benchmark of the paper run as a person runs it, on made clips and a tiny model: methods, tables, resuming."""
+"""The evaluation of the paper, on synthetic clips and a tiny model: tables, plots, resuming, several processes."""
 
 import json
 import signal
@@ -9,27 +9,27 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
+from PIL import Image
 
-from benchmarks import analyses, methods
+from benchmarks import vfhq_test
+from benchmarks.methods import VARIANTS
 from conftest import make_clip, make_components
 from keep_hf import KeepPipeline
 from keep_hf.evaluation.metrics import psnr
-from keep_hf.models.kalman import KalmanGainNetwork
 from keep_hf.video.image_folder import ImageFolderReader, ImageFolderWriter
 from paths import REPOSITORY
-from processes import launch, run_module
+from processes import launch
 
 
 SIZE, FRAMES, CLIPS = 128, 4, ("a", "b", "c")
-VARIANTS = ("keep", "official", "no-kfn", "no-update", "no-cfa", "per-frame", "dis")
+METHODS = ("bicubic", *VARIANTS)
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
     """A folder with a tiny model and three clips of aligned "faces"."""
     folder = tmp_path_factory.mktemp("data")
-    # Windows of two frames: `official` starts anew within the clips.
+    # Windows of two frames, so that `official` drops its state within the clips
     KeepPipeline(**make_components(), gain_window=2).save_pretrained(folder / "model")
     (folder / "clips").mkdir()
     for seed, name in enumerate(CLIPS):
@@ -39,15 +39,15 @@ def data(tmp_path_factory) -> Path:
     return folder
 
 
-def arguments(data: Path, work: Path, *more) -> list[str]:
+def make_arguments(data: Path, work: Path, *more: object) -> list[str]:
     options = ("--videos", data / "clips", "--model", data / "model", "--aligned", "--device", "cpu", "--work", work)
-    names = () if "--methods" in more else ("--methods", "bicubic", *VARIANTS)
+    methods = () if "--methods" in more else ("--methods", *METHODS)
     levels = () if "--levels" in more else ("--levels", "mild", "heavy")
-    return [str(argument) for argument in ("benchmarks.vfhq_test", *options, *names, *levels, *more)]
+    return [str(argument) for argument in (*options, *methods, *levels, *more)]
 
 
-def run(data: Path, work: Path, *more) -> subprocess.CompletedProcess:
-    return run_module(*arguments(data, work, *more))
+def run(data: Path, work: Path, *more: object) -> None:
+    vfhq_test.main(make_arguments(data, work, *more))
 
 
 def tables(work: Path) -> dict[str, str]:
@@ -55,42 +55,40 @@ def tables(work: Path) -> dict[str, str]:
 
 
 def results(work: Path) -> dict[Path, int]:
-    """When each result was written, by its place."""
+    """The time when each result was written, by its path."""
     files = (work / "results").glob("*/*/*.json")
     return {file.relative_to(work): file.stat().st_mtime_ns for file in files}
 
 
 @pytest.fixture(scope="module")
 def whole(data, tmp_path_factory) -> Path:
-    """What one run in peace gives."""
+    """The output of an uninterrupted run."""
     folder = tmp_path_factory.mktemp("whole")
-    done = run(data, folder / "work", "--export", folder / "export", "--strips", folder / "strips")
-    assert done.returncode == 0, done.stderr[-2000:]
+    run(data, folder / "work", "--export", folder / "export", "--strips", folder / "strips")
     return folder
 
 
-# The tables
+# Output
 
 
-def test_table_has_a_row_for_each_method_and_a_group_for_each_level(whole):
+def test_table_has_a_row_per_method_and_a_group_per_level(whole):
     lines = (whole / "work/table.md").read_text().splitlines()
     assert lines[0] == "| | mild | | | heavy | | |"
     assert lines[2] == "| | PSNR ↑ | SSIM ↑ | Flicker ↓ | PSNR ↑ | SSIM ↑ | Flicker ↓ |"
-    rows = ("bicubic", *VARIANTS)
-    assert [line.split(" | ")[0] for line in lines[3 : 3 + len(rows)]] == [f"| {name}" for name in rows]
+    assert [line.split(" | ")[0] for line in lines[3 : 3 + len(METHODS)]] == [f"| {name}" for name in METHODS]
     assert len({line.count("|") for line in lines[:10]}) == 1
     for label in ("LPIPS", "IDS", "AKD"):
         assert any(line.startswith(f"Not measured: {label}, which needs") for line in lines)
 
 
-def test_figures_are_those_of_the_exported_pictures(whole):
+def test_values_are_those_of_the_exported_images(whole):
     report = json.loads((whole / "work/report.json").read_text())
     means = []
     for clip in CLIPS:
         truth, degraded = (
             [frame.image for frame in ImageFolderReader(whole / "export" / part / clip)] for part in ("truth", "heavy")
         )
-        # 128 to 64 by area: the mean of squares of 2 x 2 pixels.
+        # 128 to 64 by area: the mean of blocks of 2 x 2 pixels
         small = [
             [np.rint(frame.reshape(64, 2, 64, 2, 3).mean((1, 3)) - 1e-9).astype(np.uint8) for frame in frames]
             for frames in (truth, degraded)
@@ -101,7 +99,7 @@ def test_figures_are_those_of_the_exported_pictures(whole):
     assert [float(row.split(" | ")[2]) for row in rows[4:7]] == pytest.approx(means, abs=0.03)
 
 
-def test_heavier_degradation_measures_worse(whole):
+def test_heavier_degradation_has_worse_values(whole):
     report = json.loads((whole / "work/report.json").read_text())["levels"]
     assert report["heavy"]["bicubic"]["mean"]["psnr"] < report["mild"]["bicubic"]["mean"]["psnr"] - 1
 
@@ -109,22 +107,20 @@ def test_heavier_degradation_measures_worse(whole):
 def test_strips_show_all_methods_and_the_truth(whole):
     strips = sorted((whole / "strips").iterdir())
     assert [strip.name for strip in strips] == [f"{level}_{clip}.jpg" for level in ("heavy", "mild") for clip in CLIPS]
-    from PIL import Image
-
-    assert Image.open(strips[0]).size == (FRAMES * 64, (len(VARIANTS) + 2) * 64)
+    assert Image.open(strips[0]).size == (FRAMES * 64, (len(METHODS) + 1) * 64)
 
 
 def test_groups_are_means_of_their_clips(data, whole, tmp_path):
     (tmp_path / "groups.json").write_text(json.dumps({"one": ["a"], "two": ["a", "b"]}))
-    done = run(data, whole / "work", "--groups", tmp_path / "groups.json")
-    assert done.returncode == 0, done.stderr[-2000:]
+    run(data, whole / "work", "--groups", tmp_path / "groups.json")
     heading, _, one, two = (whole / "work/groups.md").read_text().split("## heavy")[1].split("\n")[2:6]
     column = heading.split("|").index(" PSNR keep ")
     clips = [psnr_of(whole / "work", name) for name in ("a", "b")]
     assert float(one.split("|")[column]) == pytest.approx(clips[0], abs=0.006)
     assert float(two.split("|")[column]) == pytest.approx(np.mean(clips), abs=0.006)
-    (tmp_path / "groups.json").write_text(json.dumps({"one": ["nobody"]}))
-    assert "nobody" in run(data, whole / "work", "--groups", tmp_path / "groups.json").stderr
+    (tmp_path / "groups.json").write_text(json.dumps({"one": ["missing"]}))
+    with pytest.raises(ValueError, match="not measured \\(missing\\)"):
+        run(data, whole / "work", "--groups", tmp_path / "groups.json")
 
 
 def psnr_of(work: Path, clip: str) -> float:
@@ -134,188 +130,60 @@ def psnr_of(work: Path, clip: str) -> float:
 
 
 def test_frames_of_other_programs_get_a_row(data, whole, tmp_path):
-    copied = f"folder:copied={whole / 'export'}"
-    done = run(data, tmp_path, "--methods", "bicubic", copied)
-    assert done.returncode == 0, done.stderr[-2000:]
+    run(data, tmp_path, "--methods", "bicubic", f"folder:copied={whole / 'export'}")
     report = json.loads((tmp_path / "report.json").read_text())["levels"]
     assert report["mild"]["copied"] == report["mild"]["bicubic"]
 
 
-# Stopped, gone on with, shared out
+def test_plots_are_drawn_for_the_measured_metrics(data, whole):
+    pytest.importorskip("matplotlib")
+    run(data, whole / "work", "--plots", whole / "plots")
+    drawn = {path.name for path in (whole / "plots").iterdir()}
+    assert drawn == {"profiles.png", "levels.png", "latents.png", "gains.png", "gains.json"}
+    gains = json.loads((whole / "plots/gains.json").read_text())["levels"]
+    assert set(gains) == {"mild", "heavy"} and 0 < gains["mild"]["p5"] <= gains["mild"]["median"] < 1
 
 
-def test_two_processes_give_the_same_tables(data, whole, tmp_path):
-    done = launch(2, "-m", *arguments(data, tmp_path))
-    assert done.returncode == 0, done.stderr[-2000:]
+# Aborted, resumed, shared between processes
+
+
+def test_two_processes_write_the_same_tables(data, whole, tmp_path):
+    completed = launch(2, "-m", "benchmarks.vfhq_test", *make_arguments(data, tmp_path))
+    assert completed.returncode == 0, completed.stderr[-2000:]
     assert tables(tmp_path) == tables(whole / "work")
-    # Each result was made once, and the table printed by one process only.
-    # (A line of one process may end after that of the other has begun.)
-    assert done.stdout.count(" restored in ") == 3 * 2 * (len(VARIANTS) + 1)
-    assert done.stdout.count("| | PSNR ↑") == 1
+    # Each result is computed once, and only one process prints the table.
+    # (A line of one process may end after a line of the other has begun.)
+    assert completed.stdout.count(" restored in ") == 3 * 2 * len(METHODS)
+    assert completed.stdout.count("| | PSNR ↑") == 1
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
-def test_killed_and_resumed_gives_the_same_tables(data, whole, tmp_path):
-    with subprocess.Popen(
-        [sys.executable, "-m", *arguments(data, tmp_path)],
-        cwd=REPOSITORY,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    ) as process:
+def test_a_killed_run_is_resumed_with_the_same_tables(data, whole, tmp_path):
+    command = [sys.executable, "-m", "benchmarks.vfhq_test", *make_arguments(data, tmp_path)]
+    output = subprocess.DEVNULL
+    with subprocess.Popen(command, cwd=REPOSITORY, stdout=output, stderr=output) as process:
         while len(results(tmp_path)) < 5 and process.poll() is None:
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
     kept = results(tmp_path)
     assert 5 <= len(kept) < len(results(whole / "work"))
     assert not (tmp_path / "table.md").exists()
-    done = run(data, tmp_path)
-    assert done.returncode == 0, done.stderr[-2000:]
+    run(data, tmp_path)
     assert tables(tmp_path) == tables(whole / "work")
-    assert results(tmp_path).items() >= kept.items()  # what was done is not done again
+    assert results(tmp_path).items() >= kept.items()  # finished results are not computed again
 
 
-def test_only_what_is_missing_is_made(data, tmp_path):
-    assert run(data, tmp_path, "--methods", "bicubic", "--levels", "mild").returncode == 0
-    done = run(data, tmp_path, "--methods", "bicubic", "per-frame", "--levels", "mild")
-    made = [line.split(":")[0] for line in done.stdout.splitlines() if " restored in " in line]
-    assert made == [f"mild {clip} per-frame" for clip in CLIPS]
+def test_only_missing_results_are_computed(data, tmp_path, capsys):
+    run(data, tmp_path, "--methods", "bicubic", "--levels", "mild")
+    capsys.readouterr()
+    run(data, tmp_path, "--methods", "bicubic", "per-frame", "--levels", "mild")
+    computed = [line.split(":")[0] for line in capsys.readouterr().out.splitlines() if " restored in " in line]
+    assert computed == [f"mild {clip} per-frame" for clip in CLIPS]
 
 
-def test_results_of_other_settings_or_models_are_refused(data, whole, tmp_path):
-    assert run(data, tmp_path, "--methods", "keep", "--levels", "mild").returncode == 0
-    done = run(data, tmp_path, "--methods", "keep", "--levels", "mild", "--seed", "1")
-    assert done.returncode != 0 and "other settings (seed)" in done.stderr
-    done = run(data, tmp_path, "--methods", "keep", "--levels", "mild", "--fidelity", "0.5")
-    assert done.returncode != 0 and "keep.json was made by" in done.stderr
-
-
-# The methods
-
-
-def clip_of():
-    return methods.DegradedClip("a", "mild", make_clip(FRAMES, 32, 32), 25.0)
-
-
-def load(data: Path, *names: str) -> dict[str, np.ndarray]:
-    pipe = KeepPipeline.from_pretrained(data / "model")
-    clip = clip_of()
-    return {method.name: method.restore(clip) for method in methods.load_methods(list(names), pipe)}
-
-
-def test_variants_differ_where_they_should(data):
-    made = load(data, *VARIANTS)
-    for name, faces in made.items():
-        assert faces.shape == (FRAMES, 64, 64, 3) and faces.dtype == np.uint8
-        # Nothing is known before the first frame, and the gain network has no say in it.
-        assert np.abs(faces[0].astype(int) - made["keep"][0]).max() <= 1, name
-    for name in VARIANTS[1:]:
-        assert not np.array_equal(made[name], made["keep"]), name
-
-
-def test_without_kfn_is_a_gain_of_zero_and_no_update_of_features(data):
-    class NoGain(KalmanGainNetwork):
-        def forward(self, observed):
-            return observed.new_zeros(*observed.shape[:2], 1, *observed.shape[3:])
-
-    pipe = KeepPipeline.from_pretrained(data / "model")
-    kalman = NoGain.from_config(pipe.kalman.config)
-    vq = methods._without(pipe.vq, "feature_update")
-    zero = KeepPipeline(vq=vq, flow=pipe.flow, kalman=kalman)
-    zero.set_progress_bar_config(disable=True)
-    expected = zero(clip_of().frames, aligned=True, output_type="np").frames[0] * 255
-    assert np.abs(load(data, "no-kfn")["no-kfn"] - expected).max() < 1.5
-
-
-def test_per_frame_is_each_frame_as_a_clip_of_its_own(data):
-    pipe = KeepPipeline.from_pretrained(data / "model")
-    pipe.set_progress_bar_config(disable=True)
-    frames = clip_of().frames
-    alone = [pipe(frame[None], aligned=True, output_type="np").frames[0, 0] * 255 for frame in frames]
-    assert np.abs(load(data, "per-frame")["per-frame"] - np.stack(alone)).max() < 1.5
-
-
-def test_dis_in_clips_is_dis_on_pairs():
-    frames = torch.rand(2, 3, 3, 32, 48) * 2 - 1
-    flow = methods.ClipDISFlow()
-    flows = flow.flow_between_frames(frames)
-    assert flows.shape == (2, 2, 2, 32, 48)
-    assert torch.equal(flows[1, 1], flow(frames[1:, 2], frames[1:, 1])[0])
-    assert flow.flow_between_frames(frames[:, :1]).shape == (2, 0, 2, 32, 48)
-
-
-def test_codeformer_is_used_with_its_own_fidelity(data, tmp_path):
-    pipe = KeepPipeline.from_pretrained(data / "model")
-    KeepPipeline(vq=methods._without(pipe.vq, "cross_frame")).save_pretrained(tmp_path)
-    (method,) = methods.load_methods(["codeformer"], pipe, fidelity=1.0, codeformer=tmp_path)
-    clip = clip_of()
-    (half,) = methods.load_methods(["per-frame"], pipe, fidelity=0.5)
-    assert np.array_equal(method.restore(clip), half.restore(clip))
-    with pytest.raises(ValueError, match="is a KEEP model"):
-        methods.load_methods(["codeformer"], pipe, codeformer=data / "model")
-
-
-def test_single_frame_networks_get_512_pixels_from_0_to_1():
-    class Inverse:
-        device = torch.device("cpu")
-
-        def __call__(self, image):
-            assert image.shape == (1, 3, 512, 512) and image.min() >= 0 and image.max() <= 1
-            return 1 - image
-
-    face = np.full((32, 32, 3), (10, 100, 200), np.uint8)
-    restored = methods.FaceRestorerNetwork(Inverse())(face)
-    assert restored.shape == (512, 512, 3)
-    assert np.array_equal(restored[100, 100], (245, 155, 55))
-
-
-@pytest.mark.parametrize(
-    ("names", "told"),
-    [
-        (["keeep"], "no method 'keeep'"),
-        (["keep", "keep"], "names of their own"),
-        (["codeformer"], "keep-hf convert"),
-        (["folder:x=/nowhere/at/all"], "no folder"),
-    ],
-)
-def test_what_cannot_be_meant_is_refused(data, names, told):
-    with pytest.raises(ValueError, match=told):
-        load(data, *names)
-
-
-def test_without_spandrel_it_says_so(data, monkeypatch):
-    monkeypatch.setattr(methods, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match="pip install spandrel"):
-        load(data, "spandrel:GFPGAN.pth")
-
-
-# The analyses
-
-
-@pytest.mark.parametrize("degrees", [-40, 0, 25])
-def test_yaw_of_a_turned_head(degrees):
-    head = np.zeros((68, 3))  # x to the right, y down, z to the viewer
-    head[analyses.EYE_LEFT], head[analyses.EYE_RIGHT] = (-1, 0, 0), (1, 0, 0)
-    head[analyses.NOSE] = (0, 0.8, 2 * analyses.NOSE_HEIGHT)
-    cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
-    turned = head @ np.array([(cos, 0, -sin), (0, 1, 0), (sin, 0, cos)])
-    rolled = turned[:, :2] @ np.array([(0.8, 0.6), (-0.6, 0.8)]) * 90 + 250
-    assert analyses.estimate_yaw(rolled[None]) == pytest.approx([degrees])
-
-
-def test_latents_of_a_frame(data):
-    pipe = KeepPipeline.from_pretrained(data / "model")
-    study = analyses.study_latents(pipe, clip_of(), 1.0)
-    assert list(study.pictures) == ["input", "predicted", "observed", "fused", "output"]
-    assert study.gains.shape == (1, 16, 16)  # a window of two frames, of which the first has none
-    (official,) = methods.load_methods(["official"], pipe)
-    assert np.array_equal(study.pictures["output"], official.restore(clip_of())[1])
-
-
-def test_plots_are_drawn_for_what_was_measured(data, whole):
-    pytest.importorskip("matplotlib")
-    done = run(data, whole / "work", "--plots", whole / "plots")
-    assert done.returncode == 0, done.stderr[-2000:]
-    drawn = {path.name for path in (whole / "plots").iterdir()}
-    assert drawn == {"profiles.png", "levels.png", "latents.png", "gains.png", "gains.json"}
-    gains = json.loads((whole / "plots/gains.json").read_text())["levels"]
-    assert set(gains) == {"mild", "heavy"} and 0 < gains["mild"]["p5"] <= gains["mild"]["median"] < 1
+def test_results_of_other_settings_or_models_are_refused(data, tmp_path):
+    run(data, tmp_path, "--methods", "keep", "--levels", "mild", "--clips", "a")
+    with pytest.raises(ValueError, match=r"other settings \(seed\)"):
+        run(data, tmp_path, "--methods", "keep", "--levels", "mild", "--seed", "1")
+    with pytest.raises(ValueError, match=r"keep\.json was made by"):
+        run(data, tmp_path, "--methods", "keep", "--levels", "mild", "--fidelity", "0.5")
