@@ -12,8 +12,8 @@ compared at one size, by default that of the model: larger ones, including the t
 are enlarged by cubic interpolation.  Flicker is measured with OpenCV's DIS, which depends on no model.
 
 Each result (clip, level, method) is a file of its own under `--work`.  A run that was aborted, or that is repeated
-with more methods, computes only what is missing.  Under `accelerate launch` the clips are shared between processes, and
-the main process writes `table.md` (as Table 1 of the paper), `clips.md`, `groups.md` and `report.json` at the end.
+with more methods, computes only what is missing.  Under `accelerate launch` the processes share the clips, and the
+main process writes `table.md` (as Table 1 of the paper), `clips.md`, `groups.md` and `report.json` at the end.
 
 For other programs: `--export DIR` writes the truth and the degraded clips as images, DIR/LEVEL/CLIP/000000.png.  The
 method folder:NAME=PATH reads what they restored, from PATH/LEVEL/CLIP.mp4 or from images in PATH/LEVEL/CLIP/.
