@@ -5,7 +5,9 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.audio.stream import AudioStream
 from av.stream import Disposition
+from av.subtitles.stream import SubtitleStream
 from av.subtitles.subtitle import SubtitleSet
 
 from keep_hf.video.reader import VideoReader
@@ -75,11 +77,11 @@ def write_clip(
             stream.codec_context.colorspace, stream.codec_context.color_range = colour
         if sample_aspect is not None:
             stream.codec_context.sample_aspect_ratio = sample_aspect
-        sounds = [container.add_stream(audio_codec, rate=48000) for _ in languages] if audio_codec else []
-        for sound, language in zip(sounds, languages, strict=False):
+        audio_streams = [container.add_stream(audio_codec, rate=48000) for _ in languages] if audio_codec else []
+        for audio_stream, language in zip(audio_streams, languages, strict=False):
             if language:
-                sound.metadata["language"] = language
-                sound.disposition = Disposition.default if language == languages[-1] else Disposition(0)
+                audio_stream.metadata["language"] = language
+                audio_stream.disposition = Disposition.default if language == languages[-1] else Disposition(0)
         text = container.add_stream(subtitle_codec) if subtitle_codec else None
         if text:
             text.metadata["language"] = "dan"
@@ -96,21 +98,34 @@ def write_clip(
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
         seconds = float(len(images) / frame_rate)
-        for number, sound in enumerate(sounds):
-            time = np.arange(round(48000 * seconds)) / 48000
-            tone = (0.3 * np.sin(2 * np.pi * 440 * (number + 1) * time)).astype(np.float32)
-            samples = av.AudioFrame.from_ndarray(np.stack([tone, tone]), format="fltp", layout="stereo")
-            samples.sample_rate, samples.time_base = 48000, Fraction(1, 48000)
-            samples.pts = 16000 * number
-            converted = av.AudioResampler(format=sound.codec_context.format, layout="stereo").resample(samples)
-            container.mux([packet for frame in [*converted, None] for packet in sound.encode(frame)])
-        for number in range(int(2 * seconds) if text else 0):
-            line = SubtitleSet.create(f"0,0,Default,,0,0,0,,Line {number}".encode(), 0, 300, pts=500_000 * number)
-            packet = text.codec_context.encode_subtitle(line)
-            packet.pts = packet.dts = 500 * number
-            packet.duration, packet.time_base, packet.stream = 300, Fraction(1, 1000), text
-            container.mux(packet)
+        for number, audio_stream in enumerate(audio_streams):
+            container.mux(encode_tone(audio_stream, number, seconds))
+        if text:
+            container.mux(encode_subtitles(text, seconds))
     return path
+
+
+def encode_tone(stream: AudioStream, number: int, seconds: float) -> list[av.Packet]:
+    """A sine tone of 440 Hz times `number + 1`, delayed by a third of a second times `number`."""
+    time = np.arange(round(48000 * seconds)) / 48000
+    tone = (0.3 * np.sin(2 * np.pi * 440 * (number + 1) * time)).astype(np.float32)
+    samples = av.AudioFrame.from_ndarray(np.stack([tone, tone]), format="fltp", layout="stereo")
+    samples.sample_rate, samples.time_base = 48000, Fraction(1, 48000)
+    samples.pts = 16000 * number
+    converted = av.AudioResampler(format=stream.codec_context.format, layout="stereo").resample(samples)
+    return [packet for frame in [*converted, None] for packet in stream.encode(frame)]
+
+
+def encode_subtitles(stream: SubtitleStream, seconds: float) -> list[av.Packet]:
+    """A line of text every half second, shown for 0.3 seconds."""
+    packets = []
+    for number in range(int(2 * seconds)):
+        line = SubtitleSet.create(f"0,0,Default,,0,0,0,,Line {number}".encode(), 0, 300, pts=500_000 * number)
+        packet = stream.codec_context.encode_subtitle(line)
+        packet.pts = packet.dts = 500 * number
+        packet.duration, packet.time_base, packet.stream = 300, Fraction(1, 1000), stream
+        packets.append(packet)
+    return packets
 
 
 def packets(path: Path, stream_type: str) -> list[tuple[Fraction, bytes]]:

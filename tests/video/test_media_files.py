@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 
 from benchmarks.clips import find_clips
+from conftest import KnownFaces, make_faces
 from keep_hf.cli.jobs import list_jobs
 from keep_hf.evaluation.pairs import pair_videos
 from keep_hf.video.media_files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, contains_images, find_images, find_videos
 from media import write_clip
 from training.data import FaceClips
 from training.films import list_films
-from training.train_detector import read_pictures
+from training.teacher_labels import label_portraits
 
 
 COMMON_SUFFIXES = {".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".ts", ".webm", ".wmv"}
@@ -63,4 +64,5 @@ def test_training_reads_every_video(tmp_path):
         shutil.copy(source, video)
     clips = FaceClips([str(folder)], size=64, clip_length=1, degradation=None, clips_per_video=1)
     assert len(clips) == len(VIDEO_SUFFIXES)
-    assert sum(1 for _ in read_pictures([folder], frames_per_video=1)) == len(VIDEO_SUFFIXES)
+    teacher = KnownFaces([make_faces((10, 10, 40))])
+    assert len(label_portraits([str(folder)], teacher, frames_per_video=1)) == len(VIDEO_SUFFIXES)
