@@ -235,8 +235,8 @@ def flipped_zip(path: Path) -> None:
         ("old.pth", lambda path: path.write_bytes(pickle.dumps({"a": 1})), "damaged|no state dict|is no"),
         ("list.pth", lambda path: torch.save([torch.zeros(2)], path), "list.pth"),
         ("cut.safetensors", lambda path: path.write_bytes(b"\x40\x00\x00\x00\x00\x00\x00\x00{"), "damaged"),
-        ("other.pth", lambda path: torch.save({"weight": torch.zeros(2)}, path), "no checkpoint of KEEP"),
-        ("other.safetensors", lambda path: save_file({"weight": torch.zeros(2)}, path), "no checkpoint of KEEP"),
+        ("other.pth", lambda path: torch.save({"weight": torch.zeros(2)}, path), "not a checkpoint of KEEP"),
+        ("other.safetensors", lambda path: save_file({"weight": torch.zeros(2)}, path), "not a checkpoint of KEEP"),
     ],
 )
 def test_a_file_that_is_no_checkpoint_of_a_known_network_is_refused(tmp_path, name, write, message):

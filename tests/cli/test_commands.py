@@ -299,7 +299,7 @@ def test_degrade(tmp_path, capsys):
 def test_convert_rejects_other_files(tmp_path, capsys):
     checkpoint = tmp_path / "other.pth"
     torch.save({"weight": torch.zeros(2)}, checkpoint)
-    assert "no checkpoint of KEEP" in fails(["convert", checkpoint, tmp_path / "out"], capsys)
+    assert "not a checkpoint of KEEP" in fails(["convert", checkpoint, tmp_path / "out"], capsys)
     assert "no checkpoint file" in fails(["convert", tmp_path / "missing.pth", tmp_path / "out"], capsys)
     assert files(tmp_path) == ["other.pth"]
 

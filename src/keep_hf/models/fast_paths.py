@@ -86,7 +86,7 @@ def can_fold(conv: nn.Conv2d, x: torch.Tensor) -> bool:
         not torch.is_grad_enabled()
         and x.shape[-2] * x.shape[-1] >= MIN_FOLDED_POSITIONS
         and type(conv) is nn.Conv2d
-        and "forward" not in vars(conv)  # the hooks of accelerate and diffusers replace this method of the instance
+        and "forward" not in conv.__dict__  # the hooks of accelerate and diffusers replace this method of the instance
         and not conv._forward_pre_hooks
         and not conv._forward_hooks
         and conv.weight.device == x.device
