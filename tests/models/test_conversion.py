@@ -27,7 +27,7 @@ def second_dialect(state_dict):
 @torch.no_grad()
 def run(pipe: KeepPipeline) -> torch.Tensor:
     recursion = KalmanRecursion(pipe.vq, pipe.kalman, pipe.flow)
-    return recursion(to_clip(load_golden("tiny_fp32")["frames_u8"])).frames
+    return recursion(to_clip(load_golden("tiny_fp32")["frames_u8"][:2])).frames
 
 
 def test_sizes_are_read_from_the_weights(official):
