@@ -341,11 +341,14 @@ class KeepPipeline(DiffusionPipeline):
         """
         RestorationOptions(faces=faces, min_face_size=min_face_size, frame_rate=frame_rate)  # checks them
         detector = self.face_detector()
-        if isinstance(video, str | os.PathLike):
-            with open_video(video, frame_rate) as reader:
-                follower = FaceFollower(detector, float(reader.frame_rate), faces, min_face_size)
-                return follower.tracks(frame.image for frame in prefetch(reader.read()))
-        return FaceFollower(detector, frame_rate, faces, min_face_size).tracks(read_frames(video))
+        try:
+            if isinstance(video, str | os.PathLike):
+                with open_video(video, frame_rate) as reader:
+                    follower = FaceFollower(detector, float(reader.frame_rate), faces, min_face_size)
+                    return follower.tracks(frame.image for frame in prefetch(reader.read()))
+            return FaceFollower(detector, frame_rate, faces, min_face_size).tracks(read_frames(video))
+        finally:
+            self.maybe_free_model_hooks()
 
     def compile(self, **kwargs: Any) -> None:
         """Compile the networks that work frame by frame, which takes minutes before the first frame.

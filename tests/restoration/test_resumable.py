@@ -103,7 +103,7 @@ def interrupted(make_pipe, tmp_path):
     source.mkdir()
     for index, image in enumerate(make_clip(20, SIZE, SIZE)):
         Image.fromarray(image).save(source / f"{index:02d}.png")
-    options = {"aligned": True, "upscale": 2, "background": enlarge, "segment_frames": 2}
+    options = {"aligned": True, "upscale": 2, "background": enlarge, "strength": np.float64(1), "segment_frames": 2}
     with patch.object(FaceStream, "finish", side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
         make_pipe(gain_window=4).restore_video(source, target, **options)
 

@@ -14,6 +14,7 @@ import numpy as np
 from ..video.image_folder import ImageFolderReader, ImageFolderWriter
 from ..video.reader import VideoReader, prefetch
 from ..video.writer import VideoWriter
+from .state import pack
 from .stream import FaceStream
 
 
@@ -41,6 +42,7 @@ def restore_file(
     Raises:
         ValueError: If the earlier run was another job or saved another version of the state.
     """
+    job = pack(dict(job))  # options may be numpy's numbers
     earlier = writer.resumed
     if earlier is not None:
         check_job(earlier["job"], job, writer.path)
@@ -65,13 +67,13 @@ def restore_file(
             on_frames(1)
             in_segment += 1
         if in_segment >= segment_frames:
-            writer.end_segment({"job": dict(job), "stream": stream.state_dict(), "report": None})
+            writer.end_segment({"job": job, "stream": stream.state_dict(), "report": None})
             in_segment = 0
     for restored in stream.finish():
         writer.write(restored.image, *times.popleft())
         on_frames(1)
     report = stream.report()
-    writer.end_segment({"job": dict(job), "stream": None, "report": report})
+    writer.end_segment({"job": job, "stream": None, "report": report})
     return report
 
 
