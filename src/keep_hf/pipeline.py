@@ -252,7 +252,9 @@ class KeepPipeline(DiffusionPipeline):
             aligned, faces, min_face_size, fidelity, strength, upscale, gain_mode, background, frame_rate: See
                 [`RestorationOptions`].
             resume (`bool`, *optional*, defaults to `False`): Continue after the last finished segment of an earlier
-                run with the same arguments, if there is one. The result is that of an uninterrupted run.
+                run, if there is one. The result is that of an uninterrupted run. Options, weights, frame rate and the
+                version of the package must be the same. A `background` from `load_background` is recognized by its
+                weights, any other callable by its name.
             segment_frames (`int`, *optional*, defaults to 250): Frames between two points from which a run can be
                 resumed.
 
