@@ -128,6 +128,19 @@ def encode_subtitles(stream: SubtitleStream, seconds: float) -> list[av.Packet]:
     return packets
 
 
+def write_lossless(path: Path, frames: np.ndarray, frame_rate: int = 24) -> Path:
+    """Encode RGB frames `(t, h, w, 3)`, uint8, so that the file decodes to exactly these frames."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264rgb", rate=frame_rate, options={"qp": "0", "preset": "ultrafast"})
+        stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "rgb24"
+        for index, image in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            frame.pts, frame.time_base = index, Fraction(1, frame_rate)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
 def packets(path: Path, stream_type: str) -> list[tuple[Fraction, bytes]]:
     """Times in seconds and contents of all packets of the first stream of a type ("audio", "subtitle")."""
     with av.open(str(path)) as container:

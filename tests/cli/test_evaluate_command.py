@@ -11,7 +11,7 @@ import skimage.data
 from keep_hf.cli import main
 from media import write_clip
 from paths import SHARED
-from people import write_lossless
+from media import write_lossless
 from stand_ins import untrained_lpips
 
 

@@ -15,7 +15,7 @@ from keep_hf.evaluation.networks import Networks
 from keep_hf.evaluation.pairs import VideoPair
 from keep_hf.evaluation.report import Report
 from keep_hf.evaluation.series import REFERENCE_METRICS
-from people import write_lossless
+from media import write_lossless
 from stand_ins import Angle
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from conftest import make_clip
 from keep_hf.evaluation.pairs import VideoPair, pair_videos
-from people import write_lossless
+from media import write_lossless
 
 
 def touch(folder: Path, *names: str) -> Path:

@@ -11,7 +11,7 @@ from keep_hf.evaluation.networks import Networks
 from keep_hf.evaluation.pairs import VideoPair
 from keep_hf.evaluation.report import Report
 from keep_hf.evaluation.series import NO_REFERENCE_METRICS, REFERENCE_METRICS
-from people import write_lossless
+from media import write_lossless
 
 
 def test_the_json_contains_what_was_measured(tmp_path):
