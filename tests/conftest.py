@@ -1,4 +1,4 @@
-"""Networks at tiny sizes whose every layer does something, and clips with faces in known places."""
+"""Networks of tiny sizes in which every layer has an effect, and clips with faces in known places."""
 
 import thread_limits  # noqa: F401  # isort: skip
 
@@ -13,11 +13,11 @@ from keep_hf.faces.alignment import TEMPLATE, TEMPLATE_SIZE
 from media import gradient
 
 
-SIZE = 64  # of the crops that the tiny face model takes
+SIZE = 64  # of the crops that the tiny face model restores
 
 
 def make_components(seed: int = 0) -> dict:
-    """The networks of a pipeline, with random weights."""
+    """Return the networks of a pipeline with random weights."""
     torch.manual_seed(seed)
     components = {
         "vq": KeepVQModel(
@@ -52,7 +52,7 @@ def make_components(seed: int = 0) -> dict:
             upsampler_channels=16,
         ),
     }
-    # What starts at zero does nothing before training, and its faults would not show.
+    # Layers that are initialized with zeros have no effect before training, and their errors would not be seen.
     with torch.no_grad():
         vq = components["vq"]
         for block in (vq.feature_fusion, vq.feature_update, vq.cross_frame):
@@ -62,9 +62,9 @@ def make_components(seed: int = 0) -> dict:
 
 
 class KnownFaces:
-    """Stands in where the detector is not the matter of the test: the faces of every frame of a clip are known.
+    """A detector for tests of other parts: the faces in every frame of a clip are known.
 
-    It starts again at the first frame after the last, so that a clip can be looked at any number of times.
+    After the last frame it starts again at the first one, so that a clip can be searched any number of times.
     """
 
     def __init__(self, clip: list[Faces]) -> None:
@@ -78,7 +78,7 @@ class KnownFaces:
 
 
 def make_faces(*places: tuple[int, int, int]) -> Faces:
-    """Faces whose aligned crops are the squares (left, top, side)."""
+    """Return faces whose aligned crops are the squares (left, top, side)."""
     landmarks = [np.array([(left, top)]) + TEMPLATE * side / TEMPLATE_SIZE for left, top, side in places]
     return Faces(
         np.array([(x, y, x + side, y + side) for x, y, side in places], np.float32).reshape(-1, 4),
@@ -88,7 +88,7 @@ def make_faces(*places: tuple[int, int, int]) -> Faces:
 
 
 def make_clip(num_frames: int, width: int, height: int, seed: int = 0) -> np.ndarray:
-    """Moving gradients with a fixed texture: uint8 RGB (t, h, w, 3)."""
+    """Return moving gradients with a fixed texture, RGB, uint8, of shape (t, h, w, 3)."""
     texture = np.random.default_rng(seed).integers(-40, 40, (height, width, 3))
     images = np.stack([gradient(index, width, height) for index in range(num_frames)])
     return np.clip(images + texture, 0, 255).astype(np.uint8)

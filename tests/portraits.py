@@ -12,7 +12,7 @@ from media import write_clip
 
 
 FRAME_RATE = 10
-SIDE = 144  # of the square that shows one person, in pixels
+SIDE = 144  # pixels for one person
 ZOOM = 0.8
 
 # The portrait without most of the background, and the eyes, nose and corners of the mouth in it.
@@ -38,21 +38,21 @@ def write_labelled_portraits(folder: Path, scales: Sequence[float]) -> Path:
 
 
 def write_people(path: Path, num_frames: int, num_people: int = 2) -> Path:
-    """Write a clip with people side by side and a tone: the portrait, and its darker mirror image.
+    """Write a video of one or two people side by side, with a tone: the portrait, and its mirror image in less light.
 
-    The detector finds both in every frame (scores from 0.90, its threshold is 0.86), whatever the encoding.
+    The detector finds both in every frame (scores from 0.90, the threshold is 0.86), however the video is encoded.
     """
     portrait = skimage.data.astronaut()
-    variants = [portrait, np.uint8(portrait[:, ::-1] * 0.7)]
+    people = [portrait, np.uint8(portrait[:, ::-1] * 0.7)]
     images = []
     for index in range(num_frames):
-        squares = []
-        for number, variant in enumerate(variants[:num_people]):
+        places = []
+        for number, person in enumerate(people[:num_people]):
             x, y = 4 * np.sin(0.6 * index + number), 3 * np.cos(0.4 * index)
-            left = 227 if number == 0 else 511 - 227  # the middle of the face
-            matrix = np.array([[ZOOM, 0, SIDE / 2 - ZOOM * left + x], [0, ZOOM, SIDE / 2 - ZOOM * 120 + y]])
-            squares.append(
-                cv2.warpAffine(variant, matrix, (SIDE, SIDE), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REPLICATE)
+            centre = 227 if number == 0 else 511 - 227  # of the face
+            matrix = np.array([[ZOOM, 0, SIDE / 2 - ZOOM * centre + x], [0, ZOOM, SIDE / 2 - ZOOM * 120 + y]])
+            places.append(
+                cv2.warpAffine(person, matrix, (SIDE, SIDE), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REPLICATE)
             )
-        images.append(np.concatenate(squares, axis=1))
+        images.append(np.concatenate(places, axis=1))
     return write_clip(path, images=images, frame_rate=FRAME_RATE, audio_codec="aac")

@@ -9,9 +9,8 @@ import pytest
 import skimage.data
 
 from keep_hf.cli import main
-from media import write_clip
+from media import write_clip, write_lossless
 from paths import SHARED
-from media import write_lossless
 from stand_ins import untrained_lpips
 
 

@@ -1,86 +1,19 @@
-"""Linking of faces, gaps, absences, fades and smoothing, on drawn people: everybody has a pattern of their own."""
+"""Linking of faces, gaps, absences, fades and smoothing, on drawn people, each with a pattern of their own."""
 
 import io
 
-import cv2
 import numpy as np
 import pytest
 import torch
 
-from keep_hf.faces.alignment import TEMPLATE
 from keep_hf.faces.detection import Faces
 from keep_hf.faces.tracking.appearance import compute_appearance
 from keep_hf.faces.tracking.person import Person, Sighting
 from keep_hf.faces.tracking.smoothing import smooth_landmarks
 from keep_hf.faces.tracking.tracker import FaceTracker
-from keep_hf.faces.tracking.tracks import FaceTrack, PlacedFace, link_tracks
+from keep_hf.faces.tracking.tracks import link_tracks
 from keep_hf.restoration.state import pack, unpack
-
-
-WIDTH, HEIGHT = 800, 400
-RATE = 25.0
-
-# Of each person a pattern, coarse enough to be seen in a small look
-PATTERNS = [np.random.default_rng(seed).integers(0, 256, (6, 6, 3), dtype=np.uint8) for seed in range(6)]
-
-
-def faces(*places, side=100.0, score=0.9) -> Faces:
-    """Faces of one frame with their middles at the given places."""
-    shape = (TEMPLATE - TEMPLATE.mean(axis=0)) / 250 * side
-    middles = np.array(places, np.float32).reshape(-1, 2)
-    return Faces(
-        np.concatenate([middles - side / 2, middles + side / 2], axis=1).astype(np.float32),
-        (middles[:, None] + shape).astype(np.float32),
-        np.full(len(middles), score, np.float32),
-    )
-
-
-def picture(people: dict[int, tuple[float, float]], *sides: float) -> np.ndarray:
-    """A frame with people in it, the last in front; what is seen of a person reaches a little beyond the face."""
-    image = np.full((HEIGHT, WIDTH, 3), 90, np.uint8)
-    for (person, (x, y)), side in zip(people.items(), sides or [100.0] * len(people), strict=True):
-        size = round(1.8 * side)
-        left, top = round(x - size / 2), round(y - size / 2)
-        pattern = cv2.resize(PATTERNS[person], (size, size), interpolation=cv2.INTER_CUBIC)
-        rows = slice(max(top, 0), min(top + size, HEIGHT))
-        columns = slice(max(left, 0), min(left + size, WIDTH))
-        image[rows, columns] = pattern[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
-    return image
-
-
-class Clip:
-    """Frames with the people who stand in them, and those whom the detector sees."""
-
-    def __init__(self) -> None:
-        self.images: list[np.ndarray] = []
-        self.found: list[Faces] = []
-
-    def add(self, people: dict[int, tuple[float, float]], seen: list[int] | None = None, side: float = 100.0) -> None:
-        self.images.append(picture(people, *[side] * len(people)))
-        self.found.append(faces(*(people[person] for person in (people if seen is None else seen)), side=side))
-
-    def place(self, frame_rate: float = RATE, **options) -> list[list[PlacedFace]]:
-        tracker = FaceTracker(frame_rate, **options)
-        images: dict[int, np.ndarray] = {}
-        placed = []
-        for index, (image, found) in enumerate(zip(self.images, self.found, strict=True)):
-            images[index] = image
-            images.pop(index - tracker.look_ahead - 1, None)  # it must not need more than it says
-            placed += tracker.step(found, images)
-            assert len(placed) >= index + 1 - tracker.look_ahead, "the look-ahead is longer than it says"
-        return placed + tracker.flush()
-
-    def track(self, **options) -> list[FaceTrack]:
-        placed = self.place(**options)
-        assert len(placed) == len(self.images)
-        return link_tracks(placed)
-
-
-def still(num_frames: int, *people: int) -> Clip:
-    clip = Clip()
-    for _ in range(num_frames):
-        clip.add({person: (120 + 190 * person, 200) for person in people})
-    return clip
+from patterned_people import RATE, Clip, draw_frame, faces_at, still
 
 
 def test_one_still_face_is_one_track():
@@ -96,7 +29,7 @@ def test_no_face_gives_no_track():
 
 
 def test_people_who_cross_keep_their_numbers():
-    """Two people walk through each other; in the middle one hides the other."""
+    """Two people cross; in the middle one hides the other."""
     clip = Clip()
     for t in range(60):
         left, right = (100 + 10 * t, 200), (690 - 10 * t, 215)
@@ -110,13 +43,13 @@ def test_people_who_cross_keep_their_numbers():
     tracks = {track.track_id: track for track in link_tracks(placed)}
     assert sorted(tracks) == [0, 1]
     assert tracks[first].frames.tolist() == list(range(60))
-    # Where the one in front hides the other, nothing is restored of the one behind.
+    # Where the person in front hides the other one, the person behind is away.
     away = sorted(set(range(60)) - set(tracks[second].frames.tolist()))
     assert away == [t for t in range(60) if abs(590 - 20 * t) < 60]
 
 
-def test_fast_face_is_followed_by_its_motion():
-    """75 px a frame are more than half a face; the first steps are slower."""
+def test_a_fast_face_is_followed_by_its_motion():
+    """75 px per frame are more than half a face; the first steps are slower."""
     clip = Clip()
     for x in 100 + np.cumsum(np.minimum(np.arange(12) * 12, 75)):
         clip.add({0: (float(x), 200)})
@@ -124,37 +57,37 @@ def test_fast_face_is_followed_by_its_motion():
     assert len(track) == 12
 
 
-def missed(length: int, there: bool) -> Clip:
-    """A walk of 50 frames; for some frames after the 20th the face is not found, or not there."""
+def lost_for(length: int, there: bool) -> Clip:
+    """A walk of 50 frames; from frame 20 on, the face is not detected for `length` frames, or not in the image."""
     clip = Clip()
     for t in range(50):
-        is_missed = 20 <= t < 20 + length
+        is_lost = 20 <= t < 20 + length
         person = {0: (150 + 4 * t, 180 + 2 * t)}
-        clip.add(person if there or not is_missed else {}, [] if is_missed else None)
+        clip.add(person if there or not is_lost else {}, [] if is_lost else None)
     return clip
 
 
-def test_a_face_that_is_missed_for_a_moment_is_filled_in_on_a_straight_line():
-    (track,) = missed(8, there=True).track()
+def test_a_face_that_is_lost_for_a_moment_is_interpolated():
+    (track,) = lost_for(8, there=True).track()
     assert track.frames.tolist() == list(range(50))
     assert (track.scores[20:28] == 0).all() and (track.scores[:20] > 0).all() and (track.scores[28:] > 0).all()
     np.testing.assert_allclose(track.boxes[:, 0], 100 + 4 * np.arange(50), atol=1e-3)
 
 
-def test_a_face_that_is_not_there_is_not_filled_in():
-    (track,) = missed(8, there=False).track()
+def test_a_face_that_the_images_do_not_show_is_not_interpolated():
+    (track,) = lost_for(8, there=False).track()
     assert track.frames.tolist() == [*range(20), *range(28, 50)]
 
 
-def test_a_long_absence_begins_a_new_segment_of_the_same_person():
-    placed = missed(14, there=True).place()
+def test_a_long_absence_starts_a_new_segment_of_the_same_person():
+    placed = lost_for(14, there=True).place()
     (track,) = link_tracks(placed)
     assert track.frames.tolist() == [*range(20), *range(34, 50)]
     segments = [{face.segment for face in faces} for faces in placed]
     assert segments[0] == segments[19] == {0} and segments[34] == segments[49] == {1}
 
 
-def test_nobody_is_filled_in_where_somebody_else_is_seen():
+def test_no_face_is_interpolated_where_another_person_is_detected():
     clip = Clip()
     for t in range(40):
         hidden = 15 <= t < 20
@@ -166,12 +99,12 @@ def test_nobody_is_filled_in_where_somebody_else_is_seen():
 
 
 @pytest.mark.parametrize("twin", [False, True])
-def test_nobody_is_filled_in_where_their_twin_is_seen(twin):
-    place = faces((400, 200))
-    images = dict.fromkeys(range(3), picture({0: (400, 200)}))
+def test_no_face_is_interpolated_where_a_twin_is_detected(twin):
+    place = faces_at((400, 200))
+    images = dict.fromkeys(range(3), draw_frame({0: (400, 200)}))
     tracker = FaceTracker(RATE)
     tracker.step(place, images)
-    tracker.step(faces(), images)
+    tracker.step(faces_at(), images)
     if twin:
         face = compute_appearance(images[1], place.landmarks[0])
         tracker.people.append(Person(face, face, {1: Sighting(place.boxes[0], place.landmarks[0], 0.9)}, last=1))
@@ -179,64 +112,64 @@ def test_nobody_is_filled_in_where_their_twin_is_seen(twin):
     assert (1 in tracker.people[0].seen) != twin and 2 in tracker.people[0].seen
 
 
-def test_somebody_who_comes_back_elsewhere_is_known_by_their_look():
+def test_a_person_who_returns_elsewhere_is_recognized_by_appearance():
     clip = Clip()
     for t in range(120):
         clip.add({0: (150, 200), 1: (600, 200)} if t < 30 else {1: (600, 200)} if t < 70 else {0: (350, 150)})
     first, second = clip.track()
     assert first.frames.tolist() == [*range(30), *range(70, 120)]
     assert second.frames.tolist() == list(range(70))
-    # And somebody new is somebody new.
+    # A new person gets a new number.
     for t in range(70, 120):
-        clip.images[t], clip.found[t] = picture({2: (350, 150)}), faces((350, 150))
+        clip.images[t], clip.found[t] = draw_frame({2: (350, 150)}), faces_at((350, 150))
     assert [len(track) for track in clip.track()] == [30, 70, 50]
 
 
-def test_face_of_another_size_at_the_same_place_is_another_person():
+def test_a_face_of_another_size_at_the_same_place_is_another_person():
     clip = Clip()
     for t in range(30):
         clip.add({0: (300, 200)} if t < 15 else {1: (300, 200)}, side=60 if t < 15 else 150)
     assert len(clip.track()) == 2
 
 
-def test_flash_of_a_face_is_dropped():
+def test_a_face_with_too_few_detections_is_dropped():
     clip, both = still(40, 0), {0: (120, 200), 1: (600, 300)}
     for t in (4, 5):
-        clip.images[t], clip.found[t] = picture(both), faces(*both.values())
+        clip.images[t], clip.found[t] = draw_frame(both), faces_at(*both.values())
     assert len(clip.track()) == 1
-    clip.images[6], clip.found[6] = picture(both), faces(*both.values())
+    clip.images[6], clip.found[6] = draw_frame(both), faces_at(*both.values())
     assert len(clip.track()) == 2
-    # A photograph is a scene of one frame.
+    # A single image is a scene of one frame.
     assert len(still(1, 0).track()) == 1
 
 
-def test_faces_come_and_go_softly_but_not_at_the_ends_of_the_scene():
+def test_faces_fade_in_and_out_except_at_the_ends_of_the_scene():
     clip = still(80, 0)
     for t in (*range(20), *range(60, 80)):
-        clip.images[t], clip.found[t] = picture({}), faces()
+        clip.images[t], clip.found[t] = draw_frame({}), faces_at()
     weights = [faces[0].weight if faces else 0.0 for faces in clip.place()]
     np.testing.assert_allclose(weights[18:27], [0, 0, 1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6, 1, 1])
     np.testing.assert_allclose(weights[53:62], [1, 1, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6, 0, 0])
     assert {face.weight for faces in still(80, 0).place() for face in faces} == {1.0}
 
 
-def test_small_faces_do_not_count_and_do_not_come_and_go():
+def test_small_faces_do_not_count_and_do_not_alternate():
     clip = Clip()
     for t in range(60):
-        clip.add({0: (300, 200)}, side=64 - 4 * (t % 2))  # a size that trembles around the limit
+        clip.add({0: (300, 200)}, side=64 - 4 * (t % 2))  # a size that varies around the limit
     assert [len(track) for track in clip.track(min_face_size=62)] == [60]
     assert clip.track(min_face_size=70) == []
     assert [len(track) for track in clip.track(min_face_size=50)] == [60]
 
 
-def test_the_largest_one_at_a_time():
+def test_only_the_largest_person_is_followed():
     clip = Clip()
     people = {0: (150, 200), 1: (450, 200)}
     for t in range(120):
-        # Both tremble; the second one grows beyond the first one in the end.
+        # Both sizes vary; the second person is larger from frame 60 on.
         sides = (100 + 3 * ((t + 1) % 2), 100 + 3 * (t % 2) if t < 60 else 160)
-        found = [faces(place, side=side) for place, side in zip(people.values(), sides, strict=True)]
-        clip.images.append(picture(people, *sides))
+        found = [faces_at(place, side=side) for place, side in zip(people.values(), sides, strict=True)]
+        clip.images.append(draw_frame(people, *sides))
         clip.found.append(
             Faces(*(np.concatenate([getattr(f, name) for f in found]) for name in ("boxes", "landmarks", "scores")))
         )
@@ -246,18 +179,18 @@ def test_the_largest_one_at_a_time():
     assert set(who[:50]) == {0} and set(who[70:]) == {1} and who == sorted(who)
 
 
-def test_people_are_chosen_by_their_numbers():
+def test_people_are_selected_by_their_numbers():
     clip = still(60, 0, 1, 3)
-    everybody = clip.track()
-    assert [track.track_id for track in everybody] == [0, 1, 2]
+    all_tracks = clip.track()
+    assert [track.track_id for track in all_tracks] == [0, 1, 2]
     chosen = clip.track(faces=(0, 2))
     assert [track.track_id for track in chosen] == [0, 2]
-    for track, same in zip(chosen, (everybody[0], everybody[2]), strict=True):
+    for track, same in zip(chosen, (all_tracks[0], all_tracks[2]), strict=True):
         np.testing.assert_array_equal(track.landmarks, same.landmarks)
 
 
 @pytest.mark.parametrize("length", [1, 2, 7, 30, 90])
-def test_streaming_smooths_like_the_whole(length):
+def test_landmarks_are_smoothed_as_if_all_frames_were_known(length):
     clip, random = Clip(), np.random.default_rng(0)
     for t in range(length):
         clip.add({0: (300 + t, 200)})
@@ -268,16 +201,16 @@ def test_streaming_smooths_like_the_whole(length):
 
 
 def test_smoothing_does_not_cross_an_absence():
-    clip = missed(14, there=True)
+    clip = lost_for(14, there=True)
     for t in range(34, 50):
         x = 250.0 + 4 * t
-        clip.images[t], clip.found[t] = picture({0: (x, 100)}), faces((x, 100))
+        clip.images[t], clip.found[t] = draw_frame({0: (x, 100)}), faces_at((x, 100))
     (track,) = clip.track()
     after = np.array([found.landmarks[0] for found in clip.found[34:]])
     np.testing.assert_allclose(track.landmarks[20:], smooth_landmarks(after, 5.0), atol=1e-9)
 
 
-def test_faces_too_small_to_be_aligned_are_left_out():
+def test_faces_too_small_to_be_aligned_are_ignored():
     clip = Clip()
     for _ in range(10):
         clip.add({0: (300, 200)}, side=4)
@@ -286,34 +219,34 @@ def test_faces_too_small_to_be_aligned_are_left_out():
 
 def test_memory_does_not_grow_with_the_scene():
     tracker = FaceTracker(RATE)
-    image = picture({0: (200, 200), 1: (500, 200)})
+    image = draw_frame({0: (200, 200), 1: (500, 200)})
     images = {}
     for t in range(300):
         images[t] = image
         images.pop(t - tracker.look_ahead - 1, None)
-        tracker.step(faces((200, 200), (500, 200)), images)
+        tracker.step(faces_at((200, 200), (500, 200)), images)
     assert sum(len(person.seen) for person in tracker.people) <= 4 * tracker.look_ahead
     assert len(tracker.decided) <= 2 * tracker.fade + 1
 
 
 def test_more_people_than_are_remembered():
-    """The one who was not seen for longest is forgotten, also when others were there before them."""
+    """The person who was not seen for longest is forgotten, wherever they are in the list."""
     tracker = FaceTracker(RATE)
-    image = picture({0: (200, 200)})
+    image = draw_frame({0: (200, 200)})
     for t in range(6):
-        tracker.step(faces((200, 200)) if t < 3 else faces(), {t: image})
+        tracker.step(faces_at((200, 200)) if t < 3 else faces_at(), {t: image})
     vectors = np.eye(70, 768, dtype=np.float32)
     for number, vector in enumerate(vectors):
         tracker.people.append(Person(vector, vector, last=number + 10, track_id=number + 1))
     tracker.people[0].last = 1000
     for t in range(6, 9):
-        tracker.step(faces(), {t: image})
+        tracker.step(faces_at(), {t: image})
     assert tracker.people[0].track_id in (-1, 0) and tracker.people[0].last == 1000
     assert [person.track_id for person in tracker.people[1:]] == list(range(4, 71))
 
 
 def test_a_tracker_continues_from_a_saved_state():
-    clip = missed(8, there=True)
+    clip = lost_for(8, there=True)
     expected = clip.place()
     for stop in (0, 3, 22, 30, 49):
         first, second = FaceTracker(RATE), FaceTracker(RATE)
@@ -331,48 +264,7 @@ def test_a_tracker_continues_from_a_saved_state():
                 np.testing.assert_equal(vars(face), vars(other))
 
 
-def test_a_state_of_another_version_is_refused():
+def test_a_state_of_another_version_is_rejected():
     state = FaceTracker(RATE).state_dict() | {"version": 0}
     with pytest.raises(ValueError, match=r"FaceTracker has version 0, .* start the job again"):
         FaceTracker(RATE).load_state_dict(state)
-
-
-def test_a_look_is_the_same_in_the_dark():
-    image = picture({0: (200, 200)})
-    landmarks = faces((200, 200)).landmarks[0]
-    alike = compute_appearance(image, landmarks) @ compute_appearance((0.8 * image).astype(np.uint8), landmarks)
-    other = compute_appearance(image, landmarks) @ compute_appearance(picture({1: (200, 200)}), landmarks)
-    assert alike > 0.95 and other < 0.6
-
-
-def test_smoothing_is_a_convolution_with_mirrored_ends():
-    values = np.random.default_rng(0).normal(size=(9, 10))
-    sigma, radius = 1.5, 6
-    expected = np.zeros_like(values)
-    for t in range(9):
-        total = 0.0
-        for offset in range(-radius, radius + 1):
-            weight = np.exp(-(offset**2) / (2 * sigma**2))
-            place = t + offset
-            # ... 2 1 0 | 0 1 2 ... 7 8 | 8 7 6 ...
-            place = -1 - place if place < 0 else 17 - place if place > 8 else place
-            expected[t] += weight * values[place]
-            total += weight
-        expected[t] /= total
-    np.testing.assert_allclose(smooth_landmarks(values, sigma), expected, atol=1e-12)
-    np.testing.assert_allclose(smooth_landmarks(values.reshape(9, 5, 2), sigma).reshape(9, 10), expected, atol=1e-12)
-
-
-def test_smoothing_of_a_step_has_the_published_values():
-    """scipy.ndimage.gaussian_filter1d(step, 5) gives these."""
-    expected = [0.0, 0.028490011931350746, 0.4601041715560248, 0.5398958284439753, 0.9823086145534988, 1.0]
-    step = np.repeat([0.0, 1.0], 30)[:, None]
-    smooth = smooth_landmarks(step, 5.0)[:, 0]
-    np.testing.assert_allclose(smooth[[0, 20, 29, 30, 40, 59]], expected, atol=1e-12)
-
-
-def test_smoothing_works_on_clips_shorter_than_the_filter_and_can_be_off():
-    np.testing.assert_allclose(smooth_landmarks(np.full((1, 10), 3.0), 5.0), 3.0)
-    np.testing.assert_allclose(smooth_landmarks(np.arange(20.0).reshape(2, 10), 0.0), np.arange(20.0).reshape(2, 10))
-    with pytest.raises(ValueError, match="sigma"):
-        smooth_landmarks(np.zeros((3, 10)), -1.0)
