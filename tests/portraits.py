@@ -1,4 +1,4 @@
-"""Faces for the tests, made of the portrait that scikit-image ships."""
+"""Faces for the tests, from the portrait that scikit-image includes."""
 
 import json
 from collections.abc import Sequence
