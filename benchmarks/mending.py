@@ -26,22 +26,22 @@ from keep_hf import KalmanGainNetwork, KalmanRecursion, KeepPipeline, KeepVQMode
 from keep_hf.degrade import TRAINING, degrade_frames
 from keep_hf.video.pixels import to_tensor
 from keep_hf.video.reader import VideoReader
-from training.config import Parser, TrainerConfig, add_arguments
-from training.data import FaceClips, open_validation
-from training.face_clips import Piece, cut_pieces, find_visits
-from training.losses import ImageLoss
-from training.losses import add_arguments as add_loss_arguments
+from training.data.face_clips import FaceClips, open_validation
+from training.loop.config import Parser, TrainerConfig, add_arguments
+from training.loop.stage import Stage, TrainingSet
+from training.loop.trainer import Trainer
+from training.loop.validation import Validation
+from training.losses.image_loss import ImageLoss
+from training.losses.image_loss import add_arguments as add_loss_arguments
 from training.networks import KALMAN_NETWORKS
-from training.stage import Stage, TrainingSet
+from training.preparation.segments import Segment, cut_segments, find_segments
 from training.train_codes import CodesStage
 from training.train_keep import FusionStage
-from training.trainer import Trainer
-from training.validation import Validation
 
 
 # What the official code calls CRF 25 to 44 at 1 frame per second is 14 to 33 at the true rate (degrade.py).
 CODECS = {"1 frame per second": TRAINING, "true rate": replace(TRAINING, crf=(25, 44))}
-FILM_FRAMES = 64  # of each visit; the first of them are those whose landmarks the fault takes
+FILM_FRAMES = 64  # of each segment; the faulty variant uses the landmarks of the first of them
 HELD_OUT_FILMS = 3
 
 
@@ -73,16 +73,16 @@ def cut_films(films: Path, detector: YuNet, size: int, length: int) -> dict[str,
     cut: dict[str, list[list[np.ndarray]]] = {"of other frames": [], "their own": []}
     for path in sorted(films.glob("*.mp4")):
         with VideoReader(path) as reader:
-            visits = [visit.divide(FILM_FRAMES)[0] for visit in find_visits(reader, detector, "all")]
-        visits = [visit for visit in visits if len(visit.sizes) >= length]
+            segments = [segment.divide(FILM_FRAMES)[0] for segment in find_segments(reader, detector, "all")]
+        segments = [segment for segment in segments if len(segment) >= length]
         # Frame k of a window takes the landmarks of frame k of the film: the index within the window was used.
         wrong = [
-            Piece(v.person, v.scene, v.first_frame, v.sizes, [v.landmarks[i % length] for i in range(len(v.sizes))])
-            for v in visits
+            Segment(s.person, s.scene, s.first_frame, s.sizes, [s.landmarks[i % length] for i in range(len(s))])
+            for s in segments
         ]
-        for name, pieces in (("of other frames", wrong), ("their own", visits)):
+        for name, parts in (("of other frames", wrong), ("their own", segments)):
             with VideoReader(path) as reader:
-                cut[name].append([np.stack(crops) for _, crops, _ in cut_pieces(reader, pieces, size)])
+                cut[name].append([np.stack(crops) for _, crops, _ in cut_segments(reader, parts, size)])
     return cut
 
 

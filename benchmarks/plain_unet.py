@@ -18,12 +18,12 @@ from torch import nn
 
 from keep_hf.degrade import TRAINING
 from keep_hf.models.layers import Downsample, ResidualBlock, Upsample
-from training.config import Parser, TrainerConfig, add_arguments
-from training.data import FaceClips, open_validation
-from training.losses import ImageLoss, psnr
-from training.losses import add_arguments as add_loss_arguments
-from training.stage import Batch, Stage, StageOutput
-from training.trainer import Trainer
+from training.data.face_clips import FaceClips, open_validation
+from training.loop.config import Parser, TrainerConfig, add_arguments
+from training.loop.stage import Batch, Stage, StageOutput
+from training.loop.trainer import Trainer
+from training.losses.image_loss import ImageLoss, psnr
+from training.losses.image_loss import add_arguments as add_loss_arguments
 
 
 class PlainUNet(ModelMixin, ConfigMixin):

@@ -14,13 +14,13 @@ from safetensors.torch import save_file
 
 from conftest import SIZE, make_components
 from keep_hf import KalmanRecursion
-from training.adversary import Adversary, PatchDiscriminator, discriminator_loss
-from training.losses import ImageLoss
-from training.stage import Stage
+from training.loop.stage import Stage
+from training.loop.trainer import leave_together
+from training.losses.adversary import Adversary, PatchDiscriminator, discriminator_loss
+from training.losses.image_loss import ImageLoss
 from training.train_codes import CodesStage
 from training.train_keep import FusionStage
 from training.train_vq import AutoencoderStage
-from training.trainer import leave_together
 
 
 def make_stages() -> dict[str, Stage]:

@@ -15,12 +15,12 @@ import torch.nn.functional as F
 from keep_hf import GMFlow, KalmanGainNetwork, KalmanRecursion, KeepVQModel
 from keep_hf.degrade import TRAINING
 
-from .config import Parser, TrainerConfig, add_arguments, positive
-from .data import FaceClips, open_validation
-from .losses import psnr
+from .data.face_clips import FaceClips, open_validation
+from .loop.config import Parser, TrainerConfig, add_arguments, positive
+from .loop.stage import Batch, Stage, StageOutput
+from .loop.trainer import Trainer
+from .losses.image_loss import psnr
 from .networks import KALMAN_NETWORKS
-from .stage import Batch, Stage, StageOutput
-from .trainer import Trainer
 
 
 LABEL_SMOOTHING = 0.02

@@ -15,12 +15,12 @@ import torch.nn.functional as F
 
 from keep_hf import FaceDetector
 
-from .config import Parser, TrainerConfig, add_arguments, positive
-from .detector_examples import DetectorExamples
-from .detectors import load_detector
-from .stage import Batch, Stage, StageOutput
-from .teacher_labels import label_portraits
-from .trainer import Trainer
+from .data.detector_examples import DetectorExamples
+from .data.teacher_labels import label_portraits
+from .loop.config import Parser, TrainerConfig, add_arguments, positive
+from .loop.stage import Batch, Stage, StageOutput
+from .loop.trainer import Trainer
+from .preparation.detectors import load_detector
 
 
 BOX_WEIGHT, LANDMARK_WEIGHT = 5.0, 20.0

@@ -18,10 +18,10 @@ from keep_hf.evaluation.dis_flow import DISFlow
 from keep_hf.models.flow.gmflow import REDUCTION, match
 from keep_hf.models.flow.warp import pixel_grid
 
-from .config import Parser, TrainerConfig, add_arguments
-from .flow_pairs import FlowPairs
-from .stage import Batch, Stage, StageOutput
-from .trainer import Trainer
+from .data.flow_pairs import FlowPairs
+from .loop.config import Parser, TrainerConfig, add_arguments
+from .loop.stage import Batch, Stage, StageOutput
+from .loop.trainer import Trainer
 
 
 TINY = {

@@ -17,13 +17,13 @@ from keep_hf import FaceDetector, GMFlow, KalmanGainNetwork, KalmanRecursion, Ke
 from keep_hf.degrade import TRAINING
 from keep_hf.models.flow.warp import warp
 
-from .adversary import Adversary
-from .config import Parser, TrainerConfig, add_arguments, positive
-from .data import FaceClips, open_validation
-from .losses import ImageLoss, charbonnier, psnr
-from .losses import add_arguments as add_loss_arguments
-from .stage import Batch, Stage, StageOutput
-from .trainer import Trainer
+from .data.face_clips import FaceClips, open_validation
+from .loop.config import Parser, TrainerConfig, add_arguments, positive
+from .loop.stage import Batch, Stage, StageOutput
+from .loop.trainer import Trainer
+from .losses.adversary import Adversary
+from .losses.image_loss import ImageLoss, charbonnier, psnr
+from .losses.image_loss import add_arguments as add_loss_arguments
 
 
 class FusionStage(Stage):

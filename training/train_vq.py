@@ -12,15 +12,15 @@ import torch.nn.functional as F
 
 from keep_hf import KeepVQModel
 
-from .adversary import Adversary, adaptive_weight
-from .codebook import CodebookLearner
-from .config import Parser, TrainerConfig, add_arguments
-from .data import FaceClips, open_validation
-from .losses import ImageLoss, psnr
-from .losses import add_arguments as add_loss_arguments
+from .data.face_clips import FaceClips, open_validation
+from .loop.config import Parser, TrainerConfig, add_arguments
+from .loop.stage import Batch, Stage, StageOutput
+from .loop.trainer import Trainer
+from .losses.adversary import Adversary, adaptive_weight
+from .losses.codebook import CodebookLearner
+from .losses.image_loss import ImageLoss, psnr
+from .losses.image_loss import add_arguments as add_loss_arguments
 from .networks import VQ_NETWORKS
-from .stage import Batch, Stage, StageOutput
-from .trainer import Trainer
 
 
 COMMITMENT_WEIGHT = 0.25

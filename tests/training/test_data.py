@@ -11,8 +11,8 @@ import torch
 from keep_hf.degrade import TRAINING
 from keep_hf.video.writer import VideoWriter
 from portraits import write_labelled_portraits
-from training.data import FaceClips, open_validation
-from training.face_features import MODEL, STAGES, FaceFeatures
+from training.data.face_clips import FaceClips, open_validation
+from training.losses.face_features import MODEL, STAGES, FaceFeatures
 
 
 SIZE = 128

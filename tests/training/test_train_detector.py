@@ -13,10 +13,10 @@ from keep_hf import FaceDetector
 from media import write_clip
 from paths import REPOSITORY
 from portraits import HEAD_LANDMARKS, write_labelled_portraits
-from training.detector_examples import DetectorExamples, make_close_up, make_mosaic
-from training.detectors import load_detector
-from training.images import read_image
-from training.teacher_labels import Portrait, label_portraits
+from training.data.detector_examples import DetectorExamples, make_close_up, make_mosaic
+from training.data.images import read_image
+from training.data.teacher_labels import Portrait, label_portraits
+from training.preparation.detectors import load_detector
 from training.train_detector import main, search_loss
 
 
@@ -50,7 +50,7 @@ def test_faces_are_labelled_and_the_rest_is_left_out(portraits, tmp_path):
 
 
 def test_the_teacher_finds_the_faces_of_mosaics_and_close_ups(portraits, monkeypatch):
-    monkeypatch.setattr("training.detector_examples.degrade", lambda rng, image, smallest: image)
+    monkeypatch.setattr("training.data.detector_examples.degrade", lambda rng, image, smallest: image)
     teacher, rng = load_detector(TEACHER), np.random.default_rng(0)
     expected = found = 0
     for _ in range(20):

@@ -10,8 +10,8 @@ import torch
 
 from keep_hf.models.flow.gmflow import GMFlow
 from keep_hf.models.flow.warp import warp
-from training import flow_pairs
-from training.flow_pairs import FlowPairs
+from training.data import flow_pairs
+from training.data.flow_pairs import FlowPairs
 from training.train_flow import ends_inside, main
 
 

@@ -11,10 +11,10 @@ from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from training.adversary import Adversary, PatchDiscriminator
-from training.config import TrainerConfig
-from training.stage import Batch, Stage, StageOutput, TrainingSet
-from training.trainer import MIN_SCALE, Trainer
+from training.loop.config import TrainerConfig
+from training.loop.stage import Batch, Stage, StageOutput, TrainingSet
+from training.loop.trainer import MIN_SCALE, Trainer
+from training.losses.adversary import Adversary, PatchDiscriminator
 
 
 @dataclass

@@ -19,8 +19,8 @@ import torch
 from keep_hf.video.media_files import IMAGE_SUFFIXES, find_images
 from keep_hf.video.pixels import to_tensor
 
+from ..loop.stage import Batch, TrainingSet
 from .images import compress, read_image
-from .stage import Batch, TrainingSet
 
 
 MAX_FLOW = 24 / 256  # fraction of the side of the image

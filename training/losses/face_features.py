@@ -1,12 +1,12 @@
-"""A perceptual loss from a face recognition network: what makes a face this person's, at four scales.
+"""A perceptual loss from a face recognition network: it compares what identifies a person, at four scales.
 
-The network is dlib's residual network of 29 layers (Davis King, CC0), in the quantized form that the npm package
-`@vladmandic/face-api` carries (MIT): the files `face_recognition_model.bin` and
-`face_recognition_model-weights_manifest.json`.  Fetch them with
+The network is dlib's residual network of 29 layers (Davis King, CC0), in the quantized form of the npm package
+`@vladmandic/face-api` (MIT): the files `face_recognition_model.bin` and
+`face_recognition_model-weights_manifest.json`. Download them with
 
     npm pack @vladmandic/face-api && tar xzf vladmandic-face-api-*.tgz package/model
 
-It learns nothing here.  Whoever measures identity afterwards should do so with another network.
+The network is not trained here. To measure the identity of the results, use another network.
 """
 
 import json
@@ -20,9 +20,9 @@ from torch import nn
 
 MODEL = "face_recognition_model"
 SIDE = 150
-# Mean levels of red, green and blue that dlib takes off; it then divides by 256.
+# Mean levels of red, green and blue that dlib subtracts; it then divides by 256.
 MEAN = (122.782, 117.001, 104.298)
-# Blocks of a stage: the first of each but the first stage halves the size.
+# Names of the blocks of each stage. The first block of every stage but the first halves the size.
 STAGES = (
     ("conv32_1", "conv32_2", "conv32_3"),
     ("conv64_down", "conv64_1", "conv64_2", "conv64_3"),
@@ -35,11 +35,14 @@ class FaceFeatures(nn.Module):
     """Distance of two faces in the features of dlib's face recognition network.
 
     Args:
-        folder (`Path`): Has the two files named above.
+        folder (`Path`): Contains the two files named above.
 
     Raises:
-        ValueError: If they are not there or not of this network.
+        ValueError: If a file is missing, damaged or of another network.
     """
+
+    mean: torch.Tensor
+    embedding: torch.Tensor
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
@@ -47,32 +50,33 @@ class FaceFeatures(nn.Module):
         try:
             self.entry = convolution(weights, "conv32_down", stride=2)
             self.stages = nn.ModuleList(
-                nn.ModuleList(ResidualBlock(weights, name) for name in names) for names in STAGES
+                nn.Sequential(*(ResidualBlock(weights, name) for name in names)) for names in STAGES
             )
             self.register_buffer("embedding", weights["fc"])
         except KeyError as error:
-            raise ValueError(f"{folder} holds no {MODEL} of face-api: there is no {error}.") from error
+            raise ValueError(f"{folder} has no {MODEL} of face-api: there is no {error}.") from error
         self.register_buffer("mean", torch.tensor(MEAN)[:, None, None])
         self.requires_grad_(False)
 
-    def forward(self, made: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-        """The mean over the stages of the distance of unit vectors, plus one minus the cosine of the embeddings.
+    def forward(self, restored: torch.Tensor, sharp: torch.Tensor) -> torch.Tensor:
+        """The squared distance of the normalized features, averaged over the stages, plus one minus the cosine of the
+        embeddings.
 
         Args:
-            made, wanted (`torch.Tensor` of shape `(b, 3, h, w)`): Aligned faces in [-1, 1].
+            restored, sharp (`torch.Tensor` of shape `(b, 3, h, w)`): Aligned faces in [-1, 1].
 
         Returns:
-            `torch.Tensor`: one number from 0 to 6.
+            `torch.Tensor`: a scalar in [0, 6].
         """
-        of_made = self.features(made)
+        restored_features = self.features(restored)
         with torch.no_grad():
-            of_wanted = self.features(wanted)
+            sharp_features = self.features(sharp)
         distances = [
             (F.normalize(a.float(), dim=1) - F.normalize(b.float(), dim=1)).square().sum(1).mean()
-            for a, b in zip(of_made, of_wanted, strict=True)
+            for a, b in zip(restored_features, sharp_features, strict=True)
         ]
-        # Of unit vectors, half the squared distance is one minus the cosine.
-        return sum(distances[:-1]) / len(STAGES) + distances[-1] / 2
+        # Half the squared distance of unit vectors is one minus the cosine.
+        return torch.stack(distances[:-1]).sum() / len(STAGES) + distances[-1] / 2
 
     def features(self, faces: torch.Tensor) -> list[torch.Tensor]:
         """The features after each stage, `(b, c, h, w)`, and the embedding, `(b, 128)`."""
@@ -81,14 +85,13 @@ class FaceFeatures(nn.Module):
         hidden = F.max_pool2d(F.relu(self.entry((levels - self.mean) / 256)), 3, stride=2)
         features = []
         for stage in self.stages:
-            for block in stage:
-                hidden = block(hidden)
+            hidden = stage(hidden)
             features.append(hidden)
         return [*features, hidden.mean((2, 3)) @ self.embedding]
 
 
 class ResidualBlock(nn.Module):
-    """relu(f(x) + x); where f halves the size, x is averaged over 2 x 2, and zeros stand for the channels it lacks."""
+    """relu(f(x) + x). Where f halves the size, x is averaged over 2 x 2 pixels and its missing channels are zero."""
 
     def __init__(self, weights: dict[str, torch.Tensor], name: str) -> None:
         super().__init__()
@@ -100,7 +103,7 @@ class ResidualBlock(nn.Module):
         change = self.second(F.relu(self.first(hidden)))
         if self.halves:
             hidden = F.avg_pool2d(hidden, 2)
-        # Sizes differ by a pixel where they were odd or no border was added.
+        # The sizes differ by one where a side is odd, because the convolution that halves has no padding.
         height, width = (max(a, b) for a, b in zip(hidden.shape[2:], change.shape[2:], strict=True))
         channels = change.shape[1]
         hidden = F.pad(
@@ -111,32 +114,31 @@ class ResidualBlock(nn.Module):
 
 
 def convolution(weights: dict[str, torch.Tensor], name: str, stride: int = 1) -> nn.Conv2d:
-    """A convolution and the scale and offset of every channel that follow it, as one; no border where it halves."""
+    """A convolution merged with the scale and offset of every channel that follow it; unpadded if it halves."""
     kernel = weights[f"{name}/conv/filters"].permute(3, 2, 0, 1)
     scale, offset = weights[f"{name}/scale/weights"], weights[f"{name}/scale/biases"]
     out_channels, in_channels, size, _ = kernel.shape
     layer = nn.Conv2d(in_channels, out_channels, size, stride, padding=0 if stride > 1 else size // 2)
-    with torch.no_grad():
-        layer.weight.copy_(kernel * scale[:, None, None, None])
-        layer.bias.copy_(weights[f"{name}/conv/bias"] * scale + offset)
+    layer.weight = nn.Parameter(kernel * scale[:, None, None, None])
+    layer.bias = nn.Parameter(weights[f"{name}/conv/bias"] * scale + offset)
     return layer
 
 
 def read_weights(folder: Path) -> dict[str, torch.Tensor]:
-    """Every tensor of a TensorFlow.js weights manifest: floats, or bytes that stand for levels between two values."""
+    """Read the tensors of a TensorFlow.js weights manifest: floats, or bytes that encode a range linearly."""
     manifest, data = folder / f"{MODEL}-weights_manifest.json", folder / f"{MODEL}.bin"
     for path in (manifest, data):
         if not path.is_file():
-            raise ValueError(f"There is no {path}: the head of training/face_features.py says where to get it.")
+            raise ValueError(f"There is no {path}: training/losses/face_features.py describes how to download it.")
     content = data.read_bytes()
     weights, start = {}, 0
     for entry in (entry for group in json.loads(manifest.read_text()) for entry in group["weights"]):
-        levels = entry.get("quantization")
-        kind = np.dtype(np.uint8 if levels else np.float32)
-        end = start + int(np.prod(entry["shape"])) * kind.itemsize
+        encoding = entry.get("quantization")
+        dtype = np.dtype(np.uint8 if encoding else np.float32)
+        end = start + int(np.prod(entry["shape"])) * dtype.itemsize
         if end > len(content):
             raise ValueError(f"{data} is damaged: it ends after {len(content)} bytes, in {entry['name']}.")
-        values = np.frombuffer(content[start:end], kind).astype(np.float32).reshape(entry["shape"])
-        weights[entry["name"]] = torch.from_numpy(values * levels["scale"] + levels["min"] if levels else values)
+        values = np.frombuffer(content[start:end], dtype).astype(np.float32).reshape(entry["shape"])
+        weights[entry["name"]] = torch.from_numpy(values * encoding["scale"] + encoding["min"] if encoding else values)
         start = end
     return weights

@@ -2,10 +2,10 @@
 
 A source is a folder or a dataset on the Hub. A folder may contain, at any depth and mixed,
 
-- videos of aligned faces, or shards of them (`.tar`, see `prepare_data.py`);
+- videos of aligned faces, or shards of them (`.tar`, written by `training.prepare_data`);
 - portraits with a `metadata.jsonl` beside them, which has one line per image: `{"file_name": ..., "landmarks":
   [[x, y] * 5]}` (left eye, right eye, nose, left and right corner of the mouth, as the viewer sees them). A clip is
-  made from a portrait by a smooth random motion, and `augment.py` turns a few people into many.
+  generated from a portrait by a smooth random motion, and `augment.py` turns a few people into many.
 
 A dataset on the Hub has a column of videos of aligned faces, named `mp4` or `video`.
 
@@ -13,31 +13,26 @@ All random numbers depend only on (seed, epoch, index), so that a resumed run se
 one.
 """
 
-import json
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 from datasets import Dataset, Video, load_dataset
 
 from keep_hf.degrade import Degradation, degrade_frames
-from keep_hf.faces.alignment import crop_face, estimate_alignment
+from keep_hf.faces.alignment import crop_face
 from keep_hf.video.media_files import find_videos
 from keep_hf.video.pixels import to_tensor
 from keep_hf.video.reader import VideoReader
 
+from ..loop.stage import Batch, TrainingSet
 from . import augment
-from .images import read_image
-from .stage import Batch, TrainingSet
+from .portraits import MARGIN, cut_portrait, read_portraits
+from .stored_video import StoredVideo, open_row
 
 
 VIDEO_COLUMNS = ("mp4", "video")
-# A portrait is cut larger than the face by this factor, so that the crop can move.
-MARGIN = 1.25
 
 
 class FaceClips(TrainingSet):
@@ -97,7 +92,7 @@ class FaceClips(TrainingSet):
         for path in sorted(folder.rglob("metadata.jsonl")):
             self.portraits += read_portraits(path)
         for path in find_videos(folder):
-            self.videos.append(StoredVideo(str(path), lambda path=path: VideoReader(path)))  # type: ignore[misc]
+            self.videos.append(StoredVideo(str(path), partial(VideoReader, path)))
         shards = sorted(str(path) for path in folder.rglob("*.tar"))
         if shards:
             self._open_rows(str(folder), load_dataset("webdataset", data_files={"train": shards}, split="train"))
@@ -119,7 +114,7 @@ class FaceClips(TrainingSet):
             )
         rows = rows.select_columns([column]).cast_column(column, Video(decode=False))
         for i in range(len(rows)):
-            self.videos.append(StoredVideo(f"{name}, row {i}", lambda i=i: open_row(rows[i][column])))  # type: ignore[misc]
+            self.videos.append(StoredVideo(f"{name}, row {i}", partial(open_row, rows, i, column)))
 
     def _check_length(self) -> None:
         for video in self.videos:
@@ -148,7 +143,7 @@ class FaceClips(TrainingSet):
             item["degraded"] = to_tensor(large)
         return item
 
-    def _part_of_video(self, video: "StoredVideo", random: np.random.Generator) -> np.ndarray:
+    def _part_of_video(self, video: StoredVideo, random: np.random.Generator) -> np.ndarray:
         steps = max(1, self.clip_length - 1)
         interval = int(random.integers(1, min(self.max_interval, (video.num_frames - 1) // steps or 1) + 1))
         start = int(random.integers(0, video.num_frames - (self.clip_length - 1) * interval))
@@ -183,58 +178,6 @@ class FaceClips(TrainingSet):
         return np.stack(crops)
 
 
-class StoredVideo:
-    """A video of aligned faces, decoded when frames are needed or kept decoded.
-
-    Args:
-        name (`str`): For error messages.
-        open_reader (`Callable`): Returns a context manager whose value is a reader.
-    """
-
-    def __init__(self, name: str, open_reader: Callable[[], AbstractContextManager[VideoReader]]) -> None:
-        self.name, self.open_reader = name, open_reader
-        self.frames: np.ndarray | None = None
-        with open_reader() as reader:
-            if reader.width != reader.height:
-                raise ValueError(
-                    f"{name} is {reader.width}x{reader.height}; aligned faces are square (prepare_data.py)."
-                )
-            # Files without a number of frames are decoded to count them.
-            self.num_frames = reader.num_frames or sum(1 for _ in reader)
-
-    def keep(self, size: int) -> None:
-        """Decode the whole video and keep its frames."""
-        self.frames = self.read(0, self.num_frames, 1, size)
-
-    def read(self, start: int, length: int, interval: int, size: int) -> np.ndarray:
-        """Decode frames `start`, `start + interval` and so on, as uint8 RGB `(length, size, size, 3)`."""
-        last = start + (length - 1) * interval
-        if self.frames is not None:
-            return self.frames[start : last + 1 : interval]
-        frames = []
-        with self.open_reader() as reader:
-            for i, frame in enumerate(reader.read(start)):
-                if i % interval == 0:
-                    frames.append(cv2.resize(frame.image, (size, size), interpolation=cv2.INTER_AREA))
-                if len(frames) == length:
-                    return np.stack(frames)
-        raise ValueError(f"{self.name} reports {self.num_frames} frames, but ends before frame {last}.")
-
-
-@contextmanager
-def open_row(row: dict[str, Any]) -> Iterator[VideoReader]:
-    """Open the video in a row of a dataset. It is a file, or bytes that are written to a temporary file."""
-    if row["bytes"] is None:
-        with VideoReader(row["path"]) as reader:
-            yield reader
-        return
-    with tempfile.NamedTemporaryFile(suffix=".mp4") as file:
-        file.write(row["bytes"])
-        file.flush()
-        with VideoReader(file.name) as reader:
-            yield reader
-
-
 def open_validation(
     sources: list[str], size: int, clip_length: int, degradation: Degradation | None
 ) -> FaceClips | None:
@@ -242,31 +185,6 @@ def open_validation(
     if not sources:
         return None
     return FaceClips(sources, size, clip_length, degradation, seed=1, augmented=False, clips_per_video=1)
-
-
-def read_portraits(path: Path) -> list[tuple[Path, np.ndarray]]:
-    """Read the images and landmarks `(5, 2)` that a `metadata.jsonl` names."""
-    portraits = []
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
-        try:
-            entry = json.loads(line)
-            image, landmarks = path.parent / entry["file_name"], np.array(entry["landmarks"], np.float32)
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path}, line {number}, has no file_name and landmarks: {error}") from error
-        if landmarks.shape != (5, 2) or not np.isfinite(landmarks).all():
-            raise ValueError(f"{path}, line {number}: landmarks must be five points [x, y], got {landmarks.tolist()}.")
-        if not image.is_file():
-            raise ValueError(f"{path}, line {number}: there is no file {image}.")
-        portraits.append((image, landmarks))
-    return portraits
-
-
-def cut_portrait(path: Path, landmarks: np.ndarray, side: int) -> np.ndarray:
-    """The face and its surroundings, `(side, side, 3)` in [0, 1]. The aligned face is `side / MARGIN` wide."""
-    face = round(side / MARGIN)
-    matrix = estimate_alignment(landmarks, face)
-    matrix[:, 2] += (side - face) / 2
-    return crop_face(read_image(path), matrix, side).astype(np.float32) / 255
 
 
 def jitter_colour(frames: np.ndarray, random: np.random.Generator) -> np.ndarray:

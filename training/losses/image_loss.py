@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--pixel-weight", type=float, default=1.0, help="weight of the L1 loss")
     add("--gradient-weight", type=float, default=1.0, help="weight of the L1 loss of the gradients at three scales")
     add("--lpips", nargs=2, metavar=("BACKBONE", "LINEAR"), help="files for LPIPS.from_checkpoints; the paper's loss")
-    add("--face-features", type=Path, metavar="FOLDER", help="files of the network in face_features.py")
+    add("--face-features", type=Path, metavar="FOLDER", help="files of the network, see losses/face_features.py")
     add("--perceptual-weight", type=float, default=1.0, help="weight of --lpips and of --face-features")
     add("--adversarial-weight", type=float, default=0.0, help="weight of the discriminator; 0 for none")
     add("--adversarial-start", type=float, default=0.5, help="fraction of the run before the discriminator starts")

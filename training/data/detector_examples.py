@@ -10,8 +10,8 @@ import torch
 from keep_hf.faces.detector import CLOSE_UP_MARGIN
 from keep_hf.video.pixels import to_tensor
 
+from ..loop.stage import Batch, TrainingSet
 from .images import compress
-from .stage import Batch, TrainingSet
 from .teacher_labels import Portrait
 
 

@@ -17,7 +17,7 @@ from diffusers.training_utils import EMAModel
 from torch import nn
 from torch.utils.data import DataLoader
 
-from .adversary import discriminator_loss
+from ..losses.adversary import discriminator_loss
 from .config import TrainerConfig
 from .stage import Batch, Stage, TrainingSet
 from .validation import Validation

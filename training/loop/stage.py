@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
-from .adversary import Adversary
+from ..losses.adversary import Adversary
 
 
 Batch = dict[str, torch.Tensor]

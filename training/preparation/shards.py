@@ -1,4 +1,4 @@
-"""Shards: tar files with a pair `key.json`, `key.mp4` for each clip, as the Hub's "webdataset" reads them."""
+"""Shards: tar files with a pair `key.json`, `key.mp4` per clip, as the "webdataset" loader of the Hub reads them."""
 
 import json
 import os
@@ -21,20 +21,20 @@ SUFFIXES = (".json", ".mp4")
 
 @dataclass
 class Clip:
-    """A pair of a shard.
+    """A pair of files in a shard.
 
     Attributes:
-        key (`str`): Its name.
-        about (`dict[str, Any]`): What its `.json` holds.
-        video (`bytes`): Its `.mp4`.
+        key (`str`): Name of the files, without suffix.
+        metadata (`dict[str, Any]`): Content of the `.json`.
+        video (`bytes`): Content of the `.mp4`.
     """
 
     key: str
-    about: dict[str, Any]
+    metadata: dict[str, Any]
     video: bytes
 
     def frames(self, end: int | None = None) -> np.ndarray:
-        """The frames before number `end`, or all: RGB, uint8, `(t, h, w, 3)`."""
+        """Decode the frames, or those before index `end`: uint8, RGB, `(t, h, w, 3)`."""
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "clip.mp4"
             path.write_bytes(self.video)
@@ -43,13 +43,13 @@ class Clip:
 
 
 def write_shards(stems: list[Path], output: Path, clips_per_shard: int, unfinished: Path) -> None:
-    """Put pairs of files into shards, in the order given; equal files give equal shards.
+    """Write pairs of files into shards, in the given order. Equal files give equal shards.
 
     Args:
-        stems (`list[Path]`): The files of each pair, without their suffix.
-        output (`Path`): Folder of the shards; others that it holds are removed.
-        clips_per_shard (`int`): Pairs in a shard.
-        unfinished (`Path`): Where a shard grows until it is complete, on the same disk.
+        stems (`list[Path]`): Paths of the pairs, without suffix.
+        output (`Path`): Folder of the shards; other shards in it are deleted.
+        clips_per_shard (`int`): Pairs per shard.
+        unfinished (`Path`): Path of the shard that is being written, on the same disk.
     """
     shards: list[Path] = []
     for first in range(0, len(stems), clips_per_shard):
@@ -57,7 +57,7 @@ def write_shards(stems: list[Path], output: Path, clips_per_shard: int, unfinish
             for path in (
                 Path(f"{stem}{suffix}") for stem in stems[first : first + clips_per_shard] for suffix in SUFFIXES
             ):
-                # Of owner, rights and time nothing is told: they are those of the machine.
+                # Owner, permissions and time are left out, because they differ between machines.
                 entry = tarfile.TarInfo(path.name)
                 entry.size = path.stat().st_size
                 with open(path, "rb") as file:
@@ -68,17 +68,17 @@ def write_shards(stems: list[Path], output: Path, clips_per_shard: int, unfinish
         path.unlink()
 
 
-def read_clips(folder: Path, most: int) -> Iterator[Clip]:
-    """Read the clips of a folder of shards, or `most` of them, evenly chosen, in order."""
+def read_clips(folder: Path, max_clips: int) -> Iterator[Clip]:
+    """Read clips from a folder of shards, in order: all of them, or `max_clips` at equal distances."""
     keys = []
     for shard in sorted(folder.glob(PATTERN)):
         with tarfile.open(shard) as tar:
             keys += [(shard, name.removesuffix(".mp4")) for name in tar.getnames() if name.endswith(".mp4")]
-    for index in np.linspace(0, len(keys) - 1, min(most, len(keys))).round().astype(int):
+    for index in np.linspace(0, len(keys) - 1, min(max_clips, len(keys))).round().astype(int):
         shard, key = keys[index]
         with tarfile.open(shard) as tar:
-            about, video = (_read(tar, f"{key}{suffix}") for suffix in SUFFIXES)
-        yield Clip(key, json.loads(about), video)
+            metadata, video = (_read(tar, f"{key}{suffix}") for suffix in SUFFIXES)
+        yield Clip(key, json.loads(metadata), video)
 
 
 def _read(tar: tarfile.TarFile, name: str) -> bytes:

@@ -89,7 +89,7 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescript
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that all training scripts share: the data, and those of [`TrainerConfig`]."""
     add, default = parser.add_argument, TrainerConfig
-    add("--data", nargs="+", required=True, help="sources to train on, see training/data.py")
+    add("--data", nargs="+", required=True, help="sources to train on, see training/data/face_clips.py")
     add("--validation", nargs="+", default=[], help="sources like --data for validation at every checkpoint")
     add("--output", type=Path, required=True, help="folder for checkpoints, the log and the trained model")
     add("--steps", type=positive, required=True, help="number of optimizer steps of the whole run")

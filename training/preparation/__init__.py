@@ -1,0 +1,1 @@
+"""Preparation of training data: from videos to shards of aligned face clips."""
