@@ -11,9 +11,9 @@ from keep_hf.cli.jobs import list_jobs
 from keep_hf.evaluation.pairs import pair_videos
 from keep_hf.video.media_files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, contains_images, find_images, find_videos
 from media import write_clip
-from training.data import FaceClips
-from training.films import list_films
-from training.teacher_labels import label_portraits
+from training.data.face_clips import FaceClips
+from training.data.teacher_labels import label_portraits
+from training.preparation.source_videos import find_source_videos
 
 
 COMMON_SUFFIXES = {".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".ts", ".webm", ".wmv"}
@@ -50,7 +50,7 @@ def test_restore_evaluation_and_benchmarks_list_every_video(tmp_path):
     assert sorted(source for source, _ in jobs) == sorted(videos)
     assert {target.suffix.lower() for _, target in jobs} == {".mp4", ".mov", ".mkv", ".webm"}
     assert sorted(path for _, path, _ in pair_videos(folder, None)) == sorted(videos)
-    assert sorted(film.path for film in list_films(folder, 25)) == sorted(videos)
+    assert sorted(video.path for video in find_source_videos(folder, 25)) == sorted(videos)
     for video in videos:
         assert find_clips(video.parent, None) == [video]
 
