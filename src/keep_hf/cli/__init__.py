@@ -29,8 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
         with one_line_warnings():
             import_module(f".{args.command}", __package__).run(args)
     except KeyboardInterrupt:
-        hint = resume_hint(args.output) if args.command == "restore" else ""
-        print_message(f"interrupted{hint or '; nothing was written'}")
+        print_message(f"interrupted{resume_hint(args.output) if args.command == 'restore' else ''}")
         return 1
     except (ValueError, OSError) as error:
         print_message(error)
