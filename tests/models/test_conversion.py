@@ -119,6 +119,9 @@ def test_errors_name_the_weights_that_do_not_fit(official):
         convert_checkpoint(reshaped, transformer_num_heads=4)
     with pytest.raises(ValueError, match="not a checkpoint of KEEP, CodeFormer or GMFlow"):
         convert_checkpoint({"conv.weight": torch.zeros(1)})
+    without_downsampling = {k: v for k, v in official.items() if not k.endswith(".conv.weight")}
+    with pytest.raises(ValueError, match="incomplete: its encoder has no residual block or no downsampling"):
+        convert_checkpoint(without_downsampling, transformer_num_heads=4)
     without_flow = {k: v for k, v in official.items() if not k.startswith("flownet.")}
     with pytest.raises(ValueError, match="incomplete"):
         convert_checkpoint(without_flow, transformer_num_heads=4)
