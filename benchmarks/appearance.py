@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--videos", type=Path, required=True)
     parser.add_argument("--detector", required=True)
     parser.add_argument("--frames", type=int, default=48)
-    parser.add_argument("--every", type=int, default=6, help="take one frame of so many")
+    parser.add_argument("--every", type=int, default=6, help="use every n-th frame")
     args = parser.parse_args()
 
     random = np.random.default_rng(0)

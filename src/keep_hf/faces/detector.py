@@ -37,6 +37,7 @@ class SeparableBlock(nn.Module):
         self.residual = stride == 1 and in_channels == out_channels
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map features `(b, in_channels, h, w)` to `(b, out_channels, h / stride, w / stride)`."""
         h = F.relu(self.norm1(self.depthwise(x)))
         h = self.norm2(self.pointwise(h))
         return F.relu(x + h if self.residual else h)
