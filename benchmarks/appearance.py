@@ -1,4 +1,4 @@
-"""How well the appearance that the tracker uses separates people: similarities within one person and between two.
+"""How well the tracker's appearance separates people: similarities within one person and between two people.
 
     python -m benchmarks.appearance --videos ../shared/media/hq_eval --detector ../shared/weights/yunet_n_dynamic.onnx
 
@@ -19,6 +19,7 @@ from keep_hf.video.reader import VideoReader
 
 
 def degrade(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Shrink an image to a quarter, blur it and add noise."""
     small = cv2.resize(image, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
     small = cv2.GaussianBlur(small, (0, 0), random.uniform(0.3, 2))
     return np.clip(small + random.normal(0, 6, small.shape), 0, 255).astype(np.uint8)
@@ -26,10 +27,10 @@ def degrade(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--videos", type=Path, required=True)
-    parser.add_argument("--detector", required=True)
-    parser.add_argument("--frames", type=int, default=48)
-    parser.add_argument("--every", type=int, default=6, help="use every n-th frame")
+    parser.add_argument("--videos", type=Path, required=True, help="folder of videos (.mp4) of one person each")
+    parser.add_argument("--detector", required=True, help="YuNet: an .onnx file or a Hub repository")
+    parser.add_argument("--frames", type=int, default=48, help="frames from the start of each video")
+    parser.add_argument("--every", type=int, default=6, help="interval between the frames that are compared")
     args = parser.parse_args()
 
     random = np.random.default_rng(0)
@@ -46,9 +47,9 @@ def main() -> None:
     same = np.concatenate([np.array([a @ b for i, a in enumerate(faces) for b in faces[:i]]) for faces in people])
     pairs = [(first, second) for i, first in enumerate(people) for second in people[:i]]
     other = np.concatenate([(np.array(first) @ np.array(second).T).ravel() for first, second in pairs])
-    print(f"{len(people)} people, {len(same)} pairs of one, {len(other)} pairs of two")
+    print(f"{len(people)} people, {len(same)} pairs of one person, {len(other)} pairs of two people")
     print(f"one person: median {np.median(same):.2f}, {np.quantile(same, 0.05):.2f} or more in 95 %")
-    print(f"two: median {np.median(other):.2f}, below {np.quantile(other, 0.95):.2f} in 95 %, ", end="")
+    print(f"two people: median {np.median(other):.2f}, below {np.quantile(other, 0.95):.2f} in 95 %, ", end="")
     print(f"below {np.quantile(other, 0.99):.2f} in 99 %")
 
 

@@ -1,21 +1,23 @@
-"""Scene cuts: what `CutFinder` and the two usual detectors of PySceneDetect find, and how long they take.
+"""Scene cuts: accuracy and time of `CutFinder` and of the two usual detectors of PySceneDetect.
 
-    python -m benchmarks.scenes --media ../shared/media --films 12 --hard 12
+    python -m benchmarks.scenes --media ../shared/media --compilations 12 --hard 12
 
-Two kinds of made material with known cuts, at 640x360:
- - films: pieces of talking-head clips, 1 to 60 frames long, one after the other; a third of the films is degraded as
+The material is synthetic, of 640 x 360 pixels, with known cuts:
+ - compilations: parts of talking-head clips, 1 to 60 frames long, one after the other; a third of them is degraded as
    for training (blur, noise, H.264).
- - hard: no cut at all but what looks like one to a simple detector: whip pans and fast zooms, hand-held shake, flashes
-   of one or two frames, a single damaged frame, fades from and to black, dissolves, steps of exposure, heavy noise.
+ - hard: videos without cuts, but with events that look like one to a simple detector: whip pans and fast zooms,
+   hand-held shake, flashes of one or two frames, a damaged frame, fades from and to black, dissolves, steps of
+   exposure, heavy noise.
 
-A cut counts as found if the very frame is named.  PySceneDetect runs with its default thresholds and, as the films
-hold short pieces, a shortest scene of 1 frame; it is compared only where it is installed.
+A cut counts as found only if the exact frame is found.  PySceneDetect runs with its default thresholds and, because
+some parts are short, with a minimum scene length of 1 frame; it is left out if it is not installed.
 """
 
 import argparse
 import importlib.util
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from itertools import islice, pairwise
 from pathlib import Path
 
@@ -28,14 +30,19 @@ from keep_hf.video.reader import VideoReader
 
 
 WIDTH, HEIGHT = 640, 360
-# Degraded at the size of the film, whose faces are about as large as the degraded ones of training.
+# Applied to whole frames, whose faces are about as large as the degraded faces of training.
 MEDIUM = Degradation(blur_sigma=(1.0, 1.75), kernel_size=5, noise_sigma=(3.0, 6.0), scale=1, crf=(20, 26))
-# One clip of the evaluation set is edited with a wipe in these frames: neither a cut nor none.
+# A clip of the evaluation set contains a wipe in these frames, which is neither a cut nor none.
 WIPES = {"talkvid_02": range(58, 72)}
+
+Finder = Callable[[np.ndarray], set[int]]
+
+
+# --- Material --------------------------------------------------------------------------------------------------------
 
 
 def cover(image: np.ndarray, width: int = WIDTH, height: int = HEIGHT) -> np.ndarray:
-    """Scale and crop a picture so that it fills the frame."""
+    """Scale and crop an image so that it fills the frame."""
     scale = max(width / image.shape[1], height / image.shape[0])
     size = (max(round(image.shape[1] * scale), width), max(round(image.shape[0] * scale), height))
     image = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
@@ -51,37 +58,39 @@ def read_clips(media: Path) -> dict[str, np.ndarray]:
     return clips
 
 
-def make_film(clips: dict[str, np.ndarray], rng: np.random.Generator, degraded: bool) -> tuple[np.ndarray, set[int]]:
-    """Pieces of twelve clips; every fourth piece has 1 to 5 frames."""
-    pieces: list[np.ndarray] = []
+def make_compilation(
+    clips: dict[str, np.ndarray], rng: np.random.Generator, degraded: bool
+) -> tuple[np.ndarray, set[int]]:
+    """Parts of twelve clips with their cuts; every fourth part has 1 to 5 frames."""
+    parts: list[np.ndarray] = []
     for index, name in enumerate(rng.choice(list(clips), 12, replace=False)):
         length = int(rng.integers(1, 6) if index % 4 == 3 else rng.integers(6, 61))
         start = int(rng.integers(0, max(len(clips[name]) - length, 1)))
         if set(WIPES.get(name, ())).intersection(range(start, start + length)):
             start, length = 0, min(length, WIPES[name].start)
-        pieces.append(clips[name][start : start + length])
-    frames = np.concatenate(pieces)
-    cuts = set(np.cumsum([len(piece) for piece in pieces])[:-1].tolist())
+        parts.append(clips[name][start : start + length])
+    frames = np.concatenate(parts)
+    cuts = set(np.cumsum([len(part) for part in parts])[:-1].tolist())
     return (degrade_frames(frames, MEDIUM, seed=int(rng.integers(1 << 30))) if degraded else frames), cuts
 
 
-def window(image: np.ndarray, x: float, y: float, zoom: float) -> np.ndarray:
-    """The frame around a place of a large picture, in its pixels; a larger zoom shows less."""
-    matrix = np.array([[zoom, 0, WIDTH / 2 - zoom * x], [0, zoom, HEIGHT / 2 - zoom * y]])
-    return cv2.warpAffine(image, matrix, (WIDTH, HEIGHT), borderMode=cv2.BORDER_REFLECT)
-
-
 def move_camera(image: np.ndarray, path: np.ndarray) -> np.ndarray:
-    """The camera along a path (t, 3) of x, y, zoom, with the blur of an open shutter (half of the time)."""
+    """Move a camera over an image along a path (t, 3) of x, y and zoom, with motion blur over half of the time."""
     frames = []
     for start, end in pairwise(path):
-        shots = [window(image, *(start + (end - start) * part)) for part in np.linspace(0, 0.5, 8)]
+        shots = [view(image, *(start + (end - start) * part)) for part in np.linspace(0, 0.5, 8)]
         frames.append(np.mean(shots, axis=0).astype(np.uint8))
     return np.stack(frames)
 
 
+def view(image: np.ndarray, x: float, y: float, zoom: float) -> np.ndarray:
+    """The frame around a point of a large image, in its pixels; a larger zoom shows less."""
+    matrix = np.array([[zoom, 0, WIDTH / 2 - zoom * x], [0, zoom, HEIGHT / 2 - zoom * y]])
+    return cv2.warpAffine(image, matrix, (WIDTH, HEIGHT), borderMode=cv2.BORDER_REFLECT)
+
+
 def make_hard(clips: dict[str, np.ndarray], faces: list[Path], rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Films of one scene each (fades and dissolves count as one), by name of what makes them hard."""
+    """Videos of one scene each (fades and dissolves count as one), by the event that makes them hard."""
 
     def clip(length: int = 48) -> np.ndarray:
         name = rng.choice([name for name in clips if len(clips[name]) >= length and name not in WIPES])
@@ -123,16 +132,18 @@ def make_hard(clips: dict[str, np.ndarray], faces: list[Path], rng: np.random.Ge
     }
 
 
+# --- Finders ---------------------------------------------------------------------------------------------------------
+
+
 def find_cuts(frames: np.ndarray) -> set[int]:
     """The cuts that the package finds."""
     finder = CutFinder()
-    told = [finder.step(frame) for frame in frames]
-    decisions = [is_cut for is_cut in told if is_cut is not None] + finder.flush()
-    return {index for index, is_cut in enumerate(decisions) if is_cut}
+    decided = [is_cut for frame in frames if (is_cut := finder.step(frame)) is not None] + finder.flush()
+    return {index for index, is_cut in enumerate(decided) if is_cut}
 
 
-def scenedetect_finders() -> dict[str, Callable[[np.ndarray], set[int]]]:
-    """PySceneDetect's detectors, if it is installed."""
+def scenedetect_finders() -> dict[str, Finder]:
+    """The detectors of PySceneDetect, if it is installed."""
     if importlib.util.find_spec("scenedetect") is None:
         return {}
     from scenedetect.common import FrameTimecode
@@ -152,50 +163,60 @@ def scenedetect_finders() -> dict[str, Callable[[np.ndarray], set[int]]]:
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--media", type=Path, required=True, help="folder with hq_eval, train_clips, lq, train_faces")
-    parser.add_argument("--films", type=int, default=12, help="films of twelve pieces")
-    parser.add_argument("--hard", type=int, default=12, help="rounds of the hard material")
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
+@dataclass
+class Score:
+    """Results of a finder: cuts that it found, false cuts by type of material, and seconds."""
 
-    cv2.setNumThreads(1)
-    rng = np.random.default_rng(arguments.seed)
-    clips = read_clips(arguments.media)
-    faces = sorted((arguments.media / "train_faces").glob("*.jpg"))
-    finders = {"keep_hf": find_cuts, **scenedetect_finders()}
-    hits = dict.fromkeys(finders, 0)
-    false: dict[str, dict[str, int]] = {name: {} for name in finders}
-    seconds = dict.fromkeys(finders, 0.0)
-    num_frames = num_cuts = 0
+    hits: int = 0
+    false: dict[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
 
-    def judge(kind: str, frames: np.ndarray, cuts: set[int]) -> None:
-        for name, find in finders.items():
-            start = time.perf_counter()
-            told = find(frames)
-            seconds[name] += time.perf_counter() - start
-            hits[name] += len(told & cuts)
-            false[name][kind] = false[name].get(kind, 0) + len(told - cuts)
+    def add(self, kind: str, find: Finder, frames: np.ndarray, cuts: set[int]) -> None:
+        started = time.perf_counter()
+        found = find(frames)
+        self.seconds += time.perf_counter() - started
+        self.hits += len(found & cuts)
+        self.false[kind] = self.false.get(kind, 0) + len(found - cuts)
 
-    for index in range(arguments.films):
-        frames, cuts = make_film(clips, rng, degraded=index % 3 == 2)
-        judge("films", frames, cuts)
-        num_frames, num_cuts = num_frames + len(frames), num_cuts + len(cuts)
-    for _ in range(arguments.hard):
-        for kind, frames in make_hard(clips, faces, rng).items():
-            judge(kind, frames, set())
-            num_frames += len(frames)
 
-    kinds = list(false["keep_hf"])
-    print(f"{num_frames} frames, {num_cuts} cuts; false cuts by kind of material\n")
+def print_scores(scores: dict[str, Score], num_frames: int, num_cuts: int) -> None:
+    kinds = list(next(iter(scores.values())).false)
+    print(f"{num_frames} frames, {num_cuts} cuts; false cuts by type of material\n")
     print("| finder | recall | precision | ms per frame | " + " | ".join(kinds) + " |")
     print("|---" * (4 + len(kinds)) + "|")
-    for name in finders:
-        hit, wrong = hits[name], sum(false[name].values())
-        figures = (hit / num_cuts, hit / max(hit + wrong, 1), 1000 * seconds[name] / num_frames)
-        print(f"| {name} | {figures[0]:.4f} | {figures[1]:.4f} | {figures[2]:.2f} | ", end="")
-        print(" | ".join(str(false[name][kind]) for kind in kinds) + " |")
+    for name, score in scores.items():
+        recall = score.hits / num_cuts
+        precision = score.hits / max(score.hits + sum(score.false.values()), 1)
+        print(f"| {name} | {recall:.4f} | {precision:.4f} | {1000 * score.seconds / num_frames:.2f} | ", end="")
+        print(" | ".join(str(score.false[kind]) for kind in kinds) + " |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--media", type=Path, required=True, help="folder with hq_eval, train_clips, lq, train_faces")
+    parser.add_argument("--compilations", type=int, default=12, help="number of compilations of twelve parts")
+    parser.add_argument("--hard", type=int, default=12, help="number of hard videos of each type")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+
+    cv2.setNumThreads(1)
+    rng = np.random.default_rng(args.seed)
+    clips = read_clips(args.media)
+    faces = sorted((args.media / "train_faces").glob("*.jpg"))
+    finders = {"keep_hf": find_cuts, **scenedetect_finders()}
+    scores = {name: Score() for name in finders}
+    num_frames = num_cuts = 0
+    for index in range(args.compilations):
+        frames, cuts = make_compilation(clips, rng, degraded=index % 3 == 2)
+        for name, find in finders.items():
+            scores[name].add("compilations", find, frames, cuts)
+        num_frames, num_cuts = num_frames + len(frames), num_cuts + len(cuts)
+    for _ in range(args.hard):
+        for kind, frames in make_hard(clips, faces, rng).items():
+            for name, find in finders.items():
+                scores[name].add(kind, find, frames, set())
+            num_frames += len(frames)
+    print_scores(scores, num_frames, num_cuts)
 
 
 if __name__ == "__main__":
