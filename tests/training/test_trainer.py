@@ -123,10 +123,10 @@ def test_accumulated_batches_have_the_gradient_of_a_large_one(tmp_path, monkeypa
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        ({"y": float("nan")}, "The loss is nan at step 4"),
-        ({"y": float("inf")}, "The loss is inf at step 4"),
-        ({"slope": 1e38}, "The gradient norm is inf at step 4"),
-        ({"image": float("nan")}, "The discriminator loss is nan at step 4"),
+        ({"y": float("nan")}, "The loss is nan in step 5"),
+        ({"y": float("inf")}, "The loss is inf in step 5"),
+        ({"slope": 1e38}, "The gradient norm is inf in step 5"),
+        ({"image": float("nan")}, "The discriminator loss is nan in step 5"),
     ],
 )
 def test_what_is_not_finite_stops_the_run_and_leaves_the_last_good_state_on_the_disk(tmp_path, change, problem):
@@ -157,7 +157,7 @@ def test_a_state_that_is_not_finite_is_not_saved(tmp_path):
                 self.statistic.fill_(float("inf"))
 
     trainer = make_trainer(make_config(tmp_path, save_every=1), stage=Overflowing())
-    with pytest.raises(ValueError, match="statistic became infinite or NaN at step 4"):
+    with pytest.raises(ValueError, match="statistic became infinite or NaN in step 4"):
         trainer.run()
     assert checkpoints(tmp_path) == ["step_2", "step_3"]
     assert load_file(tmp_path / "model.safetensors")["statistic"] == 0

@@ -2,11 +2,10 @@
 
 import json
 import math
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from pathlib import Path
+from typing import NoReturn
 
 import torch
 from accelerate import Accelerator, DataLoaderConfiguration
@@ -18,6 +17,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from ..losses.adversary import discriminator_loss
+from .checkpoints import Checkpoints
 from .config import TrainerConfig
 from .stage import Batch, Stage, TrainingSet
 from .validation import Validation
@@ -43,9 +43,10 @@ class Progress:
 class Trainer:
     """Trains the parameters of a stage that require gradients.
 
-    A step that is not finite ends the run before it changes a weight, so that the checkpoints and models on the disk
-    are always good ones. A resumed run computes the same bits as an uninterrupted one: batches depend on the seed and
-    the step only, and a checkpoint has the weights, the optimizers, the averaged weights and the random states.
+    A loss or gradient that is not finite ends the run before it changes a weight, so that the checkpoints and models
+    on the disk are always good ones. (With fp16, a step whose gradients overflow is skipped, and counts as a step.) A
+    resumed run computes the same bits as an uninterrupted one: batches depend on the seed and the step only, and a
+    checkpoint has the weights, the optimizers, the averaged weights and the random states.
 
     Args:
         config ([`TrainerConfig`]): The options.
@@ -69,7 +70,7 @@ class Trainer:
         if validation_set is not None:
             self.validation = Validation(validation_set, config.batch_size, config.output / "validation")
         self.adversary = stage.adversary
-        self.checkpoints = config.output / "checkpoints"
+        self.checkpoints = Checkpoints(config.output / "checkpoints", config.checkpoints_total_limit)
         self.progress = Progress()
 
     def run(self) -> None:
@@ -99,7 +100,7 @@ class Trainer:
 
     def setup(self) -> None:
         """Prepare the networks, the optimizers and the data, and load a checkpoint if the run is resumed."""
-        config, stage = self.config, self.stage
+        config = self.config
         self.accelerator = Accelerator(
             cpu=not torch.cuda.is_available(),
             mixed_precision=config.mixed_precision,
@@ -110,65 +111,50 @@ class Trainer:
         )
         # Each process draws other random numbers. The networks were initialized before, equal in all processes.
         set_seed(config.seed, device_specific=True)
-        self.check_size_of_data()
-        if config.channels_last:
-            stage.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        if config.gradient_checkpointing:
-            for model in stage.modules():
-                if isinstance(model, ModelMixin) and model._supports_gradient_checkpointing:
-                    model.enable_gradient_checkpointing()
-
-        # Networks that were loaded are in evaluation mode.
-        stage.train()
-        self.parameters = [parameter for parameter in stage.parameters() if parameter.requires_grad]
-        optimizer = torch.optim.AdamW(self.parameters, betas=(0.9, 0.99), weight_decay=config.weight_decay)
-        loader = DataLoader(
-            self.dataset,
-            config.batch_size,
-            shuffle=True,
-            num_workers=config.workers,
-            drop_last=True,
-            # A loader draws a number whenever it is iterated over, also in the middle of an epoch by a resumed run.
-            # The stage must not lose a random number to it.
-            generator=torch.Generator(),
-        )
+        self.prepare_networks()
+        self.parameters = [parameter for parameter in self.stage.parameters() if parameter.requires_grad]
         self.ema = EMAModel(
             self.parameters, decay=config.ema_decay, use_ema_warmup=True, inv_gamma=1.0, power=0.75, foreach=True
         )
-        self.prepared, self.optimizer, self.loader = self.accelerator.prepare(stage, optimizer, loader)
+        optimizer = torch.optim.AdamW(self.parameters, betas=(0.9, 0.99), weight_decay=config.weight_decay)
+        self.prepared, self.optimizer, self.loader = self.accelerator.prepare(
+            self.stage, optimizer, self.make_loader()
+        )
         if self.adversary is not None:
             self.discriminator, self.discriminator_optimizer = self.accelerator.prepare(
                 self.adversary.discriminator, self.adversary.make_optimizer()
             )
         self.ema.to(self.accelerator.device)
         self.accelerator.register_for_checkpointing(self.ema, self.progress)
-        self.load_checkpoint()
+        self.checkpoints.load(self.accelerator, config.resume)
         self.accelerator.init_trackers("keep_hf", config.command)
 
-    def check_size_of_data(self) -> None:
+    def prepare_networks(self) -> None:
+        self.stage.train()  # networks that were loaded are in evaluation mode
+        if self.config.channels_last:
+            self.stage.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if self.config.gradient_checkpointing:
+            for model in self.stage.modules():
+                if isinstance(model, ModelMixin) and model._supports_gradient_checkpointing:
+                    model.enable_gradient_checkpointing()
+
+    def make_loader(self) -> DataLoader[Batch]:
         needed = self.config.batch_size * self.accelerator.num_processes
         if len(self.dataset) < needed:
             raise ValueError(
                 f"There are {len(self.dataset)} training items; one step needs {needed} ({self.config.batch_size} in "
                 f"each of {self.accelerator.num_processes} processes). Use a smaller --batch-size or more data."
             )
-
-    def load_checkpoint(self) -> None:
-        """Load the newest checkpoint if the run is resumed; a new run must not overwrite an earlier one."""
-        existing = self.existing_checkpoints()
-        if not self.config.resume:
-            if existing:
-                raise ValueError(
-                    f"{self.checkpoints} has checkpoints of an earlier run: add --resume, or use another --output."
-                )
-        elif not existing:
-            raise ValueError(f"There is no checkpoint to resume from in {self.checkpoints}: leave --resume out.")
-        else:
-            self.accelerator.load_state(str(existing[-1]))
-
-    def existing_checkpoints(self) -> list[Path]:
-        """The complete checkpoints in the output folder, oldest first."""
-        return sorted(self.checkpoints.glob("step_*[0-9]"), key=lambda path: int(path.name.removeprefix("step_")))
+        return DataLoader(
+            self.dataset,
+            self.config.batch_size,
+            shuffle=True,
+            num_workers=self.config.workers,
+            drop_last=True,
+            # A loader draws a random number whenever it is iterated over. A resumed run does so in the middle of an
+            # epoch, and the random numbers of the stage must not depend on it.
+            generator=torch.Generator(),
+        )
 
     # Steps
 
@@ -245,7 +231,7 @@ class Trainer:
         scaler = self.accelerator.scaler
         # An overflow is normal with fp16: the scaler skips the step and halves its scale.
         if not norm.isfinite() and (scaler is None or scaler.get_scale() < MIN_SCALE):
-            self.stop(f"The gradient norm is {norm.item()}")
+            self.stop(f"The gradient norm is {norm.item()} in step {self.progress.step + 1}")
         for group in optimizer.param_groups:
             group["lr"] = learning_rate
         optimizer.step()
@@ -256,14 +242,13 @@ class Trainer:
         # The mean over the processes, so that all of them stop.
         mean = self.accelerator.reduce(loss, "mean").item()
         if not math.isfinite(mean):
-            self.stop(f"The {name} is {mean}")
+            self.stop(f"The {name} is {mean} in step {self.progress.step + 1}")
 
-    def stop(self, problem: str) -> None:
-        existing = self.existing_checkpoints()
+    def stop(self, problem: str) -> NoReturn:
+        existing = self.checkpoints.existing()
         advice = f"--resume from {existing[-1].name}" if existing else "start again"
         raise ValueError(
-            f"{problem} at step {self.progress.step}; training stops before anything is saved. Check the data, then "
-            f"{advice} with a lower --learning-rate."
+            f"{problem}, which was not saved. Check the data, then {advice} with a lower --learning-rate."
         )
 
     # Log, checkpoints, validation
@@ -293,18 +278,8 @@ class Trainer:
             ValueError: If a weight is not finite; nothing is written then.
         """
         self.check_weights()
-        folder = self.checkpoints / f"step_{self.progress.step}"
-        # The name says whether it is complete: a killed run leaves a folder that is not resumed from.
-        unfinished = folder.with_suffix(".unfinished")
+        self.checkpoints.save(self.accelerator, self.progress.step)
         if self.accelerator.is_main_process:
-            shutil.rmtree(unfinished, ignore_errors=True)
-        self.accelerator.wait_for_everyone()
-        self.accelerator.save_state(str(unfinished))
-        self.accelerator.wait_for_everyone()
-        if self.accelerator.is_main_process:
-            unfinished.rename(folder)
-            for old in self.existing_checkpoints()[: -self.config.checkpoints_total_limit]:
-                shutil.rmtree(old)
             with self.averaged_weights():
                 self.save_models()
         self.accelerator.wait_for_everyone()
@@ -316,7 +291,7 @@ class Trainer:
         finite = torch.stack([tensor.isfinite().all() for tensor in tensors.values()]).tolist()
         broken = [name for name, is_finite in zip(tensors, finite, strict=True) if not is_finite]
         if broken:
-            self.stop(f"{', '.join(broken[:3])} became infinite or NaN")
+            self.stop(f"{', '.join(broken[:3])} became infinite or NaN in step {self.progress.step}")
 
     def validate(self) -> None:
         """Evaluate the averaged weights on the validation set."""
