@@ -1,4 +1,4 @@
-"""A Hub on this machine: what huggingface_hub asks when it reads or fills a repository, answered from a folder."""
+"""A local Hub: answers the requests of huggingface_hub for one repository from a folder."""
 
 import base64
 import contextlib
@@ -18,27 +18,27 @@ def serve(folder: Path, repo_id: str, kind: str = "models") -> Iterator[tuple[st
     """Serve a folder as a repository.
 
     Args:
-        folder (`Path`): The files of the repository.
-        repo_id (`str`): Its name on this Hub.
-        kind (`str`, *optional*, defaults to `"models"`): Or `"datasets"`.
+        folder (`Path`): Files of the repository.
+        repo_id (`str`): Name of the repository.
+        kind (`str`, *optional*, defaults to `"models"`): `"models"` or `"datasets"`.
 
     Yields:
-        `tuple[str, list[str]]`: the address, for `HF_ENDPOINT`, and the files that were downloaded so far.
+        `tuple[str, list[str]]`: the address, for `HF_ENDPOINT`, and the names of the files downloaded so far.
     """
     downloaded: list[str] = []
-    files_at = repo_id if kind == "models" else f"{kind}/{repo_id}"
-    about_at = f"api/{kind}/{repo_id}"
+    files_url = repo_id if kind == "models" else f"{kind}/{repo_id}"
+    api_url = f"api/{kind}/{repo_id}"
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
             path = self.path.split("?")[0].strip("/")
-            if path.startswith(f"{files_at}/resolve/"):
+            if path.startswith(f"{files_url}/resolve/"):
                 self.send_file(path)
-            elif path.startswith(f"{about_at}/tree/"):
+            elif path.startswith(f"{api_url}/tree/"):
                 self.send_json([{"type": "file", "path": name, "size": size, "oid": COMMIT} for name, size in files()])
-            elif path in (about_at, f"{about_at}/revision/main") or path.endswith(COMMIT):
+            elif path in (api_url, f"{api_url}/revision/main") or path.endswith(COMMIT):
                 siblings = [{"rfilename": name} for name, _ in files()]
                 self.send_json({"id": repo_id, "modelId": repo_id, "sha": COMMIT, "siblings": siblings})
             else:
@@ -53,7 +53,7 @@ def serve(folder: Path, repo_id: str, kind: str = "models") -> Iterator[tuple[st
                 self.send_json({"url": f"http://{self.headers['Host']}/{repo_id}"})
             elif path == "api/validate-yaml":
                 self.send_json({"errors": [], "warnings": []})
-            elif path == f"{about_at}/preupload/main":
+            elif path == f"{api_url}/preupload/main":
                 names = [file["path"] for file in json.loads(body)["files"]]
                 self.send_json(
                     {
@@ -62,7 +62,7 @@ def serve(folder: Path, repo_id: str, kind: str = "models") -> Iterator[tuple[st
                         ]
                     }
                 )
-            elif path == f"{about_at}/commit/main":
+            elif path == f"{api_url}/commit/main":
                 for line in map(json.loads, body.splitlines()):
                     if line["key"] == "file":
                         target = folder / line["value"]["path"]

@@ -1,15 +1,16 @@
-"""A trained pipeline -> the folder that is shipped: half precision, a model card, no traces of the machine.
+"""Prepare a trained pipeline for the Hub: half precision, a model card, no paths of the machine.
 
-    python -m training.publish runs/keep/pipeline keep-mine --licence apache-2.0 --data "400 clips of my films" \\
-        --measures runs/vfhq_test/report.json --push-to-hub me/keep-mine
+    python -m training.publish runs/keep/pipeline keep-mine --licence apache-2.0 --data "400 clips of my own videos" \\
+        --report runs/vfhq_test/report.json --push-to-hub me/keep-mine
 
-The card's figures are those that `benchmarks/vfhq_test.py` measured; without them it says that nothing was measured.
+The values in the card are those of `benchmarks/vfhq_test.py`; without a report the card says that none were measured.
 """
 
 import argparse
 import json
 from pathlib import Path
 from string import Template
+from typing import Any
 
 import torch
 from huggingface_hub import HfApi
@@ -24,13 +25,14 @@ ARROWS = {"higher": "↑", "lower": "↓", "": ""}
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("pipeline", type=Path, help="folder that train_keep.py wrote")
-    parser.add_argument("output", type=Path, help="folder to write")
-    parser.add_argument("--licence", required=True, help="of the weights, as the Hub names it: apache-2.0, mit, ...")
-    parser.add_argument("--data", required=True, help="what it was trained on, and under which licence that is")
-    parser.add_argument("--measures", type=Path, help="report.json of benchmarks/vfhq_test.py for this pipeline")
-    parser.add_argument("--push-to-hub", metavar="REPO_ID", help="repository to create, if need be, and to upload to")
-    parser.add_argument("--private", action="store_true", help="for a new repository")
+    add = parser.add_argument
+    add("pipeline", type=Path, help="folder written by train_keep.py")
+    add("output", type=Path, help="folder to write")
+    add("--licence", required=True, help="licence of the weights, as the Hub names it: apache-2.0, mit, ...")
+    add("--data", required=True, help="description of the training data and their licence")
+    add("--report", type=Path, help="report.json of benchmarks/vfhq_test.py for this pipeline")
+    add("--push-to-hub", metavar="REPO_ID", help="repository to upload to, created if it does not exist")
+    add("--private", action="store_true", help="create a private repository")
     return parser
 
 
@@ -38,9 +40,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser = build_parser()
     args = parser.parse_args(arguments)
     if not (args.pipeline / "model_index.json").is_file():
-        parser.error(f"{args.pipeline} holds no pipeline (model_index.json)")
-    if args.measures and not args.measures.is_file():
-        parser.error(f"there is no {args.measures}: run `python -m benchmarks.vfhq_test` first")
+        parser.error(f"{args.pipeline} contains no pipeline (model_index.json)")
+    if args.report and not args.report.is_file():
+        parser.error(f"there is no {args.report}: run `python -m benchmarks.vfhq_test` first")
     if args.output.exists() and any(args.output.iterdir()):
         parser.error(f"{args.output} is not empty: name a new folder")
 
@@ -63,12 +65,10 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def write_card(pipe: KeepPipeline, args: argparse.Namespace) -> str:
-    """The template with what is known of this pipeline."""
+    """Fill in the template."""
     components = {name: component for name, component in pipe.components.items() if component is not None}
-    count = sum(p.numel() for component in components.values() for p in component.parameters())
-    measures = "Nothing was measured yet."
-    if args.measures:
-        measures = tabulate(json.loads(args.measures.read_text()))
+    networks = [component for component in components.values() if isinstance(component, torch.nn.Module)]
+    count = sum(parameter.numel() for network in networks for parameter in network.parameters())
     return Template(CARD.read_text()).substitute(
         name=args.push_to_hub or args.output.name,
         licence=args.licence,
@@ -77,28 +77,28 @@ def write_card(pipe: KeepPipeline, args: argparse.Namespace) -> str:
         num_codes=f"{pipe.vq.config.num_codes:,}",
         parameters=f"{count / 1e6:.1f}",
         components=", ".join(f"`{name}` ({type(component).__name__})" for name, component in components.items()),
-        measures=measures,
+        metrics=tabulate(json.loads(args.report.read_text())) if args.report else "Nothing was measured yet.",
     )
 
 
-def tabulate(report: dict) -> str:
-    """Rows for methods, a table for each degree of degradation."""
+def tabulate(report: dict[str, Any]) -> str:
+    """Format a report as one table per level of degradation, with a row per method."""
     settings = report["settings"]
     blocks = [
-        f"{len(report['clips'])} sharp clips, {settings['frames']} frames of each at the most, compared at "
+        f"{len(report['clips'])} sharp clips, at most {settings['frames']} frames of each, compared at "
         f"{settings['size']} x {settings['size']} pixels; means over the clips."
     ]
     for level, methods in report["levels"].items():
         means = [method["mean"] for method in methods.values()]
         metrics = {k: m for k, m in REFERENCE_METRICS.items() if any(mean[k] is not None for mean in means)}
-        keys, heads = list(metrics), [f"{metric.label} {ARROWS[metric.better]}".strip() for metric in metrics.values()]
-        rows = [f"| {level} | {' | '.join(heads)} |", f"|---|{'---:|' * len(keys)}"]
-        for name, method in methods.items():
-            values = [f"{method['mean'][key]:.4g}" for key in keys]
+        heads = [f"{metric.label} {ARROWS[metric.better]}".strip() for metric in metrics.values()]
+        rows = [f"| {level} | {' | '.join(heads)} |", f"|---|{'---:|' * len(heads)}"]
+        for name, mean in zip(methods, means, strict=True):
+            values = ["-" if mean[key] is None else f"{mean[key]:.4g}" for key in metrics]
             rows.append(f"| {name} | {' | '.join(values)} |")
         blocks.append("\n".join(rows))
     if report["missing"]:
-        blocks.append(f"Not measured, for want of a model: {', '.join(report['missing'])}.")
+        blocks.append(f"Not measured, because a model was missing: {', '.join(report['missing'])}.")
     return "\n\n".join(blocks)
 
 

@@ -301,7 +301,7 @@ def test_a_trained_pipeline_is_published_with_a_card(stages, tmp_path, capsys):
         done = run_module(
             "training.publish",
             *arguments,
-            *("--measures", tmp_path / "report.json", "--push-to-hub", "me/keep-mine"),
+            *("--report", tmp_path / "report.json", "--push-to-hub", "me/keep-mine"),
             HF_ENDPOINT=address,
             HF_TOKEN="hf_of_a_test",
         )
@@ -309,7 +309,7 @@ def test_a_trained_pipeline_is_published_with_a_card(stages, tmp_path, capsys):
     card = ModelCard.load(tmp_path / "hub/README.md")
     assert card.data.license == "mit"
     assert "Four images." in card.text and "| keep | 31.25 |" in card.text and "Not measured" in card.text
-    assert "$" not in card.text and "identifying" in card.text.lower()
+    assert "$" not in card.text and "identification" in card.text.lower()
     uploaded = {path.relative_to(tmp_path / "hub"): path.read_bytes() for path in (tmp_path / "hub").rglob("*.*")}
     shipped = {
         path.relative_to(tmp_path / "shipped"): path.read_bytes() for path in (tmp_path / "shipped").rglob("*.*")
