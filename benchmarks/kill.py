@@ -43,7 +43,8 @@ def run_child(arguments: list[str | int | bool], kill_after: float | None = None
     """
     call = f"from benchmarks.kill import restore; restore(*{arguments!r})"
     with subprocess.Popen([sys.executable, "-c", call], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as child:
-        assert child.stdout is not None and child.stdout.readline() == "started\n"
+        assert child.stdout is not None
+        assert child.stdout.readline() == "started\n"
         started = time.monotonic()
         try:
             code = child.wait(kill_after)

@@ -40,7 +40,8 @@ def run_compare(args: argparse.Namespace) -> None:
     runs: dict[str, list[WorkerRun]] = {"old": [], "new": []}
     for turn in range(args.rounds + 1):
         for name, worker in workers.items():
-            assert worker.stdin and worker.stdout
+            assert worker.stdin
+            assert worker.stdout
             print("go", file=worker.stdin, flush=True)
             run = WorkerRun(**json.loads(worker.stdout.readline()))
             if turn:  # the first run is a warm-up

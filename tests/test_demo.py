@@ -80,7 +80,8 @@ def test_the_measured_crop_is_the_face():
     # The face has the same size in the frame as in the crop, and no part of it is outside.
     scale = np.hypot(*estimate_alignment(moved, size)[:, 0])
     assert scale == pytest.approx(1, abs=0.1)
-    assert moved.min() > 0 and moved.max() < SIZE
+    assert moved.min() > 0
+    assert moved.max() < SIZE
 
 
 def test_a_video_of_the_user(demo, tmp_path):

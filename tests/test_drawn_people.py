@@ -10,7 +10,8 @@ from keep_hf.drawn_people import draw_person, draw_video
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_all_people_are_found_in_every_frame(number):
     frames = list(draw_video(number, 40))
-    assert frames[0].shape == (480, 640, 3) and frames[0].dtype == np.uint8
+    assert frames[0].shape == (480, 640, 3)
+    assert frames[0].dtype == np.uint8
     detector = KeepPipeline.from_pretrained("keep-tiny").detector
     found = detector.detect(frames[::8])
     assert [len(faces) for faces in found] == [number] * 5

@@ -32,7 +32,8 @@ def test_webcam(portrait, tmp_path, monkeypatch, capsys):
     runpy.run_path(str(EXAMPLES / "webcam.py"), run_name="__main__")
     assert "6 frames" in capsys.readouterr().out
     before, after = ([frame.image for frame in VideoReader(path).read()] for path in (portrait, target))
-    assert len(after) == 6 and after[0].shape == before[0].shape
+    assert len(after) == 6
+    assert after[0].shape == before[0].shape
     assert np.abs(after[3].astype(int) - before[3]).max() > 20, "the face is unchanged"
 
     monkeypatch.setattr(sys, "argv", ["webcam.py", str(target), "--source", "no camera"])
@@ -51,7 +52,8 @@ def test_after_diffusers(portrait):
 
     keep = KeepPipeline.from_pretrained("keep-tiny")
     restored = generate(generator, keep, "a face", 25.0, num_frames=6)
-    assert len(restored) == 6 and restored[0].size == images[0].size
+    assert len(restored) == 6
+    assert restored[0].size == images[0].size
     assert np.abs(np.array(restored[3]).astype(int) - np.array(images[3])).max() > 20
 
 

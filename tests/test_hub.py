@@ -65,7 +65,8 @@ def test_a_saved_pipeline_is_loaded_bit_for_bit(components, detector, crops, tmp
     loaded = KeepPipeline.from_pretrained(tmp_path)
     for name in ("detector", "flow", "kalman", "vq"):
         before, after = getattr(pipe, name), getattr(loaded, name)
-        assert type(before) is type(after) and not after.training
+        assert type(before) is type(after)
+        assert not after.training
         expected = before.state_dict()
         assert after.state_dict().keys() == expected.keys()
         assert all(torch.equal(tensor, expected[key]) for key, tensor in after.state_dict().items())
@@ -98,7 +99,9 @@ def test_half_precision_runs(components, crops, tmp_path):
     assert half_latents.dtype == torch.bfloat16
     torch.testing.assert_close(half_latents.float(), latents, atol=0.05, rtol=0.05)
     restored = restore(half, crops)
-    assert restored.shape == (1, len(crops), SIZE, SIZE, 3) and np.isfinite(restored).all() and restored.std() > 0.1
+    assert restored.shape == (1, len(crops), SIZE, SIZE, 3)
+    assert np.isfinite(restored).all()
+    assert restored.std() > 0.1
 
 
 @needs_yunet
@@ -118,7 +121,8 @@ def test_the_built_in_checkpoint_restores_a_clip():
     pipe.set_progress_bar_config(disable=True)
     size = pipe.vq.config.sample_size
     output = pipe(make_clip(2, size, size), aligned=True, output_type="np")
-    assert output.frames.shape == (1, 2, size, size, 3) and np.isfinite(output.frames).all()
+    assert output.frames.shape == (1, 2, size, size, 3)
+    assert np.isfinite(output.frames).all()
 
 
 def test_the_built_in_checkpoint_contains_no_absolute_path():

@@ -49,7 +49,8 @@ def test_an_untrained_unet_changes_nothing_and_a_trained_one_is_a_row(portraits,
     clip = DegradedClip("a", "mild", make_clip(2, 128, 128), 25.0)
     restored = method.restore(clip)
     enlarged = np.stack([cv2.resize(frame, (256, 256), interpolation=cv2.INTER_LINEAR) for frame in clip.frames])
-    assert method.name == "unet" and restored.shape == (2, 256, 256, 3)
+    assert method.name == "unet"
+    assert restored.shape == (2, 256, 256, 3)
     assert 0 < np.abs(restored.astype(int) - enlarged).mean() < 20
 
 
@@ -66,7 +67,8 @@ def test_mended_faults_are_compared(portraits, tmp_path):
     rows = [line.split(" | ") for line in printed.splitlines() if line.startswith("| ")]
     starts, codecs = rows[1:3], rows[4:]
     # Of the blocks that start at zero altogether, no weight ever moves.
-    assert starts[0][-1].startswith("0 of") and not starts[1][-1].startswith("0 of")
+    assert starts[0][-1].startswith("0 of")
+    assert not starts[1][-1].startswith("0 of")
     assert [row[:2] for row in codecs] == [
         [f"| {trained}", measured]
         for trained in ("1 frame per second", "true rate")

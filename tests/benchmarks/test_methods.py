@@ -32,7 +32,8 @@ def restore(*names: str) -> dict[str, np.ndarray]:
 def test_variants_differ_from_the_second_frame_on():
     restored = restore(*VARIANTS)
     for name, faces in restored.items():
-        assert faces.shape == (FRAMES, SIZE, SIZE, 3) and faces.dtype == np.uint8
+        assert faces.shape == (FRAMES, SIZE, SIZE, 3)
+        assert faces.dtype == np.uint8
         # Nothing precedes the first frame, and the gain network has no effect on it.
         assert np.abs(faces[0].astype(int) - restored["keep"][0]).max() <= 1, name
     for name in VARIANTS[1:]:
@@ -83,7 +84,9 @@ def test_single_frame_networks_get_512_pixels_from_0_to_1():
         device = torch.device("cpu")
 
         def __call__(self, image):
-            assert image.shape == (1, 3, 512, 512) and image.min() >= 0 and image.max() <= 1
+            assert image.shape == (1, 3, 512, 512)
+            assert image.min() >= 0
+            assert image.max() <= 1
             return 1 - image
 
     restored = FaceNetwork(Inverse())(np.full((32, 32, 3), (10, 100, 200), np.uint8))

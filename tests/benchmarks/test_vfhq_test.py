@@ -141,7 +141,8 @@ def test_plots_are_drawn_for_the_measured_metrics(data, whole):
     drawn = {path.name for path in (whole / "plots").iterdir()}
     assert drawn == {"profiles.png", "levels.png", "latents.png", "gains.png", "gains.json"}
     gains = json.loads((whole / "plots/gains.json").read_text())["levels"]
-    assert set(gains) == {"mild", "heavy"} and 0 < gains["mild"]["p5"] <= gains["mild"]["median"] < 1
+    assert set(gains) == {"mild", "heavy"}
+    assert 0 < gains["mild"]["p5"] <= gains["mild"]["median"] < 1
 
 
 # Aborted, resumed, shared between processes

@@ -64,7 +64,8 @@ def fails(arguments: list, capsys) -> str:
     capsys.readouterr()
     assert main([str(argument) for argument in arguments]) == 1
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 1 and lines[0].startswith("keep-hf: "), lines
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("keep-hf: ")
     return lines[0]
 
 
@@ -76,7 +77,9 @@ def test_restore_writes_the_video_and_the_report(model, crops_file, tmp_path):
     arguments = ["restore", crops_file, target, "--model", model, "--aligned", "--report", report]
     assert main([str(argument) for argument in arguments]) == 0
     content = json.loads(report.read_text())
-    assert content["frames"] == 6 and content["size"] == [SIZE, SIZE] and content["target"] == str(target)
+    assert content["frames"] == 6
+    assert content["size"] == [SIZE, SIZE]
+    assert content["target"] == str(target)
     assert packets(target, "audio") == packets(crops_file, "audio")
     assert files(tmp_path) == ["in.mp4", "new/out.mp4", "report.json"]
     # The command passes its options to the pipeline.
@@ -121,7 +124,8 @@ def test_a_real_face_is_found_and_restored(model, tmp_path):
     arguments = ["restore", source, tmp_path / "out.mp4", "--model", model, "--detector", YUNET]
     assert main([*map(str, arguments), "--report", str(tmp_path / "report.json")]) == 0
     report = json.loads((tmp_path / "report.json").read_text())
-    assert report["tracks"] and report["tracks"][0]["face_size"] > 20
+    assert report["tracks"]
+    assert report["tracks"][0]["face_size"] > 20
     before, after = read_images(source).astype(int), read_images(tmp_path / "out.mp4").astype(int)
     changed = np.abs(after - before).max(axis=-1) > 40
     assert 0.001 < changed.mean() < 0.9
@@ -132,7 +136,8 @@ def test_a_warning_is_one_line(model, tmp_path, capsys):
     arguments = ["restore", source, tmp_path / "out.mp4", "--model", model, "--aligned"]
     assert main(list(map(str, arguments))) == 0
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("keep-hf: warning: ") and "stream 1" in line
+    assert line.startswith("keep-hf: warning: ")
+    assert "stream 1" in line
 
 
 def test_a_folder_keeps_its_layout(model, tmp_path, capsys):
@@ -148,7 +153,9 @@ def test_a_folder_keeps_its_layout(model, tmp_path, capsys):
     assert main([str(argument) for argument in arguments]) == 1
     assert files(target) == ["a.mp4", "deep/b.MKV", "old.mp4"]
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 2 and "bad.mp4" in lines[0] and lines[1] == "keep-hf: 1 of 4 videos failed."
+    assert len(lines) == 2
+    assert "bad.mp4" in lines[0]
+    assert lines[1] == "keep-hf: 1 of 4 videos failed."
     assert [Path(done["source"]).name for done in json.loads(report.read_text())] == ["a.mp4", "b.MKV", "old.avi"]
 
 
@@ -203,10 +210,13 @@ def test_an_interrupted_run_is_resumed(model, tmp_path, capsys, monkeypatch):
 
     monkeypatch.setattr(KalmanRecursion, "step", interrupted)
     line = fails(command, capsys)
-    assert "interrupted" in line and "--resume continues from there" in line
-    assert (tmp_path / "out.mp4.part").is_dir() and not (tmp_path / "out.mp4").exists()
+    assert "interrupted" in line
+    assert "--resume continues from there" in line
+    assert (tmp_path / "out.mp4.part").is_dir()
+    assert not (tmp_path / "out.mp4").exists()
     assert main([*map(str, command), "--resume"]) == 0
-    assert len(calls) < 50 + 30 and len(read_images(tmp_path / "out.mp4")) == 60
+    assert len(calls) < 50 + 30
+    assert len(read_images(tmp_path / "out.mp4")) == 60
     assert files(tmp_path) == ["in.mp4", "out.mp4"]
 
 
@@ -220,7 +230,8 @@ def test_resuming_a_folder_skips_finished_videos(model, tmp_path):
     (target / "a.mp4").write_bytes(b"done")
     (target / "b.mp4").unlink()
     assert main(command) == 0
-    assert (target / "a.mp4").read_bytes() == b"done" and len(read_images(target / "b.mp4")) == 2
+    assert (target / "a.mp4").read_bytes() == b"done"
+    assert len(read_images(target / "b.mp4")) == 2
 
 
 def test_a_folder_of_images_is_a_video(model, tmp_path):

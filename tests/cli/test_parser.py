@@ -46,7 +46,8 @@ def test_wrong_usage(arguments, capsys):
 def test_version(capsys):
     with pytest.raises(SystemExit) as stopped:
         main(["--version"])
-    assert stopped.value.code == 0 and capsys.readouterr().out == f"keep_hf {__version__}\n"
+    assert stopped.value.code == 0
+    assert capsys.readouterr().out == f"keep_hf {__version__}\n"
 
 
 def test_help_imports_nothing_heavy():
@@ -62,7 +63,8 @@ heavy = {{"accelerate", "av", "cv2", "diffusers", "gradio", "matplotlib", "numpy
 sys.exit(", ".join(sorted(heavy & set(sys.modules))) or 0)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert done.returncode == 0 and not done.stderr.strip(), done.stderr
+    assert done.returncode == 0, done.stderr
+    assert not done.stderr.strip()
     assert all(f"usage: keep-hf {name}" in done.stdout for name in COMMANDS)
 
 
@@ -74,7 +76,8 @@ def test_choices_are_those_of_the_package():
 
 def test_arguments():
     args = parser.build_parser().parse_args(["restore", "a", "b", "--faces", "0, 2", "--device", "cpu"])
-    assert args.faces == (0, 2) and args.device == torch.device("cpu")
+    assert args.faces == (0, 2)
+    assert args.device == torch.device("cpu")
     assert parser.build_parser().parse_args(["restore", "a", "b"]).device is None
 
 

@@ -20,7 +20,8 @@ def test_flow_goes_from_the_first_image_to_the_second():
     large = texture()
     now, before = large[8:136, 8:168], large[10:138, 3:163]  # what is at x now is at x + 5 before, and at y - 2
     flow = DISFlow()(to_tensor(now)[None], to_tensor(before)[None])
-    assert flow.shape == (1, 2, 128, 160) and flow.dtype == torch.float32
+    assert flow.shape == (1, 2, 128, 160)
+    assert flow.dtype == torch.float32
     inner = flow[0, :, 16:-16, 16:-16]
     assert inner[0].median().item() == pytest.approx(5, abs=0.1)
     assert inner[1].median().item() == pytest.approx(-2, abs=0.1)

@@ -44,9 +44,11 @@ def test_all_people_are_measured_with_the_same_crops(tmp_path):
         1,
     )
     # All people have the same weight; whole frames are not measured as faces.
-    assert found.faces.num_frames == 12 and found.faces.num_videos == 2
+    assert found.faces.num_frames == 12
+    assert found.faces.num_videos == 2
     assert found.faces.mean["ids"] == pytest.approx((1 + math.cos(math.radians(10))) / 2, abs=1e-4)
-    assert found.frames.mean["ids"] is None and found.frames.mean["flicker"] is not None
+    assert found.frames.mean["ids"] is None
+    assert found.frames.mean["flicker"] is not None
     assert len(changed["flicker"].values) == 5
 
 
@@ -62,9 +64,12 @@ def test_faces_are_detected_in_the_reference(tmp_path):
 
     found = evaluate_video(pair, Networks(), NoFaces(), name="clip")
     np.testing.assert_array_equal(shown, truth)
-    assert found.people == [] and found.faces is None and found.profile.person is None
+    assert found.people == []
+    assert found.faces is None
+    assert found.profile.person is None
     report = Report([found], REFERENCE_METRICS, Networks().missing(REFERENCE_METRICS), {"faces": "none"})
-    assert "- clip: no faces found." in report.to_markdown() and "\nFaces\n" not in report.to_markdown()
+    assert "- clip: no faces found." in report.to_markdown()
+    assert "\nFaces\n" not in report.to_markdown()
 
 
 def test_neighbouring_frames_are_of_one_scene(tmp_path):
@@ -73,10 +78,12 @@ def test_neighbouring_frames_are_of_one_scene(tmp_path):
     found = evaluate_video(pair, Networks(flow=DISFlow()), KnownFaces([make_faces()]), name="clip")
     assert found.scenes == [0, 8]
     flicker = found.whole.join().metrics["flicker"].values
-    assert len(flicker) == 14 and max(flicker) < 0.5
+    assert len(flicker) == 14
+    assert max(flicker) < 0.5
     times, values = found.whole.over_time("flicker")
     assert times.tolist() == [*range(1, 8), 7.5, *range(9, 16), 15.5]
-    assert np.isnan(values[[7, 15]]).all() and np.isfinite(values[:7]).all()
+    assert np.isnan(values[[7, 15]]).all()
+    assert np.isfinite(values[:7]).all()
 
 
 def test_an_absence_divides_the_track(tmp_path):
@@ -96,7 +103,8 @@ def test_there_are_as_many_passes_as_people_at_a_time():
     places = ((0, 0, 5), (3, 1, 9), (5, 0, 4))
     segments = [Segment(first, person, [np.eye(2, 3)] * length) for first, person, length in places]
     first, second = plan_passes(segments)
-    assert first == [segments[0], segments[2]] and second == [segments[1]]
+    assert first == [segments[0], segments[2]]
+    assert second == [segments[1]]
     assert plan_passes([]) == []
 
 
@@ -131,4 +139,5 @@ def test_memory_does_not_grow(tmp_path, monkeypatch):
     finally:
         gc.enable()
     assert aligned.num_frames == 150
-    assert with_faces < 60 and most < 20
+    assert with_faces < 60
+    assert most < 20

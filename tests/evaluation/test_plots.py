@@ -101,10 +101,12 @@ def test_labels_have_units_and_lines_have_gaps(matplotlib):
     assert [one.get_xlabel() for one in axes] == ["", "", "Frame", "Frame"]
     restored, reference = axes[3].get_lines()
     times, values = restored.get_data()
-    assert times[np.isfinite(values)].tolist() == [1, 2, 6, 7] and np.isnan(values).sum() == 2
+    assert times[np.isfinite(values)].tolist() == [1, 2, 6, 7]
+    assert np.isnan(values).sum() == 2
     assert restored.get_linestyle() != reference.get_linestyle()
     (identity,) = axes_of(plots._identity, make_evaluation(None, [person]))
-    assert identity.get_ylabel() == "IDS (cosine)" and identity.get_ylim()[1] > 1
+    assert identity.get_ylabel() == "IDS (cosine)"
+    assert identity.get_ylim()[1] > 1
     assert "mean 0.9" in identity.get_legend().get_texts()[0].get_text()
 
 

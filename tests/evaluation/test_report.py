@@ -25,12 +25,14 @@ def test_the_json_contains_what_was_measured(tmp_path):
     content = json.loads((tmp_path / "report.json").read_text())
     assert content == report.to_dict()
     (video,) = content["videos"]
-    assert video["name"] == "deep/clip" and video["faces"]["num_faces"] == 6
+    assert video["name"] == "deep/clip"
+    assert video["faces"]["num_faces"] == 6
     assert content["mean"]["faces"]["mean"]["psnr"] == video["people"][0]["metrics"]["psnr"]["mean"]
     assert video["people"][0]["segments"] == [{"first_frame": 0, "num_frames": 6}]
 
 
 def test_missing_networks_are_named_with_their_option():
     missing = Networks(flow=DISFlow()).missing(REFERENCE_METRICS)
-    assert set(missing) == {"lpips", "ids", "akd"} and "--identity" in missing["ids"]
+    assert set(missing) == {"lpips", "ids", "akd"}
+    assert "--identity" in missing["ids"]
     assert set(Networks().missing(NO_REFERENCE_METRICS)) == set(NO_REFERENCE_METRICS)

@@ -11,9 +11,11 @@ from keep_hf.evaluation.series import Series, VideoMetrics, average
 
 def test_infinite_values_are_left_out_of_the_mean_and_counted():
     series = Series([math.inf, 34.0, 22.0])
-    assert series.mean == pytest.approx(28) and series.sigma == pytest.approx(6)
+    assert series.mean == pytest.approx(28)
+    assert series.sigma == pytest.approx(6)
     written = json.loads(json.dumps(series.to_dict(), allow_nan=False))
-    assert written["left_out"] == 1 and written["values"][0] == "inf"
+    assert written["left_out"] == 1
+    assert written["values"][0] == "inf"
     assert Series.from_dict(written) == series
 
 
@@ -42,7 +44,8 @@ def test_videos_have_the_same_weight_independent_of_their_length():
     assert average(iter([long])).mean["ids"] == pytest.approx(0.6)
     # An average counts as one video.
     both = average([averaged, long])
-    assert (both.num_videos, both.num_frames) == (2, 9) and both.mean["ids"] == pytest.approx(0.5)
+    assert (both.num_videos, both.num_frames) == (2, 9)
+    assert both.mean["ids"] == pytest.approx(0.5)
 
 
 def test_videos_with_other_metrics_cannot_be_averaged():
@@ -56,5 +59,6 @@ def test_videos_with_other_metrics_cannot_be_averaged():
 
 def test_means_over_values_and_frames():
     metrics = VideoMetrics("a", 3, {"psnr": Series([30.0, 33.0]), "akd": None})
-    assert metrics.mean == {"psnr": 31.5, "akd": None} and metrics.sigma == {"psnr": 1.5, "akd": None}
+    assert metrics.mean == {"psnr": 31.5, "akd": None}
+    assert metrics.sigma == {"psnr": 1.5, "akd": None}
     assert np.array_equal(metrics.metrics["psnr"].finite, [30.0, 33.0])

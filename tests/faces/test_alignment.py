@@ -173,7 +173,8 @@ def test_face_that_grows_keeps_its_detail_without_ringing():
     step[:, 64:] = 200
     pasted = with_face(np.full_like(frame, 128), step, matrix, offset=np.zeros(3))[middle]
     # Overshoot of at most an eighth of a hard step, within two pixels of the crop.
-    assert pasted.min() >= 60 - 18 and pasted.max() <= 200 + 18
+    assert pasted.min() >= 60 - 18
+    assert pasted.max() <= 200 + 18
     away = np.abs(apply(matrix, np.stack(np.mgrid[140:340, 140:340][::-1], axis=-1).reshape(-1, 2))[:, 0] - 63.5) > 2.6
     assert set(pasted.reshape(-1, 3)[away].ravel()) == {60, 200}
 
@@ -259,7 +260,8 @@ def test_grey_by_the_published_rule(frame):
     assert not is_grey(frame)
     grey = to_grey(frame)
     assert is_grey(grey)
-    assert (grey[..., 0] == grey[..., 1]).all() and (grey[..., 0] == grey[..., 2]).all()
+    assert (grey[..., 0] == grey[..., 1]).all()
+    assert (grey[..., 0] == grey[..., 2]).all()
     # A constant tint is grey by this rule; the mean of three variances decides, at 10.
     assert is_grey(grey // 2 + np.array([30, 0, 10], np.uint8))
     waves = np.zeros((2, 2, 3), np.uint8)

@@ -41,7 +41,8 @@ def test_a_face_is_found(detector, astronaut):
     assert len(faces) == 1
     assert landmark_error(faces.landmarks[0], ASTRONAUT) < CLEAR
     left_top, right_bottom = faces.boxes[0].reshape(2, 2)
-    assert np.all(left_top < ASTRONAUT.min(axis=0)) and np.all(ASTRONAUT.max(axis=0) < right_bottom)
+    assert np.all(left_top < ASTRONAUT.min(axis=0))
+    assert np.all(ASTRONAUT.max(axis=0) < right_bottom)
     assert right_bottom[0] - left_top[0] < 150
     assert faces.boxes.dtype == faces.landmarks.dtype == faces.scores.dtype == np.float32
 
@@ -113,8 +114,10 @@ def test_cells_are_the_positions_of_the_feature_maps():
     logits, boxes = detector(torch.zeros(2, 3, 64, 96))
     cells = detector.cells(64, 96)
     assert logits.shape == (2, len(cells)) == (2, 8 * 12 + 4 * 6 + 2 * 3)
-    assert cells[1].tolist() == [11.5, 3.5, 8] and cells[12].tolist() == [3.5, 11.5, 8]
-    assert cells[96].tolist() == [7.5, 7.5, 16] and cells[-1].tolist() == [79.5, 47.5, 32]
+    assert cells[1].tolist() == [11.5, 3.5, 8]
+    assert cells[12].tolist() == [3.5, 11.5, 8]
+    assert cells[96].tolist() == [7.5, 7.5, 16]
+    assert cells[-1].tolist() == [79.5, 47.5, 32]
     torch.testing.assert_close(
         boxes[1], torch.cat([cells[:, :2] - 2 * cells[:, 2:], cells[:, :2] + 2 * cells[:, 2:]], 1)
     )

@@ -38,7 +38,8 @@ def segformer():
 @pytest.mark.parametrize("name", LABELS)
 def test_each_class_is_face_or_not(name, size):
     (mask,) = face_mask(KnownParser(), [make_stripes(name, size=size)])
-    assert mask.shape == (size, size) and mask.dtype == np.float32
+    assert mask.shape == (size, size)
+    assert mask.dtype == np.float32
     expected = name not in ("background", "hat", "neck_l", "neck", "cloth")
     np.testing.assert_allclose(mask, expected, atol=1e-3)
 
@@ -47,7 +48,8 @@ def test_border_is_soft_and_in_the_right_place():
     (mask,) = face_mask(KnownParser(), [make_stripes("skin", "background", size=256)])
     row = mask[100]
     assert abs(np.argmax(row < 0.5) - 128) <= 1
-    assert row[:112].min() > 0.98 and row[144:].max() < 0.02
+    assert row[:112].min() > 0.98
+    assert row[144:].max() < 0.02
     assert 0.03 < np.abs(np.diff(row)).max() < 0.15
     np.testing.assert_allclose(mask, np.broadcast_to(row, mask.shape), atol=1e-5)
 

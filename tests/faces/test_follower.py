@@ -46,7 +46,8 @@ def test_all_frames_come_out_in_order_with_their_scenes_and_faces():
     follower = FaceFollower(KnownFaces(CLIP), 25.0)
     frames = follow(follower)
     assert [frame.index for frame in frames] == list(range(40))
-    assert [frame.index for frame in frames if frame.starts_scene] == CUTS and follower.num_scenes == 3
+    assert [frame.index for frame in frames if frame.starts_scene] == CUTS
+    assert follower.num_scenes == 3
     np.testing.assert_array_equal(np.array([frame.image for frame in frames]), IMAGES)
     # No face is followed across a cut: every scene starts with a new person and a new track segment.
     assert [frames[cut].faces[0].track_id for cut in CUTS] == [0, 1, 2]

@@ -50,14 +50,17 @@ def test_crops_are_moved_to_the_alignment_of_arcface():
 @needs_shared
 def test_embeddings_of_one_person_are_similar_and_of_others_are_not(identity, crops):
     embeddings = identity.embed(crops)
-    assert embeddings.shape == (8, 128) and embeddings.dtype == np.float32
+    assert embeddings.shape == (8, 128)
+    assert embeddings.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-5)
     similarity = embeddings @ embeddings.T
     people = np.arange(8) // 2
     same = similarity[(people[:, None] == people) & ~np.eye(8, dtype=bool)]
     others = similarity[people[:, None] != people]
-    assert same.mean() > 0.8 and same.min() > 0.6
-    assert abs(others.mean()) < 0.15 and others.max() < 0.45
+    assert same.mean() > 0.8
+    assert same.min() > 0.6
+    assert abs(others.mean()) < 0.15
+    assert others.max() < 0.45
 
 
 @needs_shared

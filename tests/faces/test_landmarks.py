@@ -44,7 +44,8 @@ def distance(points: np.ndarray, others: np.ndarray) -> float:
 @needs_shared
 def test_points_lie_on_eyes_nose_and_mouth(landmarks, crops):
     found = landmarks.find(crops)
-    assert found.shape == (4, 68, 2) and found.dtype == np.float32
+    assert found.shape == (4, 68, 2)
+    assert found.dtype == np.float32
     detected = YuNet(SHARED / "weights" / "yunet_n_dynamic.onnx").detect(crops)
     for points, faces in zip(found, detected, strict=True):
         # The eyes are 126 pixels apart; the two networks differ in what they call the tip of the nose.

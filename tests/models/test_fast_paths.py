@@ -161,7 +161,8 @@ def test_attention_in_bf16_equals_the_plain_attention(masked, monkeypatch):
         fast = attend(query, key, value, mask)
         chosen = attend(query, key, value, mask, backend="native")
     torch.testing.assert_close(fast.float(), expected, rtol=0.02, atol=0.02)
-    assert torch.equal(chosen, plain) and not torch.equal(fast, plain)
+    assert torch.equal(chosen, plain)
+    assert not torch.equal(fast, plain)
 
 
 def test_bf16_on_a_cpu_without_its_instructions_warns(monkeypatch, recwarn):

@@ -91,7 +91,8 @@ def network(request, tmp_path_factory):
 @torch.no_grad()
 def test_both_backbones_follow_the_published_equations(network):
     backbone, lpips, features, linear = network
-    assert lpips.config.backbone == backbone and not lpips.training
+    assert lpips.config.backbone == backbone
+    assert not lpips.training
     images = torch.rand(2, 2, 3, 38, 47, generator=torch.Generator().manual_seed(1)) * 2 - 1
     distances = lpips(images[0], images[1])
     assert distances.shape == (2,)
@@ -129,7 +130,8 @@ def test_gradients_reach_the_image(network):
     lpips = network[1]
     image = torch.zeros(1, 3, 32, 32, requires_grad=True)
     lpips(image, torch.rand(1, 3, 32, 32)).sum().backward()
-    assert torch.isfinite(image.grad).all() and image.grad.abs().max() > 0
+    assert torch.isfinite(image.grad).all()
+    assert image.grad.abs().max() > 0
 
 
 def test_errors_name_the_file_that_does_not_fit(tmp_path):

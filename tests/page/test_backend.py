@@ -80,7 +80,8 @@ def test_side_by_side(tmp_path):
     right = write_clip(tmp_path / "right.mp4", images=[image.repeat(2, 0).repeat(2, 1) for image in images(left)])
     assert list(write_side_by_side(left, right, tmp_path / "both.mp4")) == [1, 2, 3, 4, 5, 6]
     both = images(tmp_path / "both.mp4")
-    assert len(both) == 6 and both[0].shape == (128, 2 * 192, 3)
+    assert len(both) == 6
+    assert both[0].shape == (128, 2 * 192, 3)
     assert np.abs(both[4][:, :192].astype(int) - both[4][:, 192:]).mean() < 3
     assert packets(tmp_path / "both.mp4", "audio")
 
@@ -158,7 +159,7 @@ def test_a_gpu_is_requested_for_the_number_of_frames(pipe, tmp_path):
 
     # An invalid request fails before a GPU is requested.
     for request in (RestorationRequest(0, 2), RestorationRequest(0, 1, strength=2.0)):
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match=r"seconds are too long|strength must be from 0 to 1"):
             list(backend.restore(clip, request))
     assert len(requested) == 2
 

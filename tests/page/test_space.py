@@ -82,6 +82,7 @@ print(len(found.tracks), "found")
 def test_the_metadata_of_the_space():
     front = re.match(r"---\n(.*?)\n---\n", (SPACE / "README.md").read_text(), re.S)
     card = yaml.safe_load(front[1])
-    assert card["sdk"] == "gradio" and (SPACE / card["app_file"]).is_file()
+    assert card["sdk"] == "gradio"
+    assert (SPACE / card["app_file"]).is_file()
     assert card["sdk_version"].startswith("6.")
     assert len(card["short_description"]) <= 60

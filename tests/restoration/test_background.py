@@ -63,7 +63,8 @@ def test_tiles_give_the_result_of_the_whole_frame(height, width):
     assert whole.std() > 20
     model.tiles.clear()
     larger = Background(model)(frame)
-    assert larger.shape == (2 * height, 2 * width, 3) and larger.dtype == np.uint8
+    assert larger.shape == (2 * height, 2 * width, 3)
+    assert larger.dtype == np.uint8
     assert np.abs(larger - whole).max() <= 1
     assert all(tile == (1, 3, min(height, TILE), min(width, TILE)) for tile in model.tiles)
 

@@ -40,7 +40,8 @@ def test_nothing_is_left_of_a_run_that_fails_in_its_first_segment(make_pipe, tmp
     monkeypatch.setattr(pipe, "maybe_free_model_hooks", lambda: freed.append(True))
     with pytest.raises(type(error)):
         pipe.restore_video(source, tmp_path / "out.mp4")
-    assert len(calls) == 7 and freed
+    assert len(calls) == 7
+    assert freed
     assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
 
 
@@ -55,14 +56,16 @@ def test_a_failed_run_is_resumed(make_pipe, tmp_path, monkeypatch, target):
     calls = fail_at_step(monkeypatch, 22, RuntimeError("now"))
     with pytest.raises(RuntimeError, match="now"):
         make_pipe(*[TWO] * 30, gain_window=4).restore_video(source, tmp_path / target, segment_frames=4)
-    assert (tmp_path / f"{target}.part").is_dir() and not (tmp_path / target).exists()
+    assert (tmp_path / f"{target}.part").is_dir()
+    assert not (tmp_path / target).exists()
 
     pipe = make_pipe(*[TWO] * 30, gain_window=4)
     report = pipe.restore_video(source, tmp_path / target, segment_frames=4, resume=True)
     assert len(calls) < 22 + 30, "it started from the first frame"
     result = [frame.image for frame in open_video(tmp_path / target, 5).read()]
     np.testing.assert_array_equal(result, expected)
-    assert report["tracks"] == expected_report["tracks"] and report["frames"] == 30
+    assert report["tracks"] == expected_report["tracks"]
+    assert report["frames"] == 30
     assert not (tmp_path / f"{target}.part").exists()
 
 

@@ -72,7 +72,8 @@ def test_a_stream_continues_from_a_saved_state(open_stream, video, options):
             after.follower.detector.num_seen = before.follower.num_searched  # no frame is searched twice
         restored += [image for frame in video[stop:] for image in after.step(frame)] + after.flush()
         np.testing.assert_array_equal(np.stack(restored), expected, err_msg=str(stop))
-        assert after.report()["tracks"] and after.report()["frames"] == 30
+        assert after.report()["tracks"]
+        assert after.report()["frames"] == 30
 
 
 def test_a_state_of_another_version_is_refused(open_stream, video):
@@ -104,7 +105,9 @@ def test_the_number_of_held_frames_is_bounded(open_stream, video):
         held += len(stream.restorer.waiting.frames) if stream.restorer.waiting else 0
         assert held == stream.num_in - stream.num_out
     stream.flush()
-    assert stream.num_out == len(video) and not stream.follower.images and stream.restorer.waiting is None
+    assert stream.num_out == len(video)
+    assert not stream.follower.images
+    assert stream.restorer.waiting is None
 
 
 def test_the_output_has_the_form_of_the_input(make_pipe, video):

@@ -128,7 +128,8 @@ def test_all_faces_become_clips_and_a_damaged_video_does_not_stop_the_others(pre
         ("two.mp4", 0): [(0, 9), (10, 19)],
         ("two.mp4", 1): [(0, 9), (10, 19)],
     }
-    assert "broken.mp4" in done.stderr and "1 of 3 videos failed" in done.stderr
+    assert "broken.mp4" in done.stderr
+    assert "1 of 3 videos failed" in done.stderr
     assert "6 clips, 66 frames" in done.stdout
 
 
@@ -171,7 +172,8 @@ def test_datasets_reads_the_shards(prepared, tmp_path):
 
 def test_the_folder_itself_is_a_dataset(prepared, tmp_path):
     data = load_dataset(str(prepared[0]), split="train", cache_dir=str(tmp_path))
-    assert len(data) == 6 and {"mp4", "json"} <= set(data.column_names)
+    assert len(data) == 6
+    assert {"mp4", "json"} <= set(data.column_names)
 
 
 def test_overview_images_show_the_clips(prepared):
@@ -186,7 +188,8 @@ def test_overview_images_show_the_clips(prepared):
         cv2.Laplacian(cv2.GaussianBlur(np.ascontiguousarray(row[:, i]), (0, 0), 2), cv2.CV_32F).var() for i in range(6)
     ]
     assert sharp > mild > medium > heavy
-    assert drawn[0] != drawn[1] and max(drawn) < sharp
+    assert drawn[0] != drawn[1]
+    assert max(drawn) < sharp
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
@@ -199,14 +202,17 @@ def test_after_a_kill_two_workers_write_the_same_shards(prepared, videos, tmp_pa
             time.sleep(0.01)
         workers = psutil.Process(process.pid).children(recursive=True)
         os.kill(process.pid, signal.SIGKILL)
-    assert state.exists() and not contents(output)
+    assert state.exists()
+    assert not contents(output)
     assert not psutil.wait_procs(workers, timeout=300)[1], "the workers end with their parent"
     left = {path: path.stat().st_mtime_ns for path in state.parent.glob("deep_one_v2/*")}
 
     done = prepare(videos, output, *OPTIONS, "--workers", 2, code=1)
-    assert "of 3 videos are done already" in done.stdout and "deep/one" not in done.stdout
+    assert "of 3 videos are done already" in done.stdout
+    assert "deep/one" not in done.stdout
     assert contents(output) == contents(prepared[0])
-    assert len(left) == 4 and all(path.stat().st_mtime_ns == time for path, time in left.items())
+    assert len(left) == 4
+    assert all(path.stat().st_mtime_ns == time for path, time in left.items())
 
 
 def test_failed_videos_are_tried_again_and_then_the_shards_are_complete(prepared, videos, tmp_path):
@@ -216,7 +222,8 @@ def test_failed_videos_are_tried_again_and_then_the_shards_are_complete(prepared
     shutil.copytree(prepared[0].with_name("faces.part"), tmp_path / "faces.part")
     shutil.copy2(source / "two.mp4", source / "broken.mp4")
     done = prepare(source, output, *OPTIONS)
-    assert "2 of 3 videos are done already" in done.stdout and "broken.mp4: 4 clips, 40 frames" in done.stdout
+    assert "2 of 3 videos are done already" in done.stdout
+    assert "broken.mp4: 4 clips, 40 frames" in done.stdout
     assert len(read_metadata(output)) == 10
     assert not (tmp_path / "faces.part").exists()
 
@@ -248,8 +255,10 @@ def test_small_short_and_blurred_faces_are_dropped(tmp_path):
             clips[name], dropped[name] = cut_clips(reader, name, tmp_path / name, detector, settings)
     assert clips == {"sharp": [CutClip("sharp-p000-f000000", 10)], "blurred": [], "noisy": [], "short": []}
     small, soft, with_noise, brief = (segments[-1] for segments in dropped.values())
-    assert small.reason == "size" and 30 < small.value < 60
-    assert soft.reason == with_noise.reason == "sharpness" and max(soft.value, with_noise.value) < 0.25
+    assert small.reason == "size"
+    assert 30 < small.value < 60
+    assert soft.reason == with_noise.reason == "sharpness"
+    assert max(soft.value, with_noise.value) < 0.25
     assert (brief.reason, brief.value, brief.first_frame, brief.last_frame) == ("length", 5, 0, 4)
 
 
@@ -259,7 +268,8 @@ def test_dropped_segments_are_reported_with_the_limit(tmp_path):
     done = prepare(tmp_path / "videos", tmp_path / "faces", code=1)
     assert "person 0, frames 0 to 4: 5 frames are less than --min-frames 6" in done.stdout
     assert "0 clips, 0 frames; dropped: 1 for length, 0 for size, 0 for sharpness" in done.stdout
-    assert "No clip is left" in done.stderr and not (tmp_path / "faces.part").exists()
+    assert "No clip is left" in done.stderr
+    assert not (tmp_path / "faces.part").exists()
 
 
 def test_the_layout_of_vfhq(tmp_path):
@@ -276,7 +286,8 @@ def test_the_layout_of_vfhq(tmp_path):
 
     settings = Settings("all", size=256, min_size=60, min_frames=6, max_frames=16, min_sharpness=0)
     result = cut_video(first, tmp_path, str(DETECTOR), settings)
-    assert isinstance(result, CutVideo) and load_result(first, tmp_path) == result
+    assert isinstance(result, CutVideo)
+    assert load_result(first, tmp_path) == result
     assert result.clips == [CutClip("frames_Clip+aB_9+P0+C1+F10-21-p000-f000000", 6)]
     written = json.loads((tmp_path / first.key / f"{result.clips[0].key}.json").read_text())
     assert (written["source"], written["frame_rate"]) == (first.name, 29.97)

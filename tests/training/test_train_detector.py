@@ -55,7 +55,8 @@ def test_the_teacher_finds_the_faces_of_mosaics_and_close_ups(portraits, monkeyp
     expected = found = 0
     for _ in range(20):
         mosaic, boxes = make_mosaic(rng, portraits, size=256)
-        assert mosaic.shape == (256, 256, 3) and len(boxes) <= 5
+        assert mosaic.shape == (256, 256, 3)
+        assert len(boxes) <= 5
         (faces,) = teacher.detect([mosaic])
         centres = faces.boxes.reshape(-1, 2, 2).mean(axis=1)
         for box in boxes:
@@ -63,7 +64,8 @@ def test_the_teacher_finds_the_faces_of_mosaics_and_close_ups(portraits, monkeyp
             if side > 40 and (box[:2] > 0).all() and (box[2:] < 256).all():
                 expected += 1
                 found += bool((np.abs(centres - centre).max(axis=1) < 0.3 * side).any())
-    assert expected > 10 and found > 0.8 * expected
+    assert expected > 10
+    assert found > 0.8 * expected
 
     for _ in range(5):
         image, landmarks = make_close_up(rng, portraits, size=96)
@@ -95,7 +97,8 @@ def test_the_loss_is_small_for_the_true_boxes_and_confident_scores():
     centre, side = torch.tensor([30.0, 36.0]), (40 * 48) ** 0.5
     on_face = ((cells[:, :2] - centre).abs().amax(1) < 0.1 * side) & (cells[:, 2] == 8)
     far = (cells[:, :2] - centre).abs().amax(1) > 0.5 * side
-    assert on_face.any() and far.any()
+    assert on_face.any()
+    assert far.any()
     predicted = boxes[0, 0].expand(1, len(cells), 4)
     good_scores = torch.where(on_face, 9.0, -9.0)[None]
     bad_scores = torch.where(far, 9.0, -9.0)[None]
@@ -106,7 +109,8 @@ def test_the_loss_is_small_for_the_true_boxes_and_confident_scores():
     # Without a face, every cell should say so.
     nothing = torch.zeros(1, 5, 4)
     score_loss, box_loss = search_loss(torch.full((1, len(cells)), -9.0), predicted, cells, nothing)
-    assert score_loss < 1e-3 and box_loss == 0
+    assert score_loss < 1e-3
+    assert box_loss == 0
 
 
 def test_the_detector_is_trained_and_a_resumed_run_has_the_same_bits(folder, tmp_path):

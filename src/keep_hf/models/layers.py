@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def swish(x: torch.Tensor) -> torch.Tensor:
-    """x sigmoid(x).  Without gradients it overwrites `x`, which saves a large tensor: pass only a temporary one."""
+    """Compute x sigmoid(x). Without gradients it overwrites `x`, to save a large tensor: pass only a temporary one."""
     return F.silu(x, inplace=not torch.is_grad_enabled())
 
 

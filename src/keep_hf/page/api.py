@@ -19,8 +19,10 @@ def build_endpoints(backend: Backend) -> list[Callable]:
     """The endpoints. gradio shows their names, annotations and docstrings to clients."""
 
     def faces(video: FileData, start: float = 0.0, end: float = 1e9) -> list[dict]:
-        """Find the faces of a video. Returns for each person the number that `restore` takes, the first and the last
-        frame, the number of frames, and the mean width of the face in pixels.
+        """Find the faces of a video.
+
+        Returns for each person the number that `restore` takes, the first and the last frame, the number of frames,
+        and the mean width of the face in pixels.
 
         Args:
             video: The video, as gradio_client.handle_file(path).
@@ -52,8 +54,10 @@ def build_endpoints(backend: Backend) -> list[Callable]:
         upscale: int = 1,
         quality: str = "good",
     ) -> tuple[FileData | None, FileData | None, dict]:
-        """Restore the faces of a video. Returns the restored video, a video with before and after side by side, and a
-        report. Until then each step yields None, None, and the progress.
+        """Restore the faces of a video.
+
+        Returns the restored video, a video with before and after side by side, and a report. Until then each step
+        yields None, None, and the progress.
 
         Args:
             video: The video, as gradio_client.handle_file(path).

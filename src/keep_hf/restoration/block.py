@@ -39,6 +39,7 @@ class ObservedSegment:
         return len(self.matrices)
 
     def matrix(self, frame: int) -> np.ndarray:
+        """The alignment `(2, 3)` of a frame, from its pixels to those of the crop."""
         return self.matrices[frame - self.first_frame]
 
     def crop(self, frame: int) -> torch.Tensor:
@@ -46,6 +47,7 @@ class ObservedSegment:
         return self.crops[:, frame - self.first_frame]
 
     def observed(self, frame: int) -> Observation:
+        """The observation of a frame."""
         return self.observation[:, frame - self.first_frame]
 
     def flow(self, frame: int) -> torch.Tensor:

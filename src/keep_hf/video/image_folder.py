@@ -114,10 +114,16 @@ class ImageFolderState:
     caller_state: Any = None
 
     def state_dict(self) -> dict[str, Any]:
+        """The state as plain values, with its version."""
         return {"version": STATE_VERSION, **vars(self)}
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Any]) -> "ImageFolderState":
+        """Restore a state that `state_dict` returned.
+
+        Raises:
+            ValueError: If another version of the package saved it.
+        """
         check_state_version(state, STATE_VERSION, "ImageFolderWriter")
         return cls(state["num_written"], state["caller_state"])
 

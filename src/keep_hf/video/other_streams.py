@@ -43,7 +43,8 @@ class StreamWriter(Protocol):
     """Turns the packets of a source stream into those of `target`, a stream of the new container."""
 
     @property
-    def target(self) -> Stream: ...
+    def target(self) -> Stream:
+        """The stream of the new container."""
 
     def convert(self, packet: av.Packet) -> list[av.Packet]:
         """Convert a packet; an empty one ends the stream."""
@@ -159,6 +160,7 @@ class CopiedStream:
         self.target, self.start = output.add_stream_from_template(stream), start
 
     def convert(self, packet: av.Packet) -> list[av.Packet]:
+        """Shift the times of a packet to the start of the output."""
         if packet.size == 0:  # the end of the stream
             return []
         shift = round(self.start / packet.time_base)
@@ -188,6 +190,7 @@ class ConvertedAudio:
         self._next_pts: int | None = None
 
     def convert(self, packet: av.Packet) -> list[av.Packet]:
+        """Decode a packet and encode its samples."""
         try:
             frames = cast(list[av.AudioFrame], packet.decode())
         except av.InvalidDataError:
@@ -225,6 +228,7 @@ class ConvertedSubtitles:
         self.source, self.start = stream, start
 
     def convert(self, packet: av.Packet) -> list[av.Packet]:
+        """Decode a packet and encode its subtitles."""
         subtitles = self.source.codec_context.decode2(packet) if packet.size else None
         if not subtitles:
             return []

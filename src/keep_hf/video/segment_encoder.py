@@ -67,6 +67,7 @@ class Encoding:
 
     @property
     def pixel_format(self) -> str:
+        """The pixel format of the encoded video."""
         # x264 accepts odd sides only in 4:4:4; padding would be visible and cropping would lose a line.
         is_odd = self.width % 2 or self.height % 2
         return "yuv444p" if is_odd and self.encoder == "libx264" else "yuv420p"

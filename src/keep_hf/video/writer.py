@@ -64,10 +64,16 @@ class WriterState:
     caller_state: Any = None
 
     def state_dict(self) -> dict[str, Any]:
+        """The state as plain values, with its version."""
         return {"version": STATE_VERSION, **vars(self)}
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Any]) -> "WriterState":
+        """Restore a state that `state_dict` returned.
+
+        Raises:
+            ValueError: If another version of the package saved it.
+        """
         check_state_version(state, STATE_VERSION, "VideoWriter")
         return cls(**{name: value for name, value in state.items() if name != "version"})
 

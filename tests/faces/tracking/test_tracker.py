@@ -20,7 +20,8 @@ def test_one_still_face_is_one_track():
     (track,) = still(80, 0).track()
     assert track.track_id == 0
     assert track.frames.tolist() == list(range(80))
-    assert track.landmarks.shape == (80, 5, 2) and track.boxes.shape == (80, 4)
+    assert track.landmarks.shape == (80, 5, 2)
+    assert track.boxes.shape == (80, 4)
 
 
 def test_no_face_gives_no_track():
@@ -70,7 +71,9 @@ def lost_for(length: int, there: bool) -> Clip:
 def test_a_face_that_is_lost_for_a_moment_is_interpolated():
     (track,) = lost_for(8, there=True).track()
     assert track.frames.tolist() == list(range(50))
-    assert (track.scores[20:28] == 0).all() and (track.scores[:20] > 0).all() and (track.scores[28:] > 0).all()
+    assert (track.scores[20:28] == 0).all()
+    assert (track.scores[:20] > 0).all()
+    assert (track.scores[28:] > 0).all()
     np.testing.assert_allclose(track.boxes[:, 0], 100 + 4 * np.arange(50), atol=1e-3)
 
 
@@ -84,7 +87,8 @@ def test_a_long_absence_starts_a_new_segment_of_the_same_person():
     (track,) = link_tracks(placed)
     assert track.frames.tolist() == [*range(20), *range(34, 50)]
     segments = [{face.segment for face in faces} for faces in placed]
-    assert segments[0] == segments[19] == {0} and segments[34] == segments[49] == {1}
+    assert segments[0] == segments[19] == {0}
+    assert segments[34] == segments[49] == {1}
 
 
 def test_no_face_is_interpolated_where_another_person_is_detected():
@@ -109,7 +113,8 @@ def test_no_face_is_interpolated_where_a_twin_is_detected(twin):
         face = compute_appearance(images[1], place.landmarks[0])
         tracker.people.append(Person(face, face, {1: Sighting(place.boxes[0], place.landmarks[0], 0.9)}, last=1))
     tracker.step(place, images)
-    assert (1 in tracker.people[0].seen) != twin and 2 in tracker.people[0].seen
+    assert (1 in tracker.people[0].seen) != twin
+    assert 2 in tracker.people[0].seen
 
 
 def test_a_person_who_returns_elsewhere_is_recognized_by_appearance():
@@ -176,7 +181,9 @@ def test_only_the_largest_person_is_followed():
     placed = clip.place(faces="largest")
     assert all(len(faces) == 1 for faces in placed)
     who = [faces[0].track_id for faces in placed]
-    assert set(who[:50]) == {0} and set(who[70:]) == {1} and who == sorted(who)
+    assert set(who[:50]) == {0}
+    assert set(who[70:]) == {1}
+    assert who == sorted(who)
 
 
 def test_people_are_selected_by_their_numbers():
@@ -241,7 +248,8 @@ def test_more_people_than_are_remembered():
     tracker.people[0].last = 1000
     for t in range(6, 9):
         tracker.step(faces_at(), {t: image})
-    assert tracker.people[0].track_id in (-1, 0) and tracker.people[0].last == 1000
+    assert tracker.people[0].track_id in (-1, 0)
+    assert tracker.people[0].last == 1000
     assert [person.track_id for person in tracker.people[1:]] == list(range(4, 71))
 
 
