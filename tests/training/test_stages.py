@@ -196,16 +196,16 @@ def test_a_stage_overfits_one_clip(stage, moving_face):
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, 3e-3, betas=(0.9, 0.99), weight_decay=0.0)
     first = None
-    for _ in range(500):
+    for _ in range(400):
         loss = module(moving_face).loss
         first = first or loss.item()
-        if loss.item() < first / 10:
+        if loss.item() < first / 5:
             return
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
-    pytest.fail(f"the loss is {loss.item():.3f} after 500 steps; it was {first:.3f}")
+    pytest.fail(f"the loss is {loss.item():.3f} after 400 steps; it was {first:.3f}")
 
 
 def test_an_error_may_move_with_the_face_but_not_flicker():
