@@ -283,7 +283,8 @@ def test_a_dataset_of_the_hub_is_trained_on(tmp_path):
         )
     assert downloaded == ["shard-00000.tar"], done.stderr
     assert log_of(tmp_path / "out")[-1]["step"] == 2
-    assert done.returncode == 1 and "no such dataset" in done.stderr.splitlines()[-1]
+    assert done.returncode == 1
+    assert "no such dataset" in done.stderr.splitlines()[-1]
 
 
 def test_a_trained_pipeline_is_published_with_a_card(stages, tmp_path, capsys):
@@ -308,8 +309,11 @@ def test_a_trained_pipeline_is_published_with_a_card(stages, tmp_path, capsys):
     assert done.returncode == 0, done.stderr
     card = ModelCard.load(tmp_path / "hub/README.md")
     assert card.data.license == "mit"
-    assert "Four images." in card.text and "| keep | 31.25 |" in card.text and "Not measured" in card.text
-    assert "$" not in card.text and "identification" in card.text.lower()
+    assert "Four images." in card.text
+    assert "| keep | 31.25 |" in card.text
+    assert "Not measured" in card.text
+    assert "$" not in card.text
+    assert "identification" in card.text.lower()
     uploaded = {path.relative_to(tmp_path / "hub"): path.read_bytes() for path in (tmp_path / "hub").rglob("*.*")}
     shipped = {
         path.relative_to(tmp_path / "shipped"): path.read_bytes() for path in (tmp_path / "shipped").rglob("*.*")
