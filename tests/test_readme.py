@@ -148,8 +148,16 @@ PAGES = [
 ]
 
 
+def anchors(page: Path) -> set[str]:
+    """The anchors that GitHub and mkdocs give to the headings of a page."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.M)
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_links_have_targets(page):
-    targets = re.findall(r"\]\(([^)#]+)[^)]*\)", (REPOSITORY / page).read_text())
-    missing = [t for t in targets if "://" not in t and not (REPOSITORY / page).parent.joinpath(t).exists()]
-    assert not missing
+    for target, anchor in re.findall(r"\]\(([^)#]*)#?([^)]*)\)", (REPOSITORY / page).read_text()):
+        if "://" not in target:
+            path = (REPOSITORY / page).parent / target if target else REPOSITORY / page
+            assert path.exists(), target
+            assert not anchor or anchor in anchors(path), f"{target}#{anchor}"
