@@ -27,7 +27,8 @@ def test_starts_and_codecs_are_compared(tmp_path, capsys):
     rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
     starts, codecs = rows[1:3], rows[4:]
     # Of blocks that start with all layers at zero, no weight ever changes.
-    assert starts[0][-1].startswith("0 of") and not starts[1][-1].startswith("0 of")
+    assert starts[0][-1].startswith("0 of")
+    assert not starts[1][-1].startswith("0 of")
     assert [row[:2] for row in codecs] == [
         [f"| {trained}", measured]
         for trained in ("1 frame per second", "true rate")

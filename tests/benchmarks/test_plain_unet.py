@@ -28,5 +28,6 @@ def test_a_trained_unet_is_a_method(tmp_path):
     clip = DegradedClip("a", "mild", make_clip(2, 32, 32), 25.0)
     restored = method.restore(clip)
     enlarged = np.stack([cv2.resize(frame, (128, 128), interpolation=cv2.INTER_LINEAR) for frame in clip.frames])
-    assert method.name == "unet" and restored.shape == (2, 128, 128, 3)
+    assert method.name == "unet"
+    assert restored.shape == (2, 128, 128, 3)
     assert 0 < np.abs(restored.astype(int) - enlarged).mean() < 20
