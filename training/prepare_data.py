@@ -44,7 +44,7 @@ from .preparation.shards import PATTERN, write_shards
 from .preparation.source_videos import SourceVideo, find_source_videos, find_vfhq_clips
 
 
-# Which videos and settings OUTPUT was made with. Hidden files are no data for `load_dataset`.
+# The videos and settings that OUTPUT was written from. Hidden files are no data for `load_dataset`.
 MANIFEST = ".prepared.json"
 
 
@@ -171,7 +171,7 @@ def is_prepared(output: Path, videos: list[SourceVideo], job: dict[str, Any]) ->
     """Whether the shards are complete.
 
     Raises:
-        ValueError: If they were made with other settings or from other videos.
+        ValueError: If they were written with other settings or from other videos.
     """
     manifest = output / MANIFEST
     if not manifest.exists():

@@ -1,6 +1,7 @@
 """The training data: clips of portraits and videos, errors of bad sources; and the loss on features of faces."""
 
 import json
+import pickle
 from fractions import Fraction
 from pathlib import Path
 
@@ -83,6 +84,14 @@ def test_videos_in_memory_and_on_disk_give_the_same_clips(tmp_path):
     assert intervals == {*range(1, 7), *range(-6, 0)}
 
 
+def test_clips_can_be_sent_to_the_processes_that_load_data(portraits, tmp_path):
+    write_video(tmp_path / "a.mp4", 5)
+    clips = FaceClips([str(tmp_path)], SIZE, 3, degradation=None, memory=0)
+    sent = pickle.loads(pickle.dumps(clips))
+    assert len(sent) == len(clips) == 2 + 12
+    assert all(torch.equal(sent[i]["sharp"], clips[i]["sharp"]) for i in (0, 13))
+
+
 def test_a_clip_as_long_as_the_video_is_the_video(tmp_path):
     write_video(tmp_path / "a.mp4", 5)
     clip = FaceClips([str(tmp_path)], SIZE, 5, degradation=None, augmented=False)[0]["sharp"]
@@ -157,14 +166,14 @@ def features(tmp_path_factory) -> Path:
 def test_the_distance_of_faces_grows_with_their_difference(features):
     network = FaceFeatures(features)
     torch.manual_seed(0)
-    wanted = torch.rand(2, 3, 96, 96) * 2 - 1
-    noise = torch.randn_like(wanted)
-    distances = [network(wanted + strength * noise, wanted).item() for strength in (0, 0.1, 0.4)]
+    sharp = torch.rand(2, 3, 96, 96) * 2 - 1
+    noise = torch.randn_like(sharp)
+    distances = [network(sharp + strength * noise, sharp).item() for strength in (0, 0.1, 0.4)]
     assert distances[0] == pytest.approx(0, abs=1e-6)
     assert 0 < distances[1] < distances[2] < 6
-    made = (wanted + 0.1 * noise).requires_grad_()
-    network(made, wanted).backward()
-    assert made.grad.abs().sum() > 0
+    restored = (sharp + 0.1 * noise).requires_grad_()
+    network(restored, sharp).backward()
+    assert restored.grad.abs().sum() > 0
     assert not any(parameter.requires_grad for parameter in network.parameters())
 
 

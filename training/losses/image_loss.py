@@ -85,7 +85,7 @@ def gradient_loss(restored: torch.Tensor, sharp: torch.Tensor, num_scales: int =
 
 
 def charbonnier(difference: torch.Tensor, epsilon: float = 1e-3) -> torch.Tensor:
-    """Mean of sqrt(d^2 + epsilon^2), which is L1 made smooth at zero."""
+    """Mean of sqrt(d^2 + epsilon^2), which is L1 but smooth at zero."""
     return (difference.square() + epsilon**2).sqrt().mean()
 
 
