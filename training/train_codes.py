@@ -1,7 +1,7 @@
 """Stage 2: train LQ encoder, code transformer and gain network to predict the codes of the sharp face.
 
     accelerate launch -m training.train_codes --vq runs/vq/vq --data faces/ --output runs/codes1 --clip-length 1 ...
-    accelerate launch -m training.train_codes --vq runs/codes1/vq --kalman runs/codes1/kalman --flow runs/flow/flow \
+    accelerate launch -m training.train_codes --vq runs/codes1/vq --kalman runs/codes1/kalman --flow runs/flow/flow \\
         --data faces/ --output runs/codes --clip-length 4 ...
 
 The first command trains on single frames, which is cheap. The second runs the recursion, so that the gain network
@@ -84,7 +84,7 @@ def build_parser() -> Parser:
     add("--network", choices=sorted(KALMAN_NETWORKS), default="tiny", help="size of a new gain network")
     add("--flow", required=True, help="trained flow network")
     add("--clip-length", type=positive, default=4, help="frames per clip; 1 leaves the gain network out")
-    add("--fidelity", type=float, default=0.0, help="of the frames to predict from; use 1 if stage 3 is trained")
+    add("--fidelity", type=float, default=0.0, help="of the frames that are predicted from; 1 after stage 3")
     add_arguments(parser)
     return parser
 

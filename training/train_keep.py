@@ -1,6 +1,6 @@
 """Stage 3: train the fusion blocks, which add to the codes what the crop and the previous frame show.
 
-    accelerate launch -m training.train_keep --vq runs/codes/vq --kalman runs/codes/kalman --flow runs/flow/flow \
+    accelerate launch -m training.train_keep --vq runs/codes/vq --kalman runs/codes/kalman --flow runs/flow/flow \\
         --detector runs/detector/detector --data faces/ --output runs/keep ...
 
 Only SFT, the update of its features by the prediction, and cross-frame attention are trained. The loss is that of the
