@@ -93,13 +93,8 @@ def find_uses(repository: Path) -> Iterator[Use]:
                     yield Use(word, f"{name}:{number}", line.strip())
 
 
-def count_uses(repository: Path) -> dict[str, int]:
-    counts = Counter(use.word for use in find_uses(repository))
-    return {word: counts[word] for word in WORDS}
-
-
 if __name__ == "__main__":
-    counts = count_uses(Path(sys.argv[1]) if len(sys.argv) > 1 else REPOSITORY)
-    for word, count in counts.items():
-        print(f"{word:12}{count:5}")
-    print(f"{'all':12}{sum(counts.values()):5}")
+    counts = Counter(use.word for use in find_uses(Path(sys.argv[1]) if len(sys.argv) > 1 else REPOSITORY))
+    for word in WORDS:
+        print(f"{word:12}{counts[word]:5}")
+    print(f"{'all':12}{counts.total():5}")

@@ -27,7 +27,7 @@ def test_nan_is_left_out_and_the_mean_of_no_values_is_nan():
     assert math.isnan(Series([math.inf, math.nan]).mean)
 
 
-def test_metrics_are_read_as_they_were_written():
+def test_metrics_are_read_unchanged():
     metrics = VideoMetrics("a", 2, {"ids": Series([0.2, math.inf]), "akd": None})
     assert VideoMetrics.from_dict(json.loads(json.dumps(metrics.to_dict(), allow_nan=False))) == metrics
 

@@ -13,7 +13,7 @@ def make_network(seed: int) -> nn.Module:
     return nn.Linear(3, 4)
 
 
-def test_networks_are_told_apart_by_their_weights():
+def test_networks_differ_by_their_weights():
     first = fingerprint(make_network(0))
     assert len(first) == 8
     assert int(first, 16) > 0
@@ -22,7 +22,7 @@ def test_networks_are_told_apart_by_their_weights():
     assert fingerprint(make_network(0), make_network(1)) != fingerprint(make_network(1), make_network(0))
 
 
-def test_model_files_are_told_apart_by_their_content(tmp_path):
+def test_model_files_differ_by_their_content(tmp_path):
     paths = [tmp_path / name for name in ("one.onnx", "copy.onnx", "two.onnx")]
     for path, content in zip(paths, (b"one", b"one", b"two"), strict=True):
         path.write_bytes(content)
@@ -35,5 +35,5 @@ def test_missing_components_are_skipped():
     assert fingerprint(None, None) is None
 
 
-def test_components_without_weights_are_told_apart_by_their_class():
+def test_components_without_weights_differ_by_their_class():
     assert fingerprint(SimpleNamespace()) == fingerprint(SimpleNamespace(a=1)) != fingerprint(object())

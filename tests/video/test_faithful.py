@@ -16,7 +16,7 @@ from keep_hf.video.reader import VideoReader
 from media import copy_clip, gradient, times, write_clip
 
 
-NTSC_FILM, NTSC = Fraction(24000, 1001), Fraction(30000, 1001)
+NTSC_24, NTSC = Fraction(24000, 1001), Fraction(30000, 1001)
 VARIABLE = {"pts": [0, 33, 71, 100, 140, 180, 181, 250, 300, 333, 367, 400, 600, 633], "time_base": Fraction(1, 1000)}
 MILLISECONDS = "times rounded to milliseconds"  # Matroska and WebM
 EIGHT_BITS = "8 bits per colour"
@@ -42,7 +42,7 @@ class Case:
 
 
 CASES = [
-    Case("in.mp4", "out.mp4", {"frame_rate": NTSC_FILM, "audio_codec": "aac"}),
+    Case("in.mp4", "out.mp4", {"frame_rate": NTSC_24, "audio_codec": "aac"}),
     Case("in.mp4", "out.mov", {"frame_rate": NTSC, "audio_codec": "aac", "languages": ("dan", "eng")}),
     Case("in.mp4", "out.mkv", {"frame_rate": NTSC, "audio_codec": "aac"}, (MILLISECONDS, PRIMING)),
     Case("in.mp4", "out.webm", {"frame_rate": 25, "audio_codec": "aac"}, (OPUS,)),
@@ -54,7 +54,7 @@ CASES = [
     Case("in.mp4", "out.mkv", {"rotation": -90}),
     Case("in.mov", "out.mp4", {"rotation": 180, "codec": "libx265"}),
     Case("in.mp4", "out.mp4", {"rotation": 90, "sample_aspect": Fraction(4, 3)}),
-    Case("in.mp4", "out.mp4", {"sample_aspect": Fraction(16, 15), "frame_rate": NTSC_FILM}),
+    Case("in.mp4", "out.mp4", {"sample_aspect": Fraction(16, 15), "frame_rate": NTSC_24}),
     Case("in.mkv", "out.mov", {"sample_aspect": Fraction(8, 9), "audio_codec": "flac"}, (AAC,)),
     Case("in.mkv", "out.mp4", VARIABLE | {"audio_codec": "flac", "languages": ("fra", "deu")}, (AVERAGE,)),
     Case("in.mkv", "out.webm", VARIABLE | {"audio_codec": "libopus"}),
@@ -73,7 +73,7 @@ CASES = [
     Case("in.avi", "out.mp4", {"codec": "mjpeg", "pixel_format": "yuvj420p", "audio_codec": "pcm_u8"},
          (AAC,)),
     Case("in.avi", "out.mkv", {"codec": "mpeg4", "frame_rate": NTSC, "audio_codec": "libmp3lame"}, (MILLISECONDS,)),
-    Case("in.avi", "out.mp4", {"frame_rate": NTSC_FILM, "height": 65, "width": 98, "pixel_format": "yuv444p"}),
+    Case("in.avi", "out.mp4", {"frame_rate": NTSC_24, "height": 65, "width": 98, "pixel_format": "yuv444p"}),
     Case("in.webm", "out.webm", {"codec": "libvpx-vp9", "audio_codec": "libopus", "languages": ("dan", "eng")}),
     Case("in.webm", "out.mp4", {"codec": "libvpx-vp9", "audio_codec": "libopus", "colour": (1, 1)}, (PADDING,)),
     Case("in.webm", "out.mkv", {"codec": "libvpx-vp9", "subtitle_codec": "webvtt"}),
