@@ -1,7 +1,6 @@
 """Networks of other projects that restore single aligned faces (GFPGAN, RestoreFormer), loaded by spandrel."""
 
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +9,7 @@ import numpy as np
 import torch
 
 from keep_hf.faces.alignment import TEMPLATE_SIZE
-from keep_hf.models.checkpoint_files import load_checkpoint
+from keep_hf.restoration.background import load_image_network
 from keep_hf.video.pixels import to_images, to_tensor
 
 
@@ -33,16 +32,8 @@ def load_face_network(model_file: str | Path, device: torch.device) -> Callable[
     Raises:
         ValueError: If spandrel is not installed, or the file is missing or contains no such network.
     """
-    if find_spec("spandrel") is None:
-        raise ValueError("spandrel:FILE needs spandrel, which is not installed: pip install spandrel.")
-    weights = load_checkpoint(model_file)
-    import spandrel
-
-    try:
-        model = spandrel.ModelLoader().load_from_state_dict(spandrel.canonicalize_state_dict(weights))
-    except (spandrel.UnsupportedModelError, RuntimeError) as error:
-        raise ValueError(f"{model_file} contains no network that spandrel {spandrel.__version__} supports.") from error
-    if not isinstance(model, spandrel.ImageModelDescriptor) or model.purpose != "FaceSR":
+    model = load_image_network(model_file)
+    if model.purpose != "FaceSR":
         raise ValueError(f"{model_file} is a {model.architecture.name}, which does not restore faces.")
     return FaceNetwork(model.to(device).eval())
 

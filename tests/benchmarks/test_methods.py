@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import face_networks
 from benchmarks.clips import DegradedClip
 from benchmarks.face_networks import FaceNetwork
 from benchmarks.methods import VARIANTS, ClipDISFlow, load_methods, without_part
 from conftest import SIZE, make_clip, make_components
 from keep_hf import KeepPipeline
 from keep_hf.models.kalman import KalmanGainNetwork
+from keep_hf.restoration import background
 
 
 FRAMES = 4
@@ -109,6 +109,6 @@ def test_impossible_methods_are_refused(names, message):
 
 
 def test_missing_spandrel_is_reported(monkeypatch):
-    monkeypatch.setattr(face_networks, "find_spec", lambda name: None)
+    monkeypatch.setattr(background, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match="pip install spandrel"):
         load_methods(["spandrel:GFPGAN.pth"], make_pipe())

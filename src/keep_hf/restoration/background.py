@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,6 +16,10 @@ from torch import nn
 
 from ..models.checkpoint_files import load_checkpoint
 from .fingerprint import fingerprint, qualified_name
+
+
+if TYPE_CHECKING:
+    from spandrel import ImageModelDescriptor
 
 
 # Side of a tile and width of a margin, in pixels of the frame. In the first margin of a tile the network lacks what is
@@ -84,17 +88,9 @@ def load_background(
         ValueError: If spandrel is not installed; if the file is missing or damaged; or if its network is of another
             kind or does not run in this dtype.
     """
-    if find_spec("spandrel") is None:
-        raise ValueError("A background model needs spandrel, which is not installed: pip install spandrel.")
-    weights = load_checkpoint(model_file)
-    import spandrel
-
-    try:
-        model = spandrel.ModelLoader().load_from_state_dict(spandrel.canonicalize_state_dict(weights))
-    except (spandrel.UnsupportedModelError, RuntimeError) as error:
-        raise ValueError(f"{model_file} holds no network that spandrel {spandrel.__version__} knows.") from error
+    model = load_image_network(model_file)
     kind = f"{model_file} is a network of type {model.architecture.name}"
-    if not isinstance(model, spandrel.ImageModelDescriptor) or model.purpose == "FaceSR":
+    if model.purpose == "FaceSR":
         raise ValueError(f"{kind}, which is not for whole images: pass a network for super-resolution.")
     if (model.input_channels, model.output_channels) != (3, 3):
         raise ValueError(
@@ -104,6 +100,35 @@ def load_background(
     if not supported[dtype]:
         raise ValueError(f"{kind}, which does not run in {dtype}: pass another dtype.")
     return Background(model.to(device, dtype).eval())
+
+
+def load_image_network(model_file: str | Path) -> "ImageModelDescriptor":
+    """Load a network from image to image with spandrel.
+
+    Args:
+        model_file (`str` or `Path`):
+            `.safetensors` or `.pth` file. No code in the file is executed.
+
+    Returns:
+        `spandrel.ImageModelDescriptor`: The network, on the CPU, in float32.
+
+    Raises:
+        ValueError: If spandrel is not installed, or the file is missing, damaged, or holds no such network.
+    """
+    if find_spec("spandrel") is None:
+        raise ValueError(f"{model_file} needs spandrel, which is not installed: pip install spandrel.")
+    weights = load_checkpoint(model_file)
+    import spandrel
+
+    try:
+        model = spandrel.ModelLoader().load_from_state_dict(spandrel.canonicalize_state_dict(weights))
+    except (spandrel.UnsupportedModelError, RuntimeError) as error:
+        raise ValueError(f"{model_file} holds no network that spandrel {spandrel.__version__} knows.") from error
+    if not isinstance(model, spandrel.ImageModelDescriptor):
+        raise ValueError(
+            f"{model_file} is a network of type {model.architecture.name}, which does not output an image."
+        )
+    return model
 
 
 def describe_background(background: Callable[[np.ndarray], np.ndarray] | None) -> str | None:
