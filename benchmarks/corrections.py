@@ -13,7 +13,7 @@ All experiments start from the autoencoder of a trained model, with new networks
 """
 
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +22,7 @@ import torch
 from torch import nn
 
 from keep_hf import KalmanGainNetwork, KalmanRecursion, KeepPipeline, KeepVQModel, YuNet
-from keep_hf.degrade import TRAINING, degrade_frames
+from keep_hf.degrade import TRAINING, Degradation, degrade_frames
 from keep_hf.video.pixels import to_tensor
 from keep_hf.video.reader import VideoReader
 from training.data.face_clips import FaceClips, open_validation
@@ -118,6 +118,13 @@ class Bench:
         self.pipe = KeepPipeline.from_pretrained(args.model)
         self.size = self.pipe.vq.config.sample_size
 
+    def held_out_clips(self, clip_length: int, degradation: Degradation) -> FaceClips:
+        """The clips of `--validation`."""
+        clips = open_validation(self.args.validation, self.size, clip_length, degradation)
+        if clips is None:
+            raise ValueError("the experiments need held-out clips: pass --validation.")
+        return clips
+
     def untrained_codes(self) -> KalmanRecursion:
         """The autoencoder of the model; the other networks as at the start of stage 2."""
         torch.manual_seed(0)
@@ -125,6 +132,7 @@ class Bench:
         for name in ("hq_encoder", "codebook", "decoder"):
             getattr(vq, name).load_state_dict(getattr(self.pipe.vq, name).state_dict())
         vq.lq_encoder.load_state_dict(vq.hq_encoder.state_dict())
+        assert self.pipe.kalman is not None
         return KalmanRecursion(vq, KalmanGainNetwork.from_config(self.pipe.kalman.config), self.pipe.flow)
 
     def untrained_fusion(self, zero_all: bool) -> KeepVQModel:
@@ -140,7 +148,7 @@ class Bench:
         return vq
 
     def run(
-        self, name: str, stage: Stage, dataset: TrainingSet, held_out: dict[str, TrainingSet], batch_size: int
+        self, name: str, stage: Stage, dataset: TrainingSet, held_out: Mapping[str, TrainingSet], batch_size: int
     ) -> dict[str, dict[str, float]]:
         """Train a stage, and evaluate it on each of the held-out sets."""
         output = self.args.output / name.replace(" ", "_")
@@ -154,7 +162,7 @@ class Bench:
 
 def compare_starts(bench: Bench) -> list[str]:
     dataset = FaceClips(bench.args.data, bench.size, 2, TRAINING)
-    held_out = {"": open_validation(bench.args.validation, size=bench.size, clip_length=2, degradation=TRAINING)}
+    held_out = {"": bench.held_out_clips(2, TRAINING)}
     rows = ["| start of the fusion blocks | PSNR | SSIM | weights that changed |", "|---|---:|---:|---:|"]
     for name, zero_all in (("all layers zero, as published", True), ("last layers zero", False)):
         vq = bench.untrained_fusion(zero_all)
@@ -173,17 +181,14 @@ def compare_starts(bench: Bench) -> list[str]:
 
 
 def compare_codecs(bench: Bench) -> list[str]:
-    settings = {"size": bench.size, "clip_length": 1}
-    held_out = {
-        name: open_validation(bench.args.validation, **settings, degradation=codec) for name, codec in CODECS.items()
-    }
+    held_out = {name: bench.held_out_clips(1, codec) for name, codec in CODECS.items()}
     rows = [
         "| frame rate of the codec in training | in the test | code accuracy | PSNR of the codes alone |",
         "|---|---|---:|---:|",
     ]
     for name, codec in CODECS.items():
         stage = CodesStage(bench.untrained_codes(), single_frames=True)
-        dataset = FaceClips(bench.args.data, **settings, degradation=codec)
+        dataset = FaceClips(bench.args.data, bench.size, 1, codec)
         for kind, figures in bench.run(f"codec {name}", stage, dataset, held_out, batch_size=8).items():
             accuracy = figures["validation code accuracy"]
             rows.append(f"| {name} | {kind} | {accuracy:.1%} | {figures['validation psnr']:.2f} |")

@@ -132,7 +132,8 @@ def _variant(name: str, pipe: KeepPipeline, fidelity: float) -> Restore:
         return _pipeline(KeepPipeline(vq=vq), fidelity)
     flow = ClipDISFlow() if name == "dis" else pipe.flow
     window = pipe.config.gain_window
-    return _pipeline(KeepPipeline(vq=vq, kalman=pipe.kalman, flow=flow, gain_window=window), fidelity)
+    pipe = KeepPipeline(vq=vq, kalman=pipe.kalman, flow=flow, gain_window=window)  # type: ignore[arg-type]  # DIS
+    return _pipeline(pipe, fidelity)
 
 
 def without_part(vq: KeepVQModel, part: str) -> KeepVQModel:

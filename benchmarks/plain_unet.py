@@ -48,8 +48,8 @@ class PlainUNet(ModelMixin, ConfigMixin):
         )
         self.norm_out = nn.GroupNorm(groups, widths[0], eps=1e-6)
         self.conv_out = nn.Conv2d(widths[0], 3 * patch_size**2, 3, padding=1)
-        nn.init.zeros_(self.conv_out.weight)
-        nn.init.zeros_(self.conv_out.bias)
+        for parameter in self.conv_out.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         x = self.conv_in(F.pixel_unshuffle(images, self.config.patch_size))

@@ -71,8 +71,8 @@ def draw_plots(
     draw_levels(average_clips(results, clips, levels, methods)).savefig(folder / "levels.png")
     if "ids" in measured:
         draw_identity(metrics, shown).savefig(folder / "identity.png")
-    yaws = [results.truth(clip).get("yaw") for clip in clips]
-    if all(yaw is not None for yaw in yaws):
+    yaws = [yaw for clip in clips if (yaw := results.truth(clip).get("yaw")) is not None]
+    if len(yaws) == len(clips):
         frontal = np.abs(np.concatenate(yaws)) <= FRONTAL
         draw_poses(metrics, [key for key in POSE_METRICS if key in measured], frontal).savefig(folder / "poses.png")
 
@@ -112,7 +112,8 @@ def draw_identity(metrics: Metrics, clip: str) -> "Figure":
         axis.set(title=f"{clip}, {level}", xlabel="frame")
         axis.grid(alpha=0.3)
     axes[0, 0].set_ylabel("IDS (cosine)")
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right center")
     return figure
 
 
@@ -132,7 +133,8 @@ def draw_levels(averages: Averages) -> "Figure":
         axis.grid(alpha=0.3)
     for axis in axes.flat[len(columns) :]:
         axis.set_axis_off()
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right center")
     return figure
 
 

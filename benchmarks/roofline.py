@@ -136,7 +136,7 @@ def list_parts(pipe: KeepPipeline, num_people: int) -> dict[str, Work]:
         "code transformer": Work(lambda: vq.predict_codes(latents), vq.code_transformer, 1),
         "decoder": Work(lambda: vq.decode(quantized, observed[:, 1].features, 1.0, state.features), vq.decoder, 1),
     }
-    if flow is None or kalman is None:
+    if flow is None or kalman is None or vq.hq_encoder is None:
         return parts
     back = recursion.flows(clip[:, 1:2], clip[:, 0])[:, 0]
     windows = observed.latents[:, :1].expand(-1, window, -1, -1, -1)

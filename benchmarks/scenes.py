@@ -89,7 +89,7 @@ def view(image: np.ndarray, x: float, y: float, zoom: float) -> np.ndarray:
     return cv2.warpAffine(image, matrix, (WIDTH, HEIGHT), borderMode=cv2.BORDER_REFLECT)
 
 
-def make_hard(clips: dict[str, np.ndarray], faces: list[Path], rng: np.random.Generator) -> dict[str, np.ndarray]:
+def make_hard(clips: dict[str, np.ndarray], faces: list[str], rng: np.random.Generator) -> dict[str, np.ndarray]:
     """Videos of one scene each (fades and dissolves count as one), by the event that makes them hard."""
 
     def clip(length: int = 48) -> np.ndarray:
@@ -97,7 +97,9 @@ def make_hard(clips: dict[str, np.ndarray], faces: list[Path], rng: np.random.Ge
         return clips[name][:length].copy()
 
     def portrait() -> np.ndarray:
-        return cv2.cvtColor(cv2.imread(str(rng.choice(faces))), cv2.COLOR_BGR2RGB)
+        image = cv2.imread(rng.choice(faces))
+        assert image is not None
+        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
     wide = np.concatenate([cover(portrait(), 360, 480) for _ in range(6)], axis=1)
     steps = np.linspace(0, 1, 33)[:, None]
@@ -202,7 +204,7 @@ def main() -> None:
     cv2.setNumThreads(1)
     rng = np.random.default_rng(args.seed)
     clips = read_clips(args.media)
-    faces = sorted((args.media / "train_faces").glob("*.jpg"))
+    faces = sorted(map(str, (args.media / "train_faces").glob("*.jpg")))
     finders = {"keep_hf": find_cuts, **scenedetect_finders()}
     scores = {name: Score() for name in finders}
     num_frames = num_cuts = 0

@@ -52,6 +52,7 @@ def load_recursion(args: argparse.Namespace) -> KalmanRecursion:
     else:
         pipe = KeepPipeline.from_pretrained(args.model)
     for network in (pipe.vq, pipe.kalman, pipe.flow):
+        assert network is not None
         torch.nn.Module.to(network, DTYPES[args.dtype]).eval()
     if args.compile:
         pipe.compile()
@@ -87,6 +88,7 @@ def run_clip(recursion: KalmanRecursion, frames: torch.Tensor, output: Path) -> 
         yield
         seconds[part] += time.process_time() - started
 
+    assert recursion.kalman is not None
     with timed("observe"):
         observed = recursion.observe(frames)
     with timed("flow"):

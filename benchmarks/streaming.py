@@ -66,8 +66,10 @@ def run_windows(args: argparse.Namespace) -> None:
     without borders, for which every frame is in the middle of a window of its own.
     """
     pipe = load(args)
-    window = pipe.config.gain_window
-    recursion = KalmanRecursion(pipe.vq, pipe.kalman, pipe.flow)
+    if pipe.kalman is None:
+        raise ValueError(f"{args.model} restores single frames, it has no gain network.")
+    kalman, window = pipe.kalman, pipe.config.gain_window
+    recursion = KalmanRecursion(pipe.vq, kalman, pipe.flow)
     size = pipe.vq.config.sample_size
     clips = []
     for path in args.clips:
@@ -75,15 +77,15 @@ def run_windows(args: argparse.Namespace) -> None:
         with torch.no_grad():
             clips.append(recursion.observe(to_tensor(crops, pipe.device, pipe.vq.dtype)[None]).latents)
 
-    centred = [windowed_gains(pipe.kalman, z, window, window // 2, window - window // 2 - 1) for z in clips]
+    centred = [windowed_gains(kalman, z, window, window // 2, window - window // 2 - 1) for z in clips]
     print(f"mean gain {torch.cat(centred).mean():.4f}, deviation over tokens {torch.cat(centred).std():.4f}\n")
     print("| past | block | look-ahead | at borders | inside | border / inside | the same, centred | off centred |")
     print("|---|---|---|---|---|---|---|---|")
     for past, ahead in WINDOWS:
         block = window - past - ahead
-        found = [windowed_gains(pipe.kalman, latents, window, past, ahead) for latents in clips]
+        found = [windowed_gains(kalman, latents, window, past, ahead) for latents in clips]
         print_window(f"{past} | {block} | {ahead}", block, found, centred)
-    found = [cross_faded_gains(pipe.kalman, latents, window) for latents in clips]
+    found = [cross_faded_gains(kalman, latents, window) for latents in clips]
     print_window(f"two windows | {window // 2} | cross-faded", window // 2, found, centred)
 
 
@@ -173,12 +175,14 @@ def changes(inputs: list[np.ndarray], outputs: np.ndarray) -> np.ndarray:
     size = outputs.shape[1]
     estimator = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     grey = [cv2.cvtColor(cv2.resize(x, (size, size)), cv2.COLOR_RGB2GRAY) for x in inputs]
-    places = np.stack(np.meshgrid(np.arange(size), np.arange(size)), axis=-1).astype(np.float32)
+    x, y = np.meshgrid(np.arange(size, dtype=np.float32), np.arange(size, dtype=np.float32))
     result = []
     for t in range(1, len(outputs)):
-        origin = places + estimator.calc(grey[t], grey[t - 1], None)
+        # An array in place of None would be the initial flow.
+        flow = estimator.calc(grey[t], grey[t - 1], None)  # type: ignore[call-overload]
+        origin = x + flow[..., 0], y + flow[..., 1]
         previous = outputs[t - 1].astype(np.float32)
-        moved = cv2.remap(previous, origin, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        moved = cv2.remap(previous, *origin, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         result.append(np.abs(crop_centre(outputs[t] - moved, size)).mean())
     return np.array(result)
 

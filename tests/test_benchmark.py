@@ -1,8 +1,6 @@
 """`keep-hf benchmark`: a synthetic video is restored, and every stage is in the result."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -12,7 +10,6 @@ from keep_hf import benchmark
 from keep_hf.benchmark import Setup, Speed, load_pipeline, measure_in_process, measure_video
 from keep_hf.cli import main
 from keep_hf.models import fast_paths
-from paths import REPOSITORY
 
 
 def test_a_video_is_restored_with_all_stages():
@@ -61,19 +58,3 @@ def test_slow_bf16_is_reported(capsys, monkeypatch):
 def test_a_video_without_people_is_refused(capsys):
     assert main(["benchmark", "--people", "0"]) == 1
     assert "at least 1 person" in capsys.readouterr().err
-
-
-def test_all_modules_import_where_torch_has_no_onednn():
-    """The wheels of torch for macOS lack the operators of oneDNN."""
-    code = """
-import importlib, pkgutil, types, torch
-torch.ops.mkldnn = types.SimpleNamespace()
-torch.backends.mkldnn.is_available = lambda: False
-import keep_hf, benchmarks
-for package in (keep_hf, benchmarks):
-    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
-        if not module.name.endswith("__main__"):
-            importlib.import_module(module.name)
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY)
-    assert done.returncode == 0, done.stderr[-2000:]

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+from paths import REPOSITORY
+
 
 # The wheels of torch for macOS are built without oneDNN and have no such operator.
 WITHOUT_ONEDNN = """
@@ -22,11 +24,13 @@ try:
 except AttributeError:
     print("hidden")
 
+import benchmarks
 import keep_hf
 
-for module in pkgutil.walk_packages(keep_hf.__path__, "keep_hf."):
-    if not module.name.endswith(".__main__"):  # runs the command line
-        print(importlib.import_module(module.name).__name__)
+for package in (keep_hf, benchmarks):
+    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+        if not module.name.endswith(".__main__"):  # runs the command line
+            print(importlib.import_module(module.name).__name__)
 
 from keep_hf.models.fast_paths import takes_fast_path
 from keep_hf.models.layers import Linear
@@ -38,9 +42,11 @@ with torch.no_grad():
 
 
 def test_every_module_imports_without_onednn():
-    run = subprocess.run([sys.executable, "-c", WITHOUT_ONEDNN], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", WITHOUT_ONEDNN]
+    run = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
     lines = run.stdout.splitlines()
     assert lines[0] == "hidden"
     assert {"keep_hf.cli.parser", "keep_hf.cli.restore", "keep_hf.models.fast_paths", "keep_hf.pipeline"} <= set(lines)
+    assert "benchmarks.roofline" in lines
     assert lines[-1] == "False (1, 3)"
