@@ -1,0 +1,15 @@
+"""Programs that measure what results.md, results_speed.md and streaming.md report.
+
+Run them from the root of the repository, as `python -m benchmarks.NAME`:
+
+    vfhq_test           the evaluation of the paper on any clips: methods, levels of degradation, metrics
+    learned             what each stage of training has learned
+    corrections         the effect of corrections to the published training
+    train_plain_unet    a plain U-Net to compare with
+    speed, roofline     two versions of the code, precisions, memory; networks against the limits of the machine
+    streaming           window borders, drift, memory over thousands of frames
+    scenes, appearance  scene cuts; how well the tracker separates people
+    kill                killed and resumed restorations
+
+vfhq_test consists of clips, methods (with face_networks and plain_unet), result_files, tables, analyses and plots.
+"""

@@ -1,7 +1,6 @@
 """The roofline: operations are counted completely, and measurements end in time."""
 
 import json
-import time
 
 import pytest
 import torch
@@ -28,25 +27,47 @@ def test_fast_paths_are_counted_like_the_plain_layers():
     assert counts == [2 * n * linear + layers * 4 * n * n * c] * 2
 
 
-def test_a_slow_call_is_measured_once_and_larger_ones_are_left_out():
+class Clock:
+    """Stands in for the module `time`: a call takes as long as it says."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(roofline, "time", clock)
+    return clock
+
+
+def test_larger_sizes_are_left_out_after_a_slow_one(clock):
     calls = []
 
     def make(side: int):
         def run():
             calls.append(side)
-            time.sleep(side)
+            clock.sleep(side / 100)
 
-        return run, 10.0 * side
+        return run, 1000.0 * side**2
 
-    assert highest_rate(make, (0.001, 1.1 * MAX_SECONDS, 60.0), CPU) == pytest.approx(10, rel=0.2)
-    assert calls.count(1.1 * MAX_SECONDS) == 1
-    assert 60.0 not in calls
+    # A side of 10 takes 0.1 s, one of 100 takes 1 s: more operations per second, but one call only, and the last size.
+    assert highest_rate(make, (10, 100, 1000), CPU) == pytest.approx(1000 * 100**2)
+    assert calls == [10] * 6 + [100]
+    assert clock.now < 2 * MAX_SECONDS
 
 
-def test_the_first_call_does_not_count():
-    durations = iter([0.2, 0.05, 0.01, 0.05, 0.05, 0.05])
-    assert shortest_time(lambda: time.sleep(next(durations)), CPU) < 0.05
-    assert next(durations, None) is None
+def test_the_first_call_does_not_count_if_others_follow(clock):
+    durations = iter([0.01, 0.3, 0.2, 0.3, 0.3])
+    assert shortest_time(lambda: clock.sleep(next(durations)), CPU) == pytest.approx(0.2)
+    assert list(durations) == []  # all calls together take 1 s
+    assert shortest_time(lambda: clock.sleep(5), CPU) == pytest.approx(5)
 
 
 def test_every_part_is_measured_and_reported(tmp_path, capsys, monkeypatch):
