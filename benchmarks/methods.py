@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from keep_hf import KeepPipeline, KeepVQModel
-from keep_hf.evaluation.dis_flow import DISFlow
+from keep_hf.models.flow.dis import DISFlow
 from keep_hf.video.media_files import is_video
 from keep_hf.video.open import open_video
 from keep_hf.video.pixels import to_images, to_tensor

@@ -36,9 +36,9 @@ from PIL import Image
 from keep_hf import KeepPipeline
 from keep_hf.degrade import LEVELS
 from keep_hf.evaluation.compare import compare_videos
-from keep_hf.evaluation.dis_flow import DISFlow
 from keep_hf.evaluation.networks import Networks
 from keep_hf.evaluation.series import REFERENCE_METRICS
+from keep_hf.models.flow.dis import DISFlow
 from keep_hf.video.image_folder import ImageFolderWriter
 
 from .analyses import estimate_yaw

@@ -14,7 +14,7 @@ import torch
 from torch.nn import functional as F
 
 from keep_hf import GMFlow
-from keep_hf.evaluation.dis_flow import DISFlow
+from keep_hf.models.flow.dis import DISFlow
 from keep_hf.models.flow.gmflow import REDUCTION, match
 from keep_hf.models.flow.warp import pixel_grid
 

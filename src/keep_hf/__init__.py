@@ -2,7 +2,7 @@
 
 from keep_hf import KeepPipeline
 
-pipe = KeepPipeline.from_pretrained("keep-tiny")
+pipe = KeepPipeline.from_pretrained("keep-small")
 pipe.restore_video("in.mp4", "out.mp4")
 """
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .faces.identity import FaceIdentity
     from .faces.tracking.tracks import FaceTrack
     from .faces.yunet import YuNet
+    from .models.flow.dis import DISFlow
     from .models.flow.gmflow import GMFlow
     from .models.kalman import KalmanGainNetwork, KalmanState
     from .models.recursion import KalmanRecursion
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 
 __all__ = [
+    "DISFlow",
     "FaceDetector",
     "FaceIdentity",
     "FaceStream",
@@ -51,6 +53,7 @@ __all__ = [
 
 _VIDEO_MODULES = {"VideoReader": "video.reader", "VideoWriter": "video.writer"}
 _MODULES = _VIDEO_MODULES | {
+    "DISFlow": "models.flow.dis",
     "FaceDetector": "faces.detector",
     "FaceIdentity": "faces.identity",
     "FaceStream": "restoration.stream",

@@ -7,7 +7,7 @@ if its tables list the library.  They are not public, which is why pyproject.tom
 from diffusers.pipelines.pipeline_loading_utils import ALL_IMPORTABLE_CLASSES, LOADABLE_CLASSES
 
 
-COMPONENTS = ("FaceDetector", "FaceIdentity", "GMFlow", "KalmanGainNetwork", "KeepVQModel", "YuNet")
+COMPONENTS = ("DISFlow", "FaceDetector", "FaceIdentity", "GMFlow", "KalmanGainNetwork", "KeepVQModel", "YuNet")
 
 
 def register_components() -> None:

@@ -9,12 +9,12 @@ import pytest
 
 from conftest import KnownFaces, make_clip, make_faces
 from keep_hf import Faces
-from keep_hf.evaluation.dis_flow import DISFlow
 from keep_hf.evaluation.evaluate import Segment, evaluate_video, plan_passes
 from keep_hf.evaluation.networks import Networks
 from keep_hf.evaluation.pairs import VideoPair
 from keep_hf.evaluation.report import Report
 from keep_hf.evaluation.series import REFERENCE_METRICS
+from keep_hf.models.flow.dis import DISFlow
 from media import write_lossless
 from stand_ins import Angle
 

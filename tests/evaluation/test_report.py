@@ -5,12 +5,12 @@ import json
 import numpy as np
 
 from conftest import KnownFaces, make_clip, make_faces
-from keep_hf.evaluation.dis_flow import DISFlow
 from keep_hf.evaluation.evaluate import evaluate_video
 from keep_hf.evaluation.networks import Networks
 from keep_hf.evaluation.pairs import VideoPair
 from keep_hf.evaluation.report import Report
 from keep_hf.evaluation.series import NO_REFERENCE_METRICS, REFERENCE_METRICS
+from keep_hf.models.flow.dis import DISFlow
 from media import write_lossless
 
 

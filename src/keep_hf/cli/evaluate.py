@@ -3,13 +3,13 @@
 import argparse
 import sys
 
-from ..evaluation.dis_flow import DISFlow
 from ..evaluation.evaluate import evaluate_video
 from ..evaluation.networks import Networks
 from ..evaluation.pairs import VideoPair, pair_videos
 from ..evaluation.plots import draw_plots, require_matplotlib
 from ..evaluation.report import Report
 from ..evaluation.series import NO_REFERENCE_METRICS, REFERENCE_METRICS
+from ..models.flow.dis import DISFlow
 from ..models.flow.gmflow import GMFlow
 from .loading import load_pipeline, selected_device
 from .output import check_report_path, print_message
@@ -86,4 +86,4 @@ def load_flow(args: argparse.Namespace) -> GMFlow | DISFlow:
     flow = load_pipeline(argparse.Namespace(**vars(args) | {"model": args.flow, "detector": None})).flow
     if flow is None:
         raise ValueError(f"The model {args.flow} has no flow network.")
-    return flow.to(args.device)
+    return flow if isinstance(flow, DISFlow) else flow.to(args.device)

@@ -13,9 +13,9 @@ import numpy as np
 from ..faces.alignment import TEMPLATE_SIZE
 from ..faces.identity import FaceIdentity
 from ..faces.landmarks import LandmarkNetwork
+from ..models.flow.dis import DISFlow
 from ..models.flow.gmflow import GMFlow
 from ..models.lpips import LPIPS
-from .dis_flow import DISFlow
 from .metrics import (
     SSIM_WINDOW,
     cosine,

@@ -15,11 +15,11 @@ from torch.nn import functional as F
 from ..faces.alignment import TEMPLATE_SIZE
 from ..faces.identity import FaceIdentity
 from ..faces.landmarks import LandmarkNetwork
+from ..models.flow.dis import DISFlow
 from ..models.flow.gmflow import GMFlow
 from ..models.flow.warp import warp
 from ..models.lpips import LPIPS
 from ..video.pixels import to_tensor
-from .dis_flow import DISFlow
 
 
 SSIM_WINDOW, SSIM_SIGMA = 11, 1.5

@@ -8,9 +8,9 @@ import torch
 
 from ..faces.identity import FaceIdentity
 from ..faces.landmarks import LandmarkNetwork
+from ..models.flow.dis import DISFlow
 from ..models.flow.gmflow import GMFlow
 from ..models.lpips import LPIPS
-from .dis_flow import DISFlow
 from .series import Metric
 
 

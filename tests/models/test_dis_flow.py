@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from keep_hf.evaluation.dis_flow import DISFlow
 from keep_hf.evaluation.metrics import find_flow, flicker
+from keep_hf.models.flow.dis import DISFlow
 from keep_hf.models.flow.warp import warp
 from keep_hf.video.pixels import to_tensor
 
@@ -35,3 +35,22 @@ def test_flicker_with_dis_is_what_motion_does_not_explain():
     still = flicker(now, before, torch.zeros(1, 2, 128, 160))
     moved = flicker(now, before, find_flow(DISFlow(), now, before))
     assert moved < 2 < 15 < still
+
+
+def test_a_search_at_half_the_resolution_returns_the_flow_of_the_whole(tmp_path):
+    large = cv2.resize(texture(), None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
+    now, before = large[16:272, 16:336], large[20:276, 6:326]
+    DISFlow(160).save_pretrained(tmp_path)
+    flow = DISFlow.from_pretrained(tmp_path)
+    assert flow.side == 160
+    found = flow.flow_between_frames(torch.stack([to_tensor(before), to_tensor(now), to_tensor(now)])[None])
+    assert found.shape == (1, 2, 2, 256, 320)
+    inner = found[0, 0, :, 32:-32, 32:-32]
+    assert inner[0].median().item() == pytest.approx(10, abs=0.3)
+    assert inner[1].median().item() == pytest.approx(-4, abs=0.3)
+    assert found[0, 1].abs().max() < 0.1
+
+
+def test_a_folder_without_its_configuration_is_rejected(tmp_path):
+    with pytest.raises(ValueError, match="no config"):
+        DISFlow.from_pretrained(tmp_path)
