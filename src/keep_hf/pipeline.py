@@ -25,6 +25,7 @@ from .faces.tracking.tracks import FaceTrack, link_tracks
 from .faces.yunet import YuNet
 from .models.checkpoint_files import load_checkpoint
 from .models.conversion import convert_checkpoint
+from .models.flow.dis import DISFlow
 from .models.flow.gmflow import GMFlow
 from .models.kalman import KalmanGainNetwork
 from .models.recursion import KalmanRecursion
@@ -48,7 +49,8 @@ if TYPE_CHECKING:
 
 register_components()
 
-BUILT_IN = {"keep-tiny": Path(__file__).parent / "checkpoints" / "keep-tiny"}
+CHECKPOINTS = Path(__file__).parent / "checkpoints"
+BUILT_IN = {name: CHECKPOINTS / name for name in ("keep-small", "keep-tiny")}
 # Frames between two points from which an interrupted run can be resumed.
 SEGMENT_FRAMES = 250
 # Faces in one batch of the recursion; bounds memory.
@@ -81,7 +83,7 @@ class KeepPipeline(DiffusionPipeline):
         vq ([`KeepVQModel`]): The face model: LQ and HQ encoder, code transformer, codebook and decoder (section 3.2,
             "Generative Model").
         kalman ([`KalmanGainNetwork`], *optional*): The gain network; without it every frame is restored on its own.
-        flow ([`GMFlow`], *optional*): Optical flow between the input crops; needed with `kalman`.
+        flow ([`GMFlow`] or [`DISFlow`], *optional*): Optical flow between the input crops; needed with `kalman`.
         detector ([`FaceDetector`] or [`YuNet`], *optional*): Face detector. By default YuNet, which is loaded from the
             Hub the first time that faces must be detected.
         parser (`transformers.SegformerForSemanticSegmentation`, *optional*): Face parser; what is in front of a face
@@ -98,7 +100,7 @@ class KeepPipeline(DiffusionPipeline):
     # Set by `register_modules`
     vq: KeepVQModel
     kalman: KalmanGainNetwork | None
-    flow: GMFlow | None
+    flow: GMFlow | DISFlow | None
     detector: FaceDetector | YuNet | None
     parser: "SegformerForSemanticSegmentation | None"
     identity: FaceIdentity | None
@@ -107,7 +109,7 @@ class KeepPipeline(DiffusionPipeline):
         self,
         vq: KeepVQModel,
         kalman: KalmanGainNetwork | None = None,
-        flow: GMFlow | None = None,
+        flow: GMFlow | DISFlow | None = None,
         detector: FaceDetector | YuNet | None = None,
         parser: torch.nn.Module | None = None,
         identity: FaceIdentity | None = None,
@@ -127,7 +129,7 @@ class KeepPipeline(DiffusionPipeline):
 
     @classmethod
     def from_pretrained(cls, name: str | os.PathLike, **kwargs: Any) -> "KeepPipeline":
-        """Load a pipeline from the package ("keep-tiny"), a folder, or the Hub.
+        """Load a pipeline from the package ("keep-small" or "keep-tiny"), a folder, or the Hub.
 
         Args:
             name (`str` or `os.PathLike`): Built-in name, folder, or Hub id. A folder goes before a built-in name.
@@ -389,6 +391,8 @@ class KeepPipeline(DiffusionPipeline):
             options.min_face_size,
             find_cuts=options.gain_mode != "official",  # the published script detects no scene cuts
         )
+        recursion = KalmanRecursion(self.vq, self.kalman, self.flow)
+        fidelity = self._fidelity(options)
         compositor = FaceCompositor(
             aligned=options.aligned,
             strength=options.strength,
@@ -396,13 +400,14 @@ class KeepPipeline(DiffusionPipeline):
             background=options.background,
             parser=self.parser,
             frame_rate=frame_rate,
+            adds_corrections=not recursion.uses_codes(fidelity),
         )
         restorer = FaceRestorer(
-            KalmanRecursion(self.vq, self.kalman, self.flow),
+            recursion,
             compositor,
             gain_window=self.config.gain_window,
             gain_mode=options.gain_mode,
-            fidelity=self._fidelity(options),
+            fidelity=fidelity,
             aligned=options.aligned,
             device=self._execution_device,
             batch_size=1 if self.is_compiled else BATCH_SIZE,

@@ -270,3 +270,21 @@ def test_grey_by_the_published_rule(frame):
     waves[0, :, 0] = 8  # Variance 16 twice, 0 once, mean 10.7.
     assert not is_grey(waves)
     assert is_grey(waves, limit=12)
+
+
+def test_a_correction_keeps_the_detail_of_the_frame():
+    """The crop has a quarter of the resolution of the frame, which keeps its own texture."""
+    texture = np.random.default_rng(0).integers(60, 190, (400, 400, 3), dtype=np.uint8)
+    matrix = np.array([[0.25, 0, 0], [0, 0.25, 0]])
+    crop = crop_face(texture, matrix, 100)
+    frame = texture.copy()
+    paste_face(frame, crop, matrix, crop=crop)
+    np.testing.assert_array_equal(frame, texture)
+    paste_face(frame, crop + 8, matrix, crop=crop)
+    np.testing.assert_allclose(frame[150:250, 150:250].astype(int) - texture[150:250, 150:250], 8, atol=1)
+
+
+def test_a_correction_needs_the_crop_of_its_face(frame):
+    face = np.zeros((64, 64, 3), np.uint8)
+    with pytest.raises(ValueError, match="crop must have the shape"):
+        paste_face(frame, face, np.eye(2, 3), crop=face[:32])

@@ -133,10 +133,12 @@ def paste_face(
     strength: float = 1.0,
     offset: np.ndarray | None = None,
     mask: np.ndarray | None = None,
+    crop: np.ndarray | None = None,
 ) -> None:
     """Paste an aligned face into its frame under a soft mask, in place.
 
-    Pixels outside the mask are unchanged.
+    Pixels outside the mask are unchanged. With `crop` only the difference of face and crop is added, so that the frame
+    keeps detail that the crop, which may be smaller, does not have.
 
     Args:
         image (`np.ndarray` of shape `(height, width, 3)`):
@@ -151,15 +153,19 @@ def paste_face(
             Added to the colour of the face, in levels of 255; defaults to [`colour_offset`] of crop and face.
         mask (`np.ndarray` of shape `(size, size)`, *optional*):
             Weight of each pixel of the crop as face, float32 from 0 to 1; where it is 0 the frame is unchanged.
+        crop (`np.ndarray` of shape `(size, size, 3)`, *optional*):
+            RGB crop before its restoration, uint8. The colours are not matched then.
 
     Raises:
-        ValueError: If the face is not square, the mask is not of its size, or `strength` is outside 0 to 1.
+        ValueError: If the face is not square, mask or crop is not of its size, or `strength` is outside 0 to 1.
     """
     size = len(face)
     if face.shape != (size, size, 3):
         raise ValueError(f"face must have the shape (size, size, 3), got {face.shape}: pass the crop of one face.")
     if mask is not None and mask.shape != (size, size):
         raise ValueError(f"mask must have the shape {(size, size)} of the face, got {mask.shape}.")
+    if crop is not None and crop.shape != face.shape:
+        raise ValueError(f"crop must have the shape {face.shape} of the face, got {crop.shape}.")
     if not 0 <= strength <= 1:
         raise ValueError(f"strength must lie in 0 to 1, got {strength}.")
     inverse = cv2.invertAffineTransform(matrix)
@@ -169,10 +175,13 @@ def paste_face(
     if left >= right or top >= bottom:
         return
 
-    if offset is None:
-        offset = colour_offset(crop_face(image, matrix, size), face, mask)
-    # The type stubs of OpenCV do not know that a tuple is added to every pixel.
-    front = cv2.add(face, (*offset.tolist(), 0), dtype=cv2.CV_32F)  # type: ignore[call-overload]
+    if crop is not None:
+        front = cv2.subtract(face, crop, dtype=cv2.CV_32F)
+    else:
+        if offset is None:
+            offset = colour_offset(crop_face(image, matrix, size), face, mask)
+        # The type stubs of OpenCV do not know that a tuple is added to every pixel.
+        front = cv2.add(face, (*offset.tolist(), 0), dtype=cv2.CV_32F)  # type: ignore[call-overload]
     weight = _crop_mask(size) * np.float32(strength)
     if mask is not None:
         weight *= mask
@@ -180,7 +189,9 @@ def paste_face(
     box_size = (int(right - left), int(bottom - top))
     front, weight = _warp_back(front, weight, to_box, _scale(matrix), box_size)
     behind = image[top:bottom, left:right]
-    change = cv2.multiply(cv2.subtract(front, behind, dtype=cv2.CV_32F), cv2.merge([weight] * 3))
+    if crop is None:
+        front = cv2.subtract(front, behind, dtype=cv2.CV_32F)
+    change = cv2.multiply(front, cv2.merge([weight] * 3))
     image[top:bottom, left:right] = cv2.add(behind, change, dtype=cv2.CV_8U)
 
 

@@ -24,6 +24,7 @@ from diffusers.models.attention import AttentionMixin, FeedForward
 from torch import nn
 
 from .autoencoder import Features
+from .direct import DirectState
 from .layers import Attention, ResidualBlock
 
 
@@ -37,11 +38,13 @@ class KalmanState:
         output (`torch.Tensor` of shape `(b, 3, height, width)`): The restored crop y[t], not clamped; the prediction
             of the next frame is warped from it.
         features (`dict[int, torch.Tensor]`): Features of the decoder, `(b, c, size, size)` by cross-frame size.
+        direct (`DirectState`, *optional*): State of the filter of the direct path, of models that have one.
     """
 
     frame: torch.Tensor
     output: torch.Tensor
     features: Features
+    direct: DirectState | None = None
 
     @classmethod
     def join(cls, states: list["KalmanState"]) -> "KalmanState":
@@ -50,21 +53,25 @@ class KalmanState:
             torch.cat([state.frame for state in states]),
             torch.cat([state.output for state in states]),
             {size: torch.cat([state.features[size] for state in states]) for size in states[0].features},
+            DirectState.join([state.direct for state in states if state.direct is not None]),
         )
 
     def __getitem__(self, clip: int) -> "KalmanState":
         """The state of one clip, as a batch of one."""
         one = slice(clip, clip + 1)
-        return KalmanState(self.frame[one], self.output[one], {size: f[one] for size, f in self.features.items()})
+        features = {size: feature[one] for size, feature in self.features.items()}
+        return KalmanState(self.frame[one], self.output[one], features, self.direct and self.direct[one])
 
     def state_dict(self) -> dict[str, Any]:
         """Return the fields as tensors and a dictionary of tensors."""
-        return {"frame": self.frame, "output": self.output, "features": dict(self.features)}
+        direct = None if self.direct is None else vars(self.direct)
+        return {"frame": self.frame, "output": self.output, "features": dict(self.features), "direct": direct}
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Any]) -> "KalmanState":
         """Rebuild a state from its `state_dict`."""
-        return cls(state["frame"], state["output"], dict(state["features"]))
+        direct = None if state["direct"] is None else DirectState(**state["direct"])
+        return cls(state["frame"], state["output"], dict(state["features"]), direct)
 
 
 def update(observed: torch.Tensor, predicted: torch.Tensor, gain: torch.Tensor) -> torch.Tensor:

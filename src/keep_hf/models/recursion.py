@@ -13,14 +13,13 @@ import torch
 from torch import nn
 
 from .autoencoder import Features
+from .direct import DirectObservation, Index
+from .flow.dis import DISFlow
 from .flow.gmflow import GMFlow
 from .flow.warp import warp
 from .kalman import KalmanGainNetwork, KalmanState, update
 from .vq import KeepVQModel
 
-
-# Index of one or several of the leading dimensions of a tensor.
-Index = int | slice | tuple[int | slice, ...]
 
 # The most positions in the first layer of a network that are processed at once on a CPU, which is as fast with few
 # frames at a time as with many, and needs less memory.
@@ -29,26 +28,44 @@ CPU_POSITIONS = 2**18
 
 @dataclass
 class Observation:
-    """Output of the LQ encoder for degraded crops (eq. 11); all tensors have the same leading dimensions.
+    """What the networks read from degraded crops; all tensors have the same leading dimensions.
 
     Attributes:
-        latents (`torch.Tensor` of shape `(..., c, grid, grid)`): z_obs.
+        latents (`torch.Tensor` of shape `(..., c, grid, grid)`, *optional*): z_obs, the output of the LQ encoder
+            (eq. 11); `None` if codes are not used.
         features (`dict[int, torch.Tensor]`): Features of the crops, `(..., c, size, size)` by fusion size.
+        direct (`DirectObservation`, *optional*): Features of the direct path, of models that have one.
     """
 
-    latents: torch.Tensor
+    latents: torch.Tensor | None
     features: Features
+    direct: DirectObservation | None = None
 
     @classmethod
     def join(cls, observations: list["Observation"]) -> "Observation":
         """Concatenate observations along the first dimension."""
+        latents = [observation.latents for observation in observations if observation.latents is not None]
         return cls(
-            torch.cat([observation.latents for observation in observations]),
+            torch.cat(latents) if latents else None,
             {size: torch.cat([o.features[size] for o in observations]) for size in observations[0].features},
+            DirectObservation.join([observation.direct for observation in observations if observation.direct]),
+        )
+
+    def unflatten(self, shape: torch.Size) -> "Observation":
+        """Divide the first dimension into `shape`."""
+        direct = self.direct
+        return Observation(
+            None if self.latents is None else self.latents.unflatten(0, shape),
+            {size: feature.unflatten(0, shape) for size, feature in self.features.items()},
+            direct and DirectObservation(direct.features.unflatten(0, shape), direct.log_variance.unflatten(0, shape)),
         )
 
     def __getitem__(self, index: Index) -> "Observation":
-        return Observation(self.latents[index], {size: feature[index] for size, feature in self.features.items()})
+        return Observation(
+            None if self.latents is None else self.latents[index],
+            {size: feature[index] for size, feature in self.features.items()},
+            None if self.direct is None else self.direct[index],
+        )
 
 
 @dataclass
@@ -57,15 +74,15 @@ class Step:
 
     Attributes:
         state (`KalmanState`): For the next frame; `state.output` is the restored frame.
-        logits (`torch.Tensor` of shape `(b, n, num_codes)`): Of the codes.
+        logits (`torch.Tensor` of shape `(b, n, num_codes)`, *optional*): Of the codes; `None` if they are not used.
         predicted (`torch.Tensor` of shape `(b, c, grid, grid)`, *optional*): z_pred; `None` for the first frame.
-        latent (`torch.Tensor` of shape `(b, c, grid, grid)`): z after the update.
+        latent (`torch.Tensor` of shape `(b, c, grid, grid)`, *optional*): z after the update.
     """
 
     state: KalmanState
-    logits: torch.Tensor
-    predicted: torch.Tensor | None
-    latent: torch.Tensor
+    logits: torch.Tensor | None = None
+    predicted: torch.Tensor | None = None
+    latent: torch.Tensor | None = None
 
 
 @dataclass
@@ -105,7 +122,7 @@ class KalmanRecursion(nn.Module):
         vq (`KeepVQModel`): The face model.
         kalman (`KalmanGainNetwork` or `None`): The gain network.  Without it and without `flow` every frame is
             restored on its own, as in CodeFormer.
-        flow (`GMFlow` or `None`): The flow network; required with `kalman`.
+        flow (`GMFlow`, `DISFlow` or `None`): Optical flow; required with `kalman`.
         max_batch (`int`, *optional*, defaults to 8): The most frames that the encoder processes at once, and twice the
             most pairs that the flow network does.  Bounds the memory and does not change the result.  On CPUs large
             frames are processed one at a time.
@@ -115,7 +132,11 @@ class KalmanRecursion(nn.Module):
     """
 
     def __init__(
-        self, vq: KeepVQModel, kalman: KalmanGainNetwork | None, flow: GMFlow | None, max_batch: int = 8
+        self,
+        vq: KeepVQModel,
+        kalman: KalmanGainNetwork | None,
+        flow: GMFlow | DISFlow | None,
+        max_batch: int = 8,
     ) -> None:
         super().__init__()
         if (kalman is None) != (flow is None):
@@ -152,9 +173,10 @@ class KalmanRecursion(nn.Module):
             with torch.no_grad():
                 flows = self.flows(frames, None if state is None else state.frame)
         observation = self.observe(frames)
+        assert observation.latents is not None
         gains = None if self.kalman is None else self.kalman(observation.latents)
 
-        steps = []
+        steps, logits, latents = [], [], []
         for i in range(t):
             step = self.step(
                 frames[:, i],
@@ -166,16 +188,20 @@ class KalmanRecursion(nn.Module):
                 codes=None if codes is None else codes[:, i],
             )
             state = step.state
+            assert step.logits is not None
+            assert step.latent is not None
             steps.append(step)
+            logits.append(step.logits)
+            latents.append(step.latent)
 
         assert state is not None
         return RecursionOutput(
             frames=torch.stack([step.state.output for step in steps], dim=1),
-            logits=torch.stack([step.logits for step in steps], dim=1),
+            logits=torch.stack(logits, dim=1),
             state=state,
             observed=observation.latents,
             predicted=[step.predicted for step in steps],
-            latents=torch.stack([step.latent for step in steps], dim=1),
+            latents=torch.stack(latents, dim=1),
             gains=gains,
             flows=flows,
             features=[step.state.features for step in steps],
@@ -197,8 +223,16 @@ class KalmanRecursion(nn.Module):
         pairs = self._batch_size(self.max_batch // 2, frames.shape[-2] * frames.shape[-1], frames.device)
         return self.flow.flow_between_frames(frames.contiguous(), batch_size=pairs)
 
-    def observe(self, frames: torch.Tensor) -> Observation:
-        """Encode degraded crops `(b, t, 3, h, w)`, a bounded number of them at a time (eq. 11).
+    def uses_codes(self, fidelity: float) -> bool:
+        """Whether the codes have a weight: at fidelity 1 a model with a direct path restores without them."""
+        return self.vq.direct is None or fidelity < 1
+
+    def observe(self, frames: torch.Tensor, codes: bool = True) -> Observation:
+        """Encode degraded crops, a bounded number of them at a time (eq. 11).
+
+        Args:
+            frames (`torch.Tensor` of shape `(b, t, 3, h, w)`): RGB in [-1, 1].
+            codes (`bool`, *optional*, defaults to `True`): Whether the codes will be used; see `uses_codes`.
 
         Raises:
             ValueError: If the frames do not have the size of the face model.
@@ -208,10 +242,12 @@ class KalmanRecursion(nn.Module):
         # Frames that were (h, w, c) are channels last in memory. With that, GroupNorm of torch on a CPU is 20 times
         # less accurate.
         batches = frames.contiguous().flatten(0, 1).split(batch_size)
-        joined = Observation.join([Observation(*self.vq.encode_lq(batch)) for batch in batches])
-        shape = frames.shape[:2]
-        features = {size: feature.unflatten(0, shape) for size, feature in joined.features.items()}
-        return Observation(joined.latents.unflatten(0, shape), features)
+        joined = Observation.join([self._observe_batch(batch, codes) for batch in batches])
+        return joined.unflatten(frames.shape[:2])
+
+    def _observe_batch(self, images: torch.Tensor, codes: bool) -> Observation:
+        latents, features = self.vq.encode_lq(images) if codes else (None, {})
+        return Observation(latents, features, None if self.vq.direct is None else self.vq.observe_direct(images))
 
     @staticmethod
     def _batch_size(largest: int, positions: int, device: torch.device) -> int:
@@ -238,6 +274,14 @@ class KalmanRecursion(nn.Module):
             flow (`torch.Tensor` of shape `(b, 2, h, w)`, *optional*): From the frame to the one before it.
             fidelity, codes: See `forward`; for this frame.
         """
+        restored, direct = None, None
+        if observation.direct is not None:
+            previous = (None, None) if state is None else (state.direct, state.frame)
+            restored, direct = self.vq.restore_direct(observation.direct, frame, *previous, flow)
+            if observation.latents is None:
+                return Step(KalmanState(frame, restored, {}, direct))
+
+        assert observation.latents is not None
         z, crop_features, predicted = observation.latents, observation.features, None
         if state is not None and gain is not None and flow is not None:
             # Predict (eq. 12) and update (eq. 8).
@@ -248,7 +292,11 @@ class KalmanRecursion(nn.Module):
         output, features = self.vq.decode(
             self.vq.lookup(logits.argmax(-1) if codes is None else codes, z).detach(),
             crop_features,
-            fidelity,
+            fidelity if restored is None else 0.0,
             None if state is None else state.features,
         )
-        return Step(KalmanState(frame, output, features), logits, predicted, z)
+        if restored is not None:
+            # The codes are the prior towards fidelity 0, the direct path is fidelity 1.
+            weight = torch.as_tensor(fidelity, dtype=output.dtype, device=output.device).view(-1, 1, 1, 1)
+            output = output + weight * (restored - output)
+        return Step(KalmanState(frame, output, features, direct), logits, predicted, z)

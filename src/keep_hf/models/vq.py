@@ -28,6 +28,7 @@ from torch import nn
 
 from .autoencoder import Decoder, Encoder, Features
 from .code_transformer import CodeTransformer
+from .direct import DirectObservation, DirectPath, DirectState
 from .guidance import CrossFrameAttention, FeatureFusion, FeatureUpdate, Guide
 
 
@@ -74,6 +75,9 @@ class KeepVQModel(ModelMixin, AttentionMixin, ConfigMixin):
         has_hq_encoder (`bool`, *optional*, defaults to `True`): `False` for a single-frame model.
         adain (`bool`, *optional*, defaults to `False`): Whether the vectors of the codes get the mean and standard
             deviation of the crop's latents, channel by channel, as in CodeFormer.
+        direct_channels (`tuple[int]`, *optional*, defaults to `()`): Widths of the levels of the direct path, from the
+            finest to the coarsest; without them the model has none, as the published network.
+        direct_units (`tuple[int]`, *optional*): Residual units of each of these levels.
 
     Raises:
         ValueError: If sizes do not fit each other.
@@ -105,6 +109,8 @@ class KeepVQModel(ModelMixin, AttentionMixin, ConfigMixin):
         cross_frame_head_dim: int = 256,
         has_hq_encoder: bool = True,
         adain: bool = False,
+        direct_channels: tuple[int, ...] = (),
+        direct_units: tuple[int, ...] = (1, 2, 3, 4),
     ) -> None:
         super().__init__()
         widths = list(block_out_channels)
@@ -150,6 +156,50 @@ class KeepVQModel(ModelMixin, AttentionMixin, ConfigMixin):
                 for size in cross_frame_sizes
             }
         )
+        self.direct: DirectPath | None = None
+        if direct_channels:
+            self.direct = DirectPath(sample_size, channels=direct_channels, units_per_level=direct_units)
+
+    @apply_forward_hook
+    def observe_direct(self, images: torch.Tensor) -> DirectObservation:
+        """Features of the direct path of degraded faces `(b, 3, sample_size, sample_size)`, RGB in [-1, 1].
+
+        Raises:
+            ValueError: If the images have another size, or the model has no direct path.
+        """
+        self._check_images(images)
+        return self._direct_path().observe(images)
+
+    @apply_forward_hook
+    def restore_direct(
+        self,
+        observation: DirectObservation,
+        images: torch.Tensor,
+        state: DirectState | None = None,
+        previous_images: torch.Tensor | None = None,
+        flow: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, DirectState]:
+        """Filter the features of one frame and restore it; see [`DirectPath`].
+
+        Args:
+            observation (`DirectObservation`): From `observe_direct`.
+            images (`torch.Tensor` of shape `(b, 3, sample_size, sample_size)`): The degraded faces.
+            state (`DirectState`, *optional*): After the previous frame; `None` for the first one.
+            previous_images (`torch.Tensor` of the same shape, *optional*): The degraded faces of the previous frame.
+            flow (`torch.Tensor` of shape `(b, 2, sample_size, sample_size)`, *optional*): From the faces to the
+                previous ones, in pixels.
+
+        Returns:
+            The restored faces, not clamped, and the state for the next frame.
+        """
+        direct = self._direct_path()
+        state = direct.update(observation, state, flow, images, previous_images)
+        return direct.generate(images, state), state
+
+    def _direct_path(self) -> DirectPath:
+        if self.direct is None:
+            raise ValueError("This model has no direct path (direct_channels is empty).")
+        return self.direct
 
     @apply_forward_hook
     def encode_lq(self, images: torch.Tensor) -> tuple[torch.Tensor, Features]:

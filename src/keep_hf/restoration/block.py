@@ -76,6 +76,7 @@ def observe_block(
     previous_crops: Mapping[int, torch.Tensor],
     *,
     aligned: bool,
+    codes: bool,
     device: torch.device,
     watch: Stopwatch,
 ) -> Block:
@@ -87,6 +88,7 @@ def observe_block(
         previous_crops (`Mapping[int, torch.Tensor]`): By track segment, the crop `(1, 3, size, size)` of the frame
             before the block.
         aligned (`bool`): The frames are the crops.
+        codes (`bool`): Whether the codes will be used.
         device (`torch.device`): The device of the networks.
         watch ([`Stopwatch`]): Gets the seconds of the stages "align", "observe" and "flow".
     """
@@ -107,7 +109,7 @@ def observe_block(
                 images = [crop_face(frame.image, m, size) for (frame, _), m in zip(places, matrices, strict=True)]
             crops = to_tensor(images, device, dtype)[None]
         with watch.time("observe"):
-            observation = recursion.observe(crops)
+            observation = recursion.observe(crops, codes)
         with watch.time("flow"):
             flows = None if recursion.flow is None else recursion.flows(crops, previous_crops.get(segment))
         segments[segment] = ObservedSegment(places[0][0].index, matrices, crops, observation, flows)

@@ -59,6 +59,8 @@ class FaceCompositor:
         parser (`transformers.SegformerForSemanticSegmentation`, *optional*): Segments what is in front of a face,
             which then stays visible.
         frame_rate (`float`): Frames per second, for smoothing.
+        adds_corrections (`bool`, *optional*, defaults to `False`): Add the difference of restored face and crop to the
+            frame, instead of the restored face: for models whose result is the crop plus a correction.
     """
 
     def __init__(
@@ -70,10 +72,11 @@ class FaceCompositor:
         background: Callable[[np.ndarray], np.ndarray] | None,
         parser: "SegformerForSemanticSegmentation | None",
         frame_rate: float,
+        adds_corrections: bool = False,
     ) -> None:
         self.aligned, self.strength = aligned, strength
         self.upscale, self.background, self.parser = upscale, background, parser
-        self.frame_rate = frame_rate
+        self.frame_rate, self.adds_corrections = frame_rate, adds_corrections
         self.smoothed = SmoothedMeasurements()
 
     def compose(
@@ -94,13 +97,17 @@ class FaceCompositor:
         limit = STILL_GREY_LIMIT if self.smoothed.is_grey else GREY_LIMIT
         self.smoothed.is_grey = is_grey(frame.image[::step, ::step], limit)
         if self.smoothed.is_grey:
-            pairs = {segment: FacePair(pair.crop, to_grey(pair.restored)) for segment, pair in pairs.items()}
+            # A correction of a frame with a tint has no colour of its own: the tint stays.
+            pairs = {
+                segment: FacePair(to_grey(pair.crop) if self.adds_corrections else pair.crop, to_grey(pair.restored))
+                for segment, pair in pairs.items()
+            }
         if self.aligned:
             (pair,) = pairs.values()
             return cv2.addWeighted(pair.restored, self.strength, pair.crop, 1 - self.strength, 0)
 
         masks = self._measure_masks(pairs)
-        offsets = self._measure_colour_offsets(pairs, masks)
+        offsets = {} if self.adds_corrections else self._measure_colour_offsets(pairs, masks)
         image = self._enlarge(frame.image)
         # The largest faces last: they are in front and cover those behind them.
         for face in sorted(frame.faces, key=lambda face: float((face.box[2:] - face.box[:2]).max())):
@@ -110,8 +117,9 @@ class FaceCompositor:
                 pairs[segment].restored,
                 _enlarge_matrix(matrices[segment], self.upscale),
                 self.strength * face.weight,
-                offsets[segment],
+                offsets.get(segment),
                 masks.get(segment),
+                pairs[segment].crop if self.adds_corrections else None,
             )
         return image
 

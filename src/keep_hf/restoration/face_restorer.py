@@ -130,20 +130,25 @@ class FaceRestorer:
 
     def _observe(self, frames: list[FollowedFrame], previous_crops: Mapping[int, torch.Tensor]) -> Block:
         return observe_block(
-            self.recursion, frames, previous_crops, aligned=self.aligned, device=self.device, watch=self.watch
+            self.recursion,
+            frames,
+            previous_crops,
+            aligned=self.aligned,
+            codes=self.recursion.uses_codes(self.fidelity),
+            device=self.device,
+            watch=self.watch,
         )
 
     def _gains(
         self, segments: Mapping[int, ObservedSegment], following: Mapping[int, ObservedSegment]
     ) -> dict[int, torch.Tensor]:
         """Gains `(1, n, 1, grid, grid)` of the track segments of a block; `following` are those of the next block."""
-        if self.recursion.kalman is None:
+        if self.recursion.kalman is None or not self.recursion.uses_codes(self.fidelity):
             return {}
         gains, later_gains = {}, {}
         for number, segment in segments.items():
-            window = segment.observation.latents
-            if number in following:
-                window = torch.cat([window, following[number].observation.latents], dim=1)
+            parts = [segment, following[number]] if number in following else [segment]
+            window = torch.cat([part.observation.latents for part in parts if part.observation.latents is not None], 1)
             found = self.recursion.kalman(window)
             gains[number] = found[:, : len(segment)]
             if number in following:
