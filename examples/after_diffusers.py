@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--generator", required=True, help="Hub id or folder of a text-to-video pipeline")
     parser.add_argument("--num-frames", type=int, default=81)
     parser.add_argument("--frame-rate", type=float, default=16.0, help="frames per second of the generated video")
-    parser.add_argument("--model", default="keep-tiny")
+    parser.add_argument("--model", default="keep-small")
     args = parser.parse_args()
 
     device, dtype = ("cuda", torch.bfloat16) if torch.cuda.is_available() else ("cpu", torch.float32)

@@ -127,7 +127,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--video", type=Path, help="restore this file instead of the portrait")
     parser.add_argument("--output", type=Path, default=Path("demo"), help="folder to write to")
     parser.add_argument("--frames", type=int, default=60, help="length of the moving portrait")
-    parser.add_argument("--model", default="keep-tiny", help="built-in name, folder or Hub id")
+    parser.add_argument("--model", default="keep-small", help="built-in name, folder or Hub id")
     args = parser.parse_args(arguments)
     if args.video and not args.video.is_file():
         parser.error(f"there is no file {args.video}")

@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("output", type=Path, help="video file to write")
     parser.add_argument("--source", default="0", help="number of a camera, or anything else that OpenCV opens")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after this time")
-    parser.add_argument("--model", default="keep-tiny")
+    parser.add_argument("--model", default="keep-small")
     args = parser.parse_args()
 
     camera = cv2.VideoCapture(int(args.source) if args.source.isdecimal() else args.source)

@@ -28,7 +28,7 @@ def build_demo(pipe: KeepPipeline) -> gr.Blocks:
 
 
 # A variable in the settings of the Space selects another model of the Hub.
-pipe = KeepPipeline.from_pretrained(os.environ.get("KEEP_HF_MODEL", "keep-tiny"))
+pipe = KeepPipeline.from_pretrained(os.environ.get("KEEP_HF_MODEL", "keep-small"))
 pipe.to("cuda" if torch.cuda.is_available() else "cpu")
 demo = build_demo(pipe)
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:  # the command line reads the defaults without importing numpy
 
 
 GAIN_MODES = ("stream", "official")
+DEFAULT_MODEL = "keep-small"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..options import GAIN_MODES, RestorationOptions
+from ..options import DEFAULT_MODEL, GAIN_MODES, RestorationOptions
 from ..version import __version__
 
 
@@ -132,7 +132,7 @@ def _add_evaluate(commands: "Commands") -> None:
 def _add_benchmark(commands: "Commands") -> None:
     parser = commands.add_parser("benchmark", help="measure speed and memory on this machine, with a synthetic video")
     parser.add_argument(
-        "--model", default="keep-tiny", help=f"{MODEL}, or published-size: the published network, untrained"
+        "--model", default=DEFAULT_MODEL, help=f"{MODEL}, or published-size: the published network, untrained"
     )
     _add_device(parser)
     parser.add_argument("--dtype", choices=BENCHMARK_DTYPES, nargs="+", default=["fp32"])
@@ -152,7 +152,7 @@ def _add_demo(commands: "Commands") -> None:
 
 
 def _add_model(parser: argparse.ArgumentParser, help: str) -> None:
-    parser.add_argument("--model", default="keep-tiny", help=help)
+    parser.add_argument("--model", default=DEFAULT_MODEL, help=help)
     parser.add_argument("--detector", help="YuNet instead of the model's detector: an .onnx file or a Hub repository")
 
 
