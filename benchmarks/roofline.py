@@ -20,7 +20,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from keep_hf import KeepPipeline
+from keep_hf import GMFlow, KeepPipeline
 from keep_hf.benchmark import (
     DTYPES,
     PUBLISHED_SIZE,
@@ -128,18 +128,20 @@ def list_parts(pipe: KeepPipeline, num_people: int) -> dict[str, Work]:
     crops = [cv2.resize(frame, (size, size)) for frame in draw_video(1, 3)]
     clip = to_tensor(crops, pipe.device, vq.dtype)[None].expand(num_people, -1, -1, -1, -1)
     observed = recursion.observe(clip)
+    assert observed.latents is not None
     state = recursion.step(clip[:, 0], observed[:, 0], None).state
-    latents = observed.latents[:, 1]
+    all_latents = observed.latents
+    latents = all_latents[:, 1]
     quantized = vq.lookup(vq.predict_codes(latents).argmax(-1), clip)
     parts = {
         "observe": Work(lambda: recursion.observe(clip[:, 1:2]), vq.lq_encoder, 1),
         "code transformer": Work(lambda: vq.predict_codes(latents), vq.code_transformer, 1),
         "decoder": Work(lambda: vq.decode(quantized, observed[:, 1].features, 1.0, state.features), vq.decoder, 1),
     }
-    if flow is None or kalman is None or vq.hq_encoder is None:
+    if not isinstance(flow, GMFlow) or kalman is None or vq.hq_encoder is None:
         return parts
     back = recursion.flows(clip[:, 1:2], clip[:, 0])[:, 0]
-    windows = observed.latents[:, :1].expand(-1, window, -1, -1, -1)
+    windows = all_latents[:, :1].expand(-1, window, -1, -1, -1)
 
     def predict() -> object:
         _, features = vq.encode_hq(warp(state.output, back))

@@ -52,7 +52,7 @@ def load_recursion(args: argparse.Namespace) -> KalmanRecursion:
     else:
         pipe = KeepPipeline.from_pretrained(args.model)
     for network in (pipe.vq, pipe.kalman, pipe.flow):
-        assert network is not None
+        assert isinstance(network, torch.nn.Module)
         torch.nn.Module.to(network, DTYPES[args.dtype]).eval()
     if args.compile:
         pipe.compile()
@@ -102,6 +102,7 @@ def run_clip(recursion: KalmanRecursion, frames: torch.Tensor, output: Path) -> 
             step = recursion.step(frames[:, i], observed[:, i], state, gain=gains[:, i], flow=back)
         state = step.state
         restored.append(state.output.float().numpy())
+        assert step.logits is not None
         codes.append(step.logits.argmax(-1).numpy())
     np.savez(output, frames=np.stack(restored), codes=np.stack(codes))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

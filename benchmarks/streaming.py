@@ -75,7 +75,9 @@ def run_windows(args: argparse.Namespace) -> None:
     for path in args.clips:
         crops = [cv2.resize(frame, (size, size)) for frame in islice(back_and_forth(read_clip(path)), args.frames)]
         with torch.no_grad():
-            clips.append(recursion.observe(to_tensor(crops, pipe.device, pipe.vq.dtype)[None]).latents)
+            observed = recursion.observe(to_tensor(crops, pipe.device, pipe.vq.dtype)[None])
+        assert observed.latents is not None
+        clips.append(observed.latents)
 
     centred = [windowed_gains(kalman, z, window, window // 2, window - window // 2 - 1) for z in clips]
     print(f"mean gain {torch.cat(centred).mean():.4f}, deviation over tokens {torch.cat(centred).std():.4f}\n")
