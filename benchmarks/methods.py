@@ -103,20 +103,6 @@ def _load_method(specification: str, pipe: KeepPipeline, fidelity: float, codefo
 # --- KEEP and its variants -------------------------------------------------------------------------------------------
 
 
-class ClipDISFlow(DISFlow):
-    """OpenCV's DIS with the interface that the recursion needs, in place of GMFlow."""
-
-    def flow_between_frames(self, frames: torch.Tensor, batch_size: int = 1) -> torch.Tensor:
-        """Flows `(b, t - 1, 2, h, w)` of clips `(b, t, 3, h, w)`, each from a frame to the previous one.
-
-        The pairs are computed one by one, independent of `batch_size`.
-        """
-        b, t, _, h, w = frames.shape
-        images = frames.float().cpu()
-        flows = [self(images[i : i + 1, k + 1], images[i : i + 1, k]) for i in range(b) for k in range(t - 1)]
-        return torch.cat([torch.zeros(0, 2, h, w), *flows]).view(b, t - 1, 2, h, w).to(frames.device)
-
-
 def _variant(name: str, pipe: KeepPipeline, fidelity: float) -> Restore:
     """KEEP, or KEEP with a part left out or replaced (the ablation of Table 3 in the paper)."""
     if name in ("keep", "official"):
@@ -130,9 +116,9 @@ def _variant(name: str, pipe: KeepPipeline, fidelity: float) -> Restore:
     if name in ("no-kfn", "per-frame"):
         # Without a gain network nothing is predicted: the observation alone is decoded.
         return _pipeline(KeepPipeline(vq=vq), fidelity)
-    flow = ClipDISFlow() if name == "dis" else pipe.flow
+    flow = DISFlow() if name == "dis" else pipe.flow
     window = pipe.config.gain_window
-    pipe = KeepPipeline(vq=vq, kalman=pipe.kalman, flow=flow, gain_window=window)  # type: ignore[arg-type]  # DIS
+    pipe = KeepPipeline(vq=vq, kalman=pipe.kalman, flow=flow, gain_window=window)
     return _pipeline(pipe, fidelity)
 
 

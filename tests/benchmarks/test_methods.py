@@ -8,7 +8,7 @@ import torch
 
 from benchmarks.clips import DegradedClip
 from benchmarks.face_networks import FaceNetwork
-from benchmarks.methods import VARIANTS, ClipDISFlow, load_methods, without_part
+from benchmarks.methods import VARIANTS, load_methods, without_part
 from conftest import SIZE, make_clip, make_components
 from keep_hf import KeepPipeline
 from keep_hf.models.kalman import KalmanGainNetwork
@@ -57,15 +57,6 @@ def test_per_frame_restores_each_frame_as_a_clip_of_its_own():
     pipe = make_pipe()
     expected = [pipe(frame[None], aligned=True, output_type="np").frames[0, 0] * 255 for frame in CLIP.frames]
     assert np.abs(restore("per-frame")["per-frame"] - np.stack(expected)).max() < 1.5
-
-
-def test_dis_in_clips_is_dis_on_pairs():
-    frames = torch.rand(2, 3, 3, 32, 48) * 2 - 1
-    flow = ClipDISFlow()
-    flows = flow.flow_between_frames(frames)
-    assert flows.shape == (2, 2, 2, 32, 48)
-    assert torch.equal(flows[1, 1], flow(frames[1:, 2], frames[1:, 1])[0])
-    assert flow.flow_between_frames(frames[:, :1]).shape == (2, 0, 2, 32, 48)
 
 
 def test_codeformer_is_used_with_its_own_fidelity(tmp_path):

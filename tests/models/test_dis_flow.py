@@ -54,3 +54,12 @@ def test_a_search_at_half_the_resolution_returns_the_flow_of_the_whole(tmp_path)
 def test_a_folder_without_its_configuration_is_rejected(tmp_path):
     with pytest.raises(ValueError, match="no config"):
         DISFlow.from_pretrained(tmp_path)
+
+
+def test_dis_in_clips_is_dis_on_pairs():
+    frames = torch.rand(2, 3, 3, 32, 48) * 2 - 1
+    flow = DISFlow()
+    flows = flow.flow_between_frames(frames)
+    assert flows.shape == (2, 2, 2, 32, 48)
+    assert torch.equal(flows[1, 1], flow(frames[1:, 2], frames[1:, 1])[0])
+    assert flow.flow_between_frames(frames[:, :1]).shape == (2, 0, 2, 32, 48)
