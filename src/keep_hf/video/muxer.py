@@ -15,7 +15,7 @@ from av.container import OutputContainer
 from av.video.stream import VideoStream
 
 from .other_streams import carry_streams, plan_streams
-from .reader import VideoReader, open_container
+from .reader import METADATA_ERRORS, VideoReader, open_container
 from .segment_encoder import Encoding, read_segment
 
 
@@ -37,7 +37,7 @@ class Muxer:
         self.container_format, self.encoding, self.source = container_format, encoding, source
         self._plan: dict[int, str] = {}
         # What the container rejects must be known now, not after hours of work, so a trial one is opened in memory.
-        trial = av.open(io.BytesIO(), "w", format=container_format, metadata_errors="replace")
+        trial = av.open(io.BytesIO(), "w", format=container_format, **METADATA_ERRORS)
         with contextlib.ExitStack() as resources:
             resources.enter_context(trial)
             if source is not None:
@@ -58,7 +58,7 @@ class Muxer:
                 "w",
                 format=self.container_format,
                 container_options=self._container_options(),
-                metadata_errors="replace",
+                **METADATA_ERRORS,
             )
             resources.callback(_close_quietly, container)
             stream, others = self._add_streams(container, resources)

@@ -26,6 +26,8 @@ from .colour import read_colour, to_rgb
 
 
 T = TypeVar("T")
+# Old files have titles in old encodings. PyAV 19 reads them; older versions need the argument.
+METADATA_ERRORS: dict[str, Any] = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "replace"}
 
 
 @dataclass(frozen=True)
@@ -266,8 +268,7 @@ def open_container(path: Path) -> InputContainer:
     if path.stat().st_size == 0:
         raise ValueError(f"{path} is empty.")
     try:
-        # Old files have titles in old encodings.
-        return av.open(str(path), metadata_errors="replace")
+        return av.open(str(path), **METADATA_ERRORS)
     except av.FFmpegError as error:
         raise ValueError(f"{path} is not a video, or is truncated or damaged ({error.strerror}).") from error
 
