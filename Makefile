@@ -21,7 +21,7 @@ test: .venv/installed
 	$(BIN)/python -m pytest
 
 test-fast: .venv/installed
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow and not full"
 
 quality: .venv/installed
 	$(BIN)/ruff check $(SOURCES)

@@ -12,6 +12,9 @@ from keep_hf.cli import main
 from keep_hf.models import fast_paths
 
 
+pytestmark = pytest.mark.slow
+
+
 def test_a_video_is_restored_with_all_stages():
     speed = measure_in_process(measure_video, Setup("keep-tiny", "cpu", "fp32", 2, False, 6))
     assert speed.people_found == 2

@@ -18,6 +18,9 @@ from media import packets
 from paths import REPOSITORY
 
 
+pytestmark = pytest.mark.slow
+
+
 DEMO = REPOSITORY / "examples" / "demo.py"
 NUM_FRAMES = 6
 SIZE = 384

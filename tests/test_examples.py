@@ -14,6 +14,9 @@ from keep_hf import KeepPipeline, VideoReader
 from paths import REPOSITORY
 
 
+pytestmark = pytest.mark.slow
+
+
 EXAMPLES = REPOSITORY / "examples"
 
 

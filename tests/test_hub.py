@@ -18,6 +18,9 @@ from keep_hf import FaceDetector, KeepPipeline, YuNet
 from paths import SHARED
 
 
+pytestmark = pytest.mark.slow
+
+
 YUNET = SHARED / "weights" / "yunet_n_dynamic.onnx"
 TINY_STATE_DICT = SHARED / "reference" / "golden" / "tiny_state_dict_fp16exact.safetensors"
 

@@ -3,7 +3,12 @@
 import subprocess
 import sys
 
+import pytest
+
 from paths import REPOSITORY
+
+
+pytestmark = pytest.mark.slow
 
 
 # The wheels of torch for macOS are built without oneDNN and have no such operator.

@@ -14,6 +14,9 @@ from diffusers import DiffusionPipeline
 import keep_hf
 
 
+pytestmark = pytest.mark.slow
+
+
 CLASSES = set(keep_hf.__all__) - {"__version__"}
 
 

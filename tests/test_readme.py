@@ -67,6 +67,7 @@ def folder(clip, tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", runnable("python"))
 def test_python_blocks_run(folder, code):
     exec(compile(code, "block", "exec"), {"__name__": "__main__"})
@@ -74,6 +75,7 @@ def test_python_blocks_run(folder, code):
         assert (folder / "out.mp4").is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", runnable("bash"))
 def test_commands_run(folder, code):
     for words in commands(code):

@@ -12,6 +12,9 @@ from paths import SHARED
 from portraits import write_labelled_portraits
 
 
+pytestmark = pytest.mark.slow
+
+
 YUNET = SHARED / "weights" / "yunet_n_dynamic.onnx"
 
 

@@ -12,6 +12,9 @@ from keep_hf import KeepPipeline
 from keep_hf.benchmark import Setup
 
 
+pytestmark = pytest.mark.slow
+
+
 CPU = torch.device("cpu")
 
 

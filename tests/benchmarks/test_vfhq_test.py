@@ -21,6 +21,9 @@ from paths import REPOSITORY
 from processes import launch
 
 
+pytestmark = pytest.mark.slow
+
+
 SIZE, FRAMES, CLIPS = 128, 4, ("a", "b", "c")
 METHODS = ("bicubic", *VARIANTS)
 

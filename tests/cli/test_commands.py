@@ -24,6 +24,9 @@ from paths import SHARED
 from processes import launch
 
 
+pytestmark = pytest.mark.slow
+
+
 YUNET = SHARED / "weights" / "yunet_n_dynamic.onnx"
 REAL_CLIP = SHARED / "media" / "lq" / "keep_real_1.mp4"
 

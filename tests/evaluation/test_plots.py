@@ -12,6 +12,9 @@ from keep_hf.evaluation.results import Evaluation, Profile, Region
 from keep_hf.evaluation.series import NO_REFERENCE_METRICS, REFERENCE_METRICS, Series, VideoMetrics
 
 
+pytestmark = pytest.mark.slow
+
+
 HEIGHT = 24
 
 

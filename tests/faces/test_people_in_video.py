@@ -14,9 +14,12 @@ from keep_hf import KeepPipeline
 from people import CLIPS, FRAME_RATE, HIDDEN, YUNET, PeopleVideo, make_video
 
 
-pytestmark = pytest.mark.skipif(
-    not (CLIPS.is_dir() and YUNET.is_file()), reason="the clips and the YuNet file of ../shared are missing"
-)
+pytestmark = [
+    pytest.mark.skipif(
+        not (CLIPS.is_dir() and YUNET.is_file()), reason="the clips and the YuNet file of ../shared are missing"
+    ),
+    pytest.mark.slow,
+]
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,9 @@ from keep_hf.restoration.stream import FaceStream
 from media import write_clip
 
 
+pytestmark = pytest.mark.slow
+
+
 SIZE = 32
 ONE = make_faces((10, 6, SIZE))
 TWO = make_faces((10, 6, SIZE), (50, 8, SIZE))

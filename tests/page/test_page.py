@@ -24,6 +24,9 @@ from paths import REPOSITORY
 from portraits import FRAME_RATE, SIDE, write_people
 
 
+pytestmark = pytest.mark.slow
+
+
 NUM_FRAMES = 36  # 3.6 seconds: more than the preview, less than the limit
 LIMITS = Limits(seconds=4, megabytes=2)
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}

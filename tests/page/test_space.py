@@ -14,6 +14,9 @@ from packaging.requirements import Requirement
 from paths import REPOSITORY
 
 
+pytestmark = pytest.mark.slow
+
+
 SPACE = REPOSITORY / "spaces"
 LINES = [line for line in (SPACE / "requirements.txt").read_text().splitlines() if not line.startswith("#")]
 

@@ -18,6 +18,9 @@ from media import write_clip
 from restored import ONE, TWO, Identity, make_source
 
 
+pytestmark = pytest.mark.slow
+
+
 def fail_at_step(monkeypatch, number: int, error: BaseException) -> list:
     """Let the recursion fail at one of its steps; the list gets an entry for every step."""
     step, calls = KalmanRecursion.step, []

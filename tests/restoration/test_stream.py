@@ -14,6 +14,9 @@ from conftest import make_clip
 from restored import NO_FACES, ONE, TWO
 
 
+pytestmark = pytest.mark.slow
+
+
 FRAME_RATE = 5
 LENGTHS = (36, 24)  # of the two scenes
 # One or two faces; they appear and disappear, and both are missed for one frame.

@@ -18,6 +18,9 @@ from training.pack_faces import read_source, write_packs
 from training.train_direct import build_parser, train
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def packs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("packs")

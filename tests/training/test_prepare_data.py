@@ -33,6 +33,9 @@ from training.preparation.detectors import load_detector
 from training.preparation.source_videos import find_vfhq_clips
 
 
+pytestmark = pytest.mark.slow
+
+
 DETECTOR = REPOSITORY / "src/keep_hf/checkpoints/keep-tiny/detector"
 FACE = skimage.data.astronaut()[:300, 80:380]
 OPTIONS = ("--max-frames", 16, "--clips-per-shard", 3)

@@ -33,6 +33,9 @@ from processes import launch, run_module
 from training.train_keep import change_along, open_face_model
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def faces(tmp_path_factory) -> Path:
     return write_labelled_portraits(tmp_path_factory.mktemp("faces"), scales=(1.5, 1.7, 1.9, 2.1))

@@ -20,6 +20,9 @@ from training.preparation.detectors import load_detector
 from training.train_detector import main, search_loss
 
 
+pytestmark = pytest.mark.slow
+
+
 # The packaged detector is the teacher, because YuNet cannot be part of the repository.
 TEACHER = str(REPOSITORY / "src/keep_hf/checkpoints/keep-tiny/detector")
 EYE_DISTANCE = 44

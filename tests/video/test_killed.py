@@ -17,7 +17,10 @@ from media import gradient, packets, times, write_clip
 from paths import REPOSITORY
 
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has neither fork nor SIGKILL")
+pytestmark = [
+    pytest.mark.skipif(sys.platform == "win32", reason="Windows has neither fork nor SIGKILL"),
+    pytest.mark.slow,
+]
 
 KILLED = 9
 SEGMENT, FRAMES = 4, 11
