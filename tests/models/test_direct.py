@@ -14,6 +14,7 @@ from keep_hf.models.direct import DirectObservation, DirectPath
 from keep_hf.models.kalman import KalmanState
 from keep_hf.models.recursion import Observation
 from keep_hf.video.pixels import to_tensor
+from paths import REPOSITORY
 from portraits import HEAD, HEAD_LANDMARKS
 
 
@@ -187,3 +188,9 @@ def test_keep_small_improves_a_degraded_face(keep_small, sharp_face):
     degraded = np.stack([cv2.resize(frame, (512, 512), interpolation=cv2.INTER_LINEAR) for frame in small])
     gain = cv2.PSNR(restore(keep_small, degraded), sharp_face) - cv2.PSNR(degraded, sharp_face)
     assert gain > 1
+
+
+def test_the_built_in_models_contain_no_paths_of_a_machine():
+    configs = list((REPOSITORY / "src" / "keep_hf" / "checkpoints").rglob("*.json"))
+    assert configs
+    assert not [path for path in configs if "_name_or_path" in path.read_text()]
