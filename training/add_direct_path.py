@@ -5,7 +5,7 @@
 The encoders read the same as before: an image of twice the size, averaged over 2 x 2 pixels, is their old input, and
 the average becomes part of their first layer.  The last layer of the decoder is fitted by least squares so that it
 gives the old output enlarged by cubic interpolation.  Features of the crop do not guide the decoder any more: what is
-close to the crop comes from the direct path.
+close to the crop comes from the direct path. `training/publish.py` writes the result in half precision.
 """
 
 import argparse
@@ -36,9 +36,6 @@ def main() -> None:
     pipe = KeepPipeline.from_pretrained(args.pipeline)
     vq = add_direct_path(pipe.vq, load_file(args.direct))
     result = KeepPipeline(vq, pipe.kalman, DISFlow(FLOW_SIDE), pipe.detector, gain_window=pipe.config.gain_window)
-    for component in (vq, pipe.kalman, pipe.detector):
-        if isinstance(component, torch.nn.Module):
-            torch.nn.Module.to(component, torch.float16)
     result.save_pretrained(args.output)
 
 

@@ -42,6 +42,7 @@ VALIDATION_SIZE = 24
 WARMUP_STEPS = 200
 MAX_GRADIENT_NORM = 0.5
 EMA_DECAY = 0.998
+LOG_EVERY = 100  # steps
 # Centre and radii of the eyes and the mouth in an aligned face of 512 pixels
 FEATURES_OF_A_FACE = ((193, 240, 60, 36), (319, 240, 60, 36), (256, 371, 80, 45))
 
@@ -158,7 +159,8 @@ class TimedRun:
         self.direct = DirectPath(SIZE, channels=tuple(args.channels), units_per_level=tuple(args.units))
         if args.initial:
             self.direct.load_state_dict(load_file(args.initial))
-        self.stage = DirectStage(self.direct).to(self.device)
+        self.direct.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.stage = DirectStage(self.direct)
         self.loss = DirectLoss(args.face_features, args.perceptual_weight, args.steadiness_weight).to(self.device)
         self.discriminator = Discriminator().to(self.device)
         self.average = {name: value.detach().clone() for name, value in self.direct.state_dict().items()}
@@ -193,17 +195,18 @@ class TimedRun:
     def train_stage(self, name: str, batches: Iterator[Batch], start: float, end: float) -> None:
         """Train until the progress is `end`, at least one step; then save the averaged weights."""
         for batch in batches:
-            figures: dict[str, float | str] = {"stage": name, "step": self.step + 1, "progress": self.progress}
-            figures |= self.train_step(name, self.to_device(batch), (self.progress - start) / (end - start))
-            if self.step % 100 == 1:
-                self.write(figures)
+            figures = self.train_step(name, self.to_device(batch), (self.progress - start) / (end - start))
+            if self.step % LOG_EVERY == 1:
+                line: dict[str, float | str] = {"stage": name, "step": self.step, "progress": self.progress}
+                self.write(line | {key: float(value.detach()) for key, value in figures.items()})
             if self.progress >= end:
                 break
         weights = {key: value.cpu().contiguous() for key, value in self.average.items()}
         save_file(weights, self.args.output / f"{name}.safetensors")
         self.validate(name)
 
-    def train_step(self, name: str, batch: Batch, part_of_stage: float) -> dict[str, float]:
+    def train_step(self, name: str, batch: Batch, part_of_stage: float) -> dict[str, torch.Tensor]:
+        """Do one optimizer step, and return the terms of the loss and the gradient norm."""
         cosine = 0.1 + 0.9 * (1 + math.cos(math.pi * min(1.0, self.progress))) / 2
         for group in self.optimizer.param_groups:
             group["lr"] = self.args.learning_rate * min(1.0, (self.step + 1) / WARMUP_STEPS) * cosine
@@ -224,7 +227,7 @@ class TimedRun:
         with torch.no_grad():
             for key, value in self.direct.state_dict().items():
                 self.average[key].lerp_(value, 1 - decay)
-        return {key: float(value.detach()) for key, value in losses.items()} | {"gradient norm": float(norm)}
+        return losses | {"gradient norm": norm}
 
     def adversarial_term(
         self, losses: dict[str, torch.Tensor], restored: torch.Tensor, sharp: torch.Tensor, part_of_stage: float
@@ -277,6 +280,7 @@ class TimedRun:
 def train(args: argparse.Namespace) -> None:
     # Before the workers are forked: a child of a process with OpenCV threads can hang.
     cv2.setNumThreads(1)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     torch.manual_seed(args.seed)
     args.output.mkdir(parents=True, exist_ok=True)
     portraits, videos = read_packs(args.packs)

@@ -357,6 +357,8 @@ class KeepPipeline(DiffusionPipeline):
     def compile(self, **kwargs: Any) -> None:
         """Compile the networks that work frame by frame, which takes minutes before the first frame.
 
+        A direct path is not compiled: at fidelity 1, a model that has one is as fast as before.
+
         This is meant for GPUs; on the CPU that was measured it does not pay (benchmarks/results_speed.md). Each face
         then goes through these networks on its own, so that they are not compiled again when the number of faces
         changes. Results are equal up to rounding.
