@@ -19,9 +19,9 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
-from keep_hf.video import muxer
 from keep_hf.video.image_folder import ImageFolderReader, ImageFolderWriter
 from keep_hf.video.reader import VideoReader, prefetch
+from keep_hf.video.segments import muxer
 from keep_hf.video.writer import VideoWriter
 
 

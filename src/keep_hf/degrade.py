@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 
 from .video.reader import VideoReader
-from .video.segment_encoder import REPRODUCIBLE
+from .video.segments.segment_encoder import REPRODUCIBLE
 from .video.writer import VideoWriter
 
 

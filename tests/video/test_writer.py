@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from keep_hf.video.muxer import Muxer
 from keep_hf.video.reader import VideoReader
-from keep_hf.video.segment_encoder import SegmentEncoder
+from keep_hf.video.segments.muxer import Muxer
+from keep_hf.video.segments.segment_encoder import SegmentEncoder
 from keep_hf.video.writer import VideoWriter
 from media import copy_clip, difference, end, gradient, packets, times, write_clip
 from paths import SHARED

@@ -15,10 +15,11 @@ import numpy as np
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
-from ..video.muxer import decoding_time
-from ..video.other_streams import CONVERSIONS, ConvertedAudio
-from ..video.reader import VideoFrame, VideoReader, open_container
-from ..video.segment_encoder import Encoding
+from ..video.containers import open_container
+from ..video.reader import VideoFrame, VideoReader
+from ..video.segments.muxer import decoding_time
+from ..video.segments.other_streams import CONVERSIONS, ConvertedAudio
+from ..video.segments.segment_encoder import Encoding
 
 
 CUT_CRF = 10  # visually lossless, because the part is encoded again

@@ -22,10 +22,10 @@ import numpy as np
 from ..state_version import check_state_version
 from .colour import Colour
 from .image_folder import ImageFolderReader
-from .muxer import Muxer
 from .part_folder import PartFolder, Setting, describe_source, report_write_errors, sync
 from .reader import VideoReader
-from .segment_encoder import PRESETS, Encoding, SegmentEncoder
+from .segments.muxer import Muxer
+from .segments.segment_encoder import PRESETS, Encoding, SegmentEncoder
 
 
 class OutputFormat(NamedTuple):

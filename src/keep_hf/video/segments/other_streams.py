@@ -19,7 +19,7 @@ from av.stream import Stream
 from av.subtitles.stream import SubtitleStream
 from av.video.stream import VideoStream
 
-from .reader import find_video_stream
+from ..containers import find_video_stream
 
 
 # Container format -> type of a stream -> encoder for streams that the container does not support.

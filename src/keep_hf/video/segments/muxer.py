@@ -14,8 +14,9 @@ import av
 from av.container import OutputContainer
 from av.video.stream import VideoStream
 
+from ..containers import METADATA_ERRORS, open_container
+from ..reader import VideoReader
 from .other_streams import carry_streams, plan_streams
-from .reader import METADATA_ERRORS, VideoReader, open_container
 from .segment_encoder import Encoding, read_segment
 
 

@@ -1,0 +1,47 @@
+"""Opening of media files, and the choice of the video stream in them."""
+
+from pathlib import Path
+from typing import Any
+
+import av
+from av.container import InputContainer
+from av.stream import Disposition
+from av.video.stream import VideoStream
+
+
+# Old files have titles in old encodings. PyAV 19 reads them; older versions need the argument.
+METADATA_ERRORS: dict[str, Any] = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "replace"}
+
+
+def open_container(path: Path) -> InputContainer:
+    """Open a media file for reading.
+
+    Raises:
+        ValueError: If the path is not a file, or FFmpeg cannot open it.
+    """
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; pass a video file.")
+    if not path.is_file():
+        raise ValueError(f"{path} does not exist.")
+    if path.stat().st_size == 0:
+        raise ValueError(f"{path} is empty.")
+    try:
+        return av.open(str(path), **METADATA_ERRORS)
+    except av.FFmpegError as error:
+        raise ValueError(f"{path} is not a video, or is truncated or damaged ({error.strerror}).") from error
+
+
+def find_video_stream(container: InputContainer, path: Path) -> VideoStream:
+    """Return the video stream of a container; cover images do not count.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    # FFmpeg also "plays" single images, and text as a terminal would show it.
+    name = container.format.name
+    if name.startswith("image2") or name.endswith("_pipe") or name == "tty":
+        raise ValueError(f"{path} is not a video, but an image or text ({name}).")
+    for stream in container.streams.video:
+        if not stream.disposition & Disposition.attached_pic:
+            return stream
+    raise ValueError(f"{path} has no video stream.")
