@@ -10,6 +10,7 @@ Run them from the root of the repository, as `python -m benchmarks.NAME`:
     streaming           window borders, drift, memory over thousands of frames
     scenes, appearance  scene cuts; how well the tracker separates people
     kill                killed and resumed restorations
+    training_data       CPU time of the training data of the direct path
 
 vfhq_test consists of clips, methods (with face_networks and plain_unet), result_files, tables, analyses and plots.
 """

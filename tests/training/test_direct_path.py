@@ -1,4 +1,4 @@
-"""Training of the direct path: degradations of real videos, packs, the timed run and the pipeline made of it."""
+"""Training of the direct path: packs, the timed run and the pipeline made of it."""
 
 import itertools
 
@@ -13,7 +13,6 @@ from media import write_clip
 from portraits import write_labelled_portraits
 from training.add_direct_path import add_direct_path
 from training.data.packed_faces import MovingFaces, read_packs
-from training.data.real_degradations import COMPRESSIONS, compress, degrade_clip
 from training.pack_faces import read_source, write_packs
 from training.train_direct import build_parser, train
 
@@ -27,28 +26,6 @@ def packs(tmp_path_factory):
     portraits = write_labelled_portraits(folder / "portraits", scales=(1, 1.5, 2))
     assert write_packs(read_source(portraits, "unused"), folder, max_size=200_000) > 1
     return folder
-
-
-# Degradations
-
-
-@pytest.mark.parametrize("seed", range(12))
-def test_a_degraded_clip_has_its_shape_and_depends_on_the_seed_only(seed):
-    clip = make_clip(2, 512, 512)
-    first, again = (degrade_clip(clip, np.random.default_rng(seed)) for _ in range(2))
-    assert first.shape == clip.shape
-    assert first.dtype == np.uint8
-    np.testing.assert_array_equal(first, again)
-    assert np.abs(first.astype(int) - clip).mean() < 40
-
-
-@pytest.mark.parametrize("kind", COMPRESSIONS)
-def test_every_codec_returns_all_frames(kind, monkeypatch):
-    monkeypatch.setattr("training.data.real_degradations.COMPRESSIONS", {kind: 1.0})
-    clip = make_clip(3, 66, 66)
-    compressed = compress(clip, np.random.default_rng(0))
-    assert compressed.shape == clip.shape
-    assert (compressed != clip).any() == (kind != "none")
 
 
 # Packs

@@ -23,7 +23,7 @@ from torch.utils.data import Dataset
 
 from keep_hf.faces.alignment import estimate_alignment
 
-from .real_degradations import degrade_clip
+from .degradations.clips import DEFAULT_SHARES, DegradationShares, degrade_clip
 
 
 SIZE = 512  # side of the aligned crops
@@ -94,6 +94,7 @@ class MovingFaces(Dataset[dict[str, torch.Tensor]]):
         video_share (`float`): Share of the clips that are cut from videos.
         seed (`int`): Of everything random.
         length (`int`): Number of samples.
+        shares ([`DegradationShares`]): Of the kinds of degradation.
 
     Each item has `sharp` and `degraded` `(t, 3, 512, 512)` uint8 and, if clips are longer than one frame, `flow` and
     `true_flow` `(t - 1, 2, 256, 256)` float16: from each degraded (sharp) frame to the one before it, in pixels of a
@@ -108,9 +109,11 @@ class MovingFaces(Dataset[dict[str, torch.Tensor]]):
         video_share: float,
         seed: int = 0,
         length: int = 10**9,
+        shares: DegradationShares = DEFAULT_SHARES,
     ) -> None:
         self.portraits, self.videos = portraits, videos
         self.clip_length, self.video_share, self.seed, self.length = clip_length, video_share, seed, length
+        self.shares = shares
 
     def __len__(self) -> int:
         return self.length
@@ -124,7 +127,7 @@ class MovingFaces(Dataset[dict[str, torch.Tensor]]):
         if random.random() < 0.5:
             sharp = sharp[:, :, ::-1]
         sharp = np.ascontiguousarray(change_colours(sharp, random))
-        degraded = degrade_clip(sharp, random)
+        degraded = degrade_clip(sharp, random, self.shares)
         item = {"sharp": to_channels_first(sharp), "degraded": to_channels_first(degraded)}
         if self.clip_length > 1:
             item["flow"] = flow_to_previous(degraded)
@@ -204,11 +207,17 @@ def cut(frame: np.ndarray, matrix: np.ndarray, bend: np.ndarray | None) -> np.nd
     return cv2.remap(frame, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
 
 
+# Change of the colours of a grey frame that makes it sepia
+SEPIA = (0.18, 0.0, -0.3)
+
+
 def change_colours(frames: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Gain, offset and gamma of each colour; some clips are grey or of one tint; the same for the whole clip."""
+    """Gain, offset and gamma of each colour; some clips are grey or sepia; the same for the whole clip."""
+    gain = random.normal(1, 0.08) * random.normal(1, 0.04, 3)
     if random.random() < 0.1:
         frames = np.stack([cv2.cvtColor(cv2.cvtColor(f, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB) for f in frames])
-    gain = random.normal(1, 0.08) * random.normal(1, 0.04, 3)
+        if random.random() < 0.5:  # from cold to sepia
+            gain *= 1 + random.uniform(-0.3, 1) * np.array(SEPIA)
     offset = random.normal(0, 0.03, 3)
     gamma = np.exp(random.normal(0, 0.2))
     if random.random() < 0.08:  # dark
