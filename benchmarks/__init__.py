@@ -3,14 +3,18 @@
 Run them from the root of the repository, as `python -m benchmarks.NAME`:
 
     vfhq_test           the evaluation of the paper on any clips: methods, levels of degradation, metrics
+    no_harm             the whole pipeline on sharp and degraded videos: does it harm them, does it help?
+    unlabelled_pairs    sheets for people who choose between input and output without knowing which is which
     learned             what each stage of training has learned
     corrections         the effect of corrections to the published training
     train_plain_unet    a plain U-Net to compare with
     speed, roofline     two versions of the code, precisions, memory; networks against the limits of the machine
+    speed_models        two models in turns, from file to file
     streaming           window borders, drift, memory over thousands of frames
     scenes, appearance  scene cuts; how well the tracker separates people
     kill                killed and resumed restorations
     training_data       CPU time of the training data of the direct path
 
-vfhq_test consists of clips, methods (with face_networks and plain_unet), result_files, tables, analyses and plots.
+vfhq_test consists of clips, methods (with face_networks and plain_unet), result_files, tables, analyses and plots;
+no_harm of no_harm_report and, like unlabelled_pairs, of whole_videos.  Both measure sharpness.
 """

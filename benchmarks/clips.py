@@ -12,11 +12,16 @@ import cv2
 import numpy as np
 
 from keep_hf import FaceDetector, KeepPipeline, YuNet
-from keep_hf.degrade import LEVELS, degrade_frames
+from keep_hf.degrade import LEVELS as DEGRADATIONS
+from keep_hf.degrade import Degradation, degrade_frames
 from keep_hf.faces.alignment import TEMPLATE_SIZE, crop_face, estimate_alignment
 from keep_hf.faces.follower import FaceFollower
 from keep_hf.video.media_files import contains_images, is_video
 from keep_hf.video.open import open_video
+
+
+# At the level none, the clip is not degraded.
+LEVELS: dict[str, Degradation | None] = {"none": None, **DEGRADATIONS}
 
 
 @dataclass(frozen=True)
@@ -26,7 +31,8 @@ class DegradedClip:
     Args:
         name (`str`): Name of the clip.
         level (`str`): Level of the degradation.
-        frames (`np.ndarray` of shape `(t, h, w, 3)`): Degraded aligned faces, RGB, uint8.
+        frames (`np.ndarray` of shape `(t, h, w, 3)`): Degraded aligned faces, RGB, uint8; those of the level none
+            are the truth.
         frame_rate (`float`): Frames per second.
     """
 
@@ -103,8 +109,10 @@ class Clip:
         height, width = self.truth.shape[1:3]
         if height != width:
             raise ValueError(f"{self.path}: aligned faces must be square, got {width} x {height}.")
-        degradation = LEVELS[level].at_size(height)
-        frames = degrade_frames(self.truth, degradation, seed=self.seed, frame_rate=self.frame_rate)
+        frames, degradation = self.truth, LEVELS[level]
+        if degradation is not None:
+            scaled = degradation.at_size(height)
+            frames = degrade_frames(frames, scaled, seed=self.seed, frame_rate=self.frame_rate)
         return DegradedClip(self.name, level, frames, self.frame_rate)
 
 

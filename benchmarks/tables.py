@@ -5,7 +5,7 @@ from keep_hf.evaluation.series import REFERENCE_METRICS, AverageMetrics, average
 from .result_files import Results
 
 
-# The metrics of the paper's Table 1, and flicker: key, statistic, label with the better direction, decimals.
+# The metrics of the paper's Table 1, flicker and sharpness: key, statistic, label with the better direction, decimals.
 COLUMNS = (
     ("psnr", "mean", "PSNR ↑", 2),
     ("ssim", "mean", "SSIM ↑", 4),
@@ -15,10 +15,11 @@ COLUMNS = (
     ("ids", "sigma", "sigma_IDS ↓", 4),
     ("akd", "sigma", "sigma_AKD ↓", 3),
     ("flicker", "mean", "Flicker ↓", 3),
+    ("sharpness", "mean", "Sharpness → 1", 3),
 )
 # Key, label, decimals
-CLIP_COLUMNS = (("psnr", "PSNR", 2), ("ssim", "SSIM", 4))
-GROUP_COLUMNS = (*CLIP_COLUMNS, ("ids", "IDS", 4))
+CLIP_COLUMNS = (("psnr", "PSNR", 2), ("ssim", "SSIM", 4), ("sharpness", "sharpness", 3))
+GROUP_COLUMNS = (("psnr", "PSNR", 2), ("ssim", "SSIM", 4), ("ids", "IDS", 4))
 
 Columns = tuple[tuple[str, str, int], ...]
 Averages = dict[str, dict[str, AverageMetrics]]  # by level and method
@@ -64,14 +65,15 @@ def levels_table(averages: Averages, missing: dict[str, str]) -> str:
         "",
         f"{example.num_videos} clips, {example.num_frames} frames. PSNR in dB, IDS as cosine, AKD and sigma_AKD in "
         "pixels of a face of 512 x 512, flicker in levels of 255"
-        + (f" (that of the truth: {flicker:.3f})." if flicker is not None else "."),
+        + (f" (that of the truth: {flicker:.3f})" if flicker is not None else "")
+        + ", sharpness relative to the truth.",
     ]
     lines += [f"Not measured: {REFERENCE_METRICS[key].label}, which needs {needs}." for key, needs in missing.items()]
     return "\n".join(lines) + "\n"
 
 
 def clips_table(results: Results, clips: list[str], levels: list[str], methods: list[str]) -> str:
-    """PSNR and SSIM of every clip and their mean: per level a table with a row per clip (Markdown)."""
+    """PSNR, SSIM and sharpness of every clip and their mean: per level a table with a row per clip (Markdown)."""
     lines = []
     for level in levels:
         lines += _head(level, "clip | frames", CLIP_COLUMNS, methods)

@@ -9,7 +9,9 @@
 
 Every clip is degraded with the same seed, and so with the same values from the ranges of the level.  All faces are
 compared at one size, by default that of the model: larger ones, including the truth, are shrunk by area, smaller ones
-are enlarged by cubic interpolation.  Flicker is measured with OpenCV's DIS, which depends on no model.
+are enlarged by cubic interpolation.  Flicker is measured with OpenCV's DIS, which depends on no model.  At the level
+none the truth itself is the input: what a method changes there is damage.  Sharpness is that of sharpness.py, relative
+to the truth.
 
 Each result (clip, level, method) is a file of its own under `--work`.  A run that was aborted, or that is repeated
 with more methods, computes only what is missing.  Under `accelerate launch` the processes share the clips, and the
@@ -34,7 +36,6 @@ from diffusers.utils.logging import disable_progress_bar
 from PIL import Image
 
 from keep_hf import KeepPipeline
-from keep_hf.degrade import LEVELS
 from keep_hf.evaluation.compare import compare_videos
 from keep_hf.evaluation.networks import Networks
 from keep_hf.evaluation.series import REFERENCE_METRICS
@@ -42,10 +43,11 @@ from keep_hf.models.flow.dis import DISFlow
 from keep_hf.video.image_folder import ImageFolderWriter
 
 from .analyses import estimate_yaw
-from .clips import Clip, add_clip_arguments, clip_loader, clip_name, find_clips, resize_faces
+from .clips import LEVELS, Clip, add_clip_arguments, clip_loader, clip_name, find_clips, resize_faces
 from .methods import NAMES, Method, load_methods
 from .plots import draw_plots
 from .result_files import Results, write_text
+from .sharpness import FACE_REGION, sharpness_kept
 from .tables import average_clips, clips_table, groups_table, levels_table
 
 
@@ -102,6 +104,7 @@ def measure_clip(
             faces = resize_faces(method.restore(degraded), args.size)
             restored = time.perf_counter()
             metrics = compare_videos(faces, truth, **vars(networks), name=clip.name)
+            metrics.metrics["sharpness"] = sharpness_kept(faces, truth)
             results.save(clip.name, level, method.name, method.source, faces, metrics)
             seconds = (restored - started, time.perf_counter() - restored)
             print(
@@ -159,6 +162,7 @@ def describe_settings(args: argparse.Namespace) -> dict[str, Any]:
         **{name: getattr(args, name) for name in ("frames", "aligned", "seed", "size")},
         **{name: file and Path(file).name for name, file in files.items()},
         "levels": {name: repr(degradation) for name, degradation in LEVELS.items()},
+        "region of sharpness": list(FACE_REGION),
     }
 
 

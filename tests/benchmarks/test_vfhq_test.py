@@ -76,8 +76,8 @@ def whole(data, tmp_path_factory) -> Path:
 
 def test_table_has_a_row_per_method_and_a_group_per_level(whole):
     lines = (whole / "work/table.md").read_text().splitlines()
-    assert lines[0] == "| | mild | | | heavy | | |"
-    assert lines[2] == "| | PSNR ↑ | SSIM ↑ | Flicker ↓ | PSNR ↑ | SSIM ↑ | Flicker ↓ |"
+    assert lines[0] == "| | mild | | | | heavy | | | |"
+    assert lines[2] == "| |" + " PSNR ↑ | SSIM ↑ | Flicker ↓ | Sharpness → 1 |" * 2
     assert [line.split(" | ")[0] for line in lines[3 : 3 + len(METHODS)]] == [f"| {name}" for name in METHODS]
     assert len({line.count("|") for line in lines[:10]}) == 1
     for label in ("LPIPS", "IDS", "AKD"):
@@ -105,6 +105,21 @@ def test_values_are_those_of_the_exported_images(whole):
 def test_heavier_degradation_has_worse_values(whole):
     report = json.loads((whole / "work/report.json").read_text())["levels"]
     assert report["heavy"]["bicubic"]["mean"]["psnr"] < report["mild"]["bicubic"]["mean"]["psnr"] - 1
+
+
+def test_at_level_none_the_truth_is_the_input(data, tmp_path):
+    run(data, tmp_path, "--methods", "bicubic", "keep", "--levels", "none", "--clips", "a")
+    rows = json.loads((tmp_path / "report.json").read_text())["levels"]["none"]
+    bicubic, keep = (rows[name]["mean"] for name in ("bicubic", "keep"))
+    assert (bicubic["psnr"], bicubic["ssim"], bicubic["sharpness"]) == ("inf", 1, 1)
+    assert keep["psnr"] < 40
+
+
+def test_degraded_faces_are_less_sharp(whole):
+    report = json.loads((whole / "work/report.json").read_text())["levels"]
+    heavy, mild = (report[level]["bicubic"]["mean"]["sharpness"] for level in ("heavy", "mild"))
+    assert 0 < heavy < 0.5
+    assert 0 < mild < 0.5
 
 
 def test_strips_show_all_methods_and_the_truth(whole):
