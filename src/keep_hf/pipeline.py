@@ -238,6 +238,7 @@ class KeepPipeline(DiffusionPipeline):
         gain_mode: str = "stream",
         background: Callable[[np.ndarray], np.ndarray] | None = None,
         frame_rate: float = 25.0,
+        strict: bool = False,
         resume: bool = False,
         segment_frames: int = SEGMENT_FRAMES,
     ) -> dict[str, Any]:
@@ -253,6 +254,9 @@ class KeepPipeline(DiffusionPipeline):
                 image folder.
             aligned, faces, min_face_size, fidelity, strength, upscale, gain_mode, background, frame_rate: See
                 [`RestorationOptions`].
+            strict (`bool`, *optional*, defaults to `False`): Raise an error if the source is truncated or damaged. By
+                default a truncated file is restored as far as it goes, and the last good frame is shown again in the
+                place of a frame that cannot be decoded; warnings and the report count such frames.
             resume (`bool`, *optional*, defaults to `False`): Continue after the last finished segment of an earlier
                 run, if there is one. The result is that of an uninterrupted run. Options, weights, frame rate and the
                 version of the package must be the same. A `background` from `load_background` is recognized by its
@@ -261,7 +265,8 @@ class KeepPipeline(DiffusionPipeline):
                 resumed.
 
         Returns:
-            `dict`: A report: frames, size, scenes, tracks, seconds by stage, peak memory.
+            `dict`: A report: frames, size, scenes, tracks, seconds by stage, peak memory, and what is damaged in the
+                source: `damaged_frames`, `resized_frames`, `truncated`, `announced_frames`, `warnings`.
 
         Raises:
             ValueError: If an option has a value that is not allowed, the source cannot be read, the target cannot be
@@ -272,7 +277,7 @@ class KeepPipeline(DiffusionPipeline):
             raise ValueError(f"segment_frames must be 1 or more, got {segment_frames}.")
         options = RestorationOptions.from_arguments(locals())
         started = time.perf_counter()
-        with open_video(source, frame_rate) as reader:
+        with open_video(source, frame_rate, strict) as reader:
             frame_rate = float(reader.frame_rate)
             size = self.vq.config.sample_size
             width, height = (size, size) if aligned else (reader.width * upscale, reader.height * upscale)

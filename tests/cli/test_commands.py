@@ -14,6 +14,7 @@ from accelerate import PartialState
 from PIL import Image
 
 from conftest import SIZE, make_clip, make_components
+from damaged import damage_packets
 from keep_hf import FaceDetector, KeepPipeline, VideoReader
 from keep_hf.cli import main
 from keep_hf.cli.jobs import list_jobs
@@ -141,6 +142,23 @@ def test_a_warning_is_one_line(model, tmp_path, capsys):
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("keep-hf: warning: ")
     assert "stream 1" in line
+
+
+def test_a_damaged_video_is_restored_with_a_warning(model, tmp_path, capsys):
+    whole = write_clip(tmp_path / "whole.mkv", images=list(make_clip(25, SIZE, SIZE)), subtitle_codec="ass")
+    damage_packets(whole, tmp_path / "in.mkv", [12])
+    for name in ("whole", "in"):
+        arguments = ["restore", tmp_path / f"{name}.mkv", tmp_path / "out.mp4", "--model", model, "--aligned"]
+        assert main([*map(str, arguments), "--report", str(tmp_path / f"{name}.json")]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert all(line.startswith("keep-hf: warning: ") for line in lines)
+    assert "stream 1" in lines[0]  # the subtitles are converted
+    assert "in.mkv: 1 frame could not be decoded" in lines[1]
+    # The report has all warnings.
+    reports = [json.loads((tmp_path / f"{name}.json").read_text()) for name in ("whole", "in")]
+    assert [report["warnings"] for report in reports] == [[line.removeprefix("keep-hf: warning: ")] for line in lines]
+    assert [report["damaged_frames"] for report in reports] == [0, 1]
+    assert "in.mkv: frame" in fails([*arguments, "--strict"], capsys)
 
 
 def test_a_folder_keeps_its_layout(model, tmp_path, capsys):

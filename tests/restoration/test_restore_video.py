@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from conftest import SIZE, make_clip
+from damaged import damage_packets, truncate
 from keep_hf.video.reader import VideoReader
 from keep_hf.video.writer import VideoWriter
-from media import packets, write_clip
+from media import packets, times, write_clip
 from restored import ONE, Identity, changed, make_source, restore
 
 
@@ -53,6 +54,9 @@ def test_a_restored_file_keeps_everything_else(make_pipe, tmp_path):
     assert track["last_frame"] == 8
     assert track["face_size"] == SIZE
     assert report["scenes"] == [0]
+    assert report["warnings"] == []
+    assert report["damaged_frames"] == report["resized_frames"] == 0
+    assert report["truncated"] is False
     assert report["peak_memory_bytes"]["host"] > 2**20
     assert {"detect", "align", "observe", "flow", "recursion", "paste", "total"} <= report["seconds"].keys()
 
@@ -90,3 +94,33 @@ def test_the_report_has_the_similarity_with_a_face_recognition_network(make_pipe
     assert 0.3 < track["identity"] < 1
     (track,) = make_pipe(*[ONE] * 9).restore_video(source, tmp_path / "out.mp4")["tracks"]
     assert "identity" not in track
+
+
+def test_a_damaged_source_is_restored_and_reported(make_pipe, tmp_path):
+    source = damage_packets(make_source(tmp_path / "whole.mp4", 20), tmp_path / "in.mp4", [9, 10])
+    with pytest.warns(UserWarning, match=r"in\.mp4: 2 frames could not be decoded"):
+        report = make_pipe(*[ONE] * 20, gain_window=4).restore_video(source, tmp_path / "out.mp4")
+    assert report["frames"] == 20
+    assert report["damaged_frames"] == 2
+    assert report["truncated"] is False
+    (message,) = report["warnings"]
+    assert "the last good frame is shown again" in message
+    assert times(tmp_path / "out.mp4") == times(tmp_path / "whole.mp4")
+    with pytest.raises(ValueError, match=r"in\.mp4: frame \d+ cannot be decoded"):
+        make_pipe(*[ONE] * 20).restore_video(source, tmp_path / "strict.mp4", strict=True)
+
+
+def test_a_truncated_source_is_restored_and_reported(make_pipe, tmp_path):
+    whole = write_clip(tmp_path / "whole.mkv", images=list(make_clip(30, 168, 112)))
+    source = truncate(whole, tmp_path / "in.mkv")
+    pipe = make_pipe(*[ONE] * 30, gain_window=4)
+    with pytest.raises(ValueError, match=r"in\.mkv is truncated"):
+        pipe.restore_video(source, tmp_path / "out.mkv", strict=True)
+    assert pipe.detector.num_seen == 0
+    with pytest.warns(UserWarning, match=r"in\.mkv is truncated: it announces 30 frames"):
+        report = pipe.restore_video(source, tmp_path / "out.mkv")
+    assert report["truncated"] is True
+    assert report["announced_frames"] == 30
+    assert 3 < report["frames"] < 30
+    assert f"{report['frames']} could be read" in report["warnings"][-1]
+    assert len(times(tmp_path / "out.mkv")) == report["frames"]

@@ -10,6 +10,7 @@ from PIL import Image
 
 from benchmarks.kill import compare
 from conftest import SIZE, make_clip, make_components
+from damaged import damage_packets
 from keep_hf import KeepPipeline, __version__
 from keep_hf.models.recursion import KalmanRecursion
 from keep_hf.restoration.stream import FaceStream
@@ -70,6 +71,40 @@ def test_a_failed_run_is_resumed(make_pipe, tmp_path, monkeypatch, target):
     assert report["tracks"] == expected_report["tracks"]
     assert report["frames"] == 30
     assert not (tmp_path / f"{target}.part").exists()
+
+
+@pytest.mark.filterwarnings("ignore:.*could not be decoded", "ignore:.*damaged parts")
+def test_a_damaged_video_is_resumed(make_pipe, tmp_path, monkeypatch):
+    """Frames that are shown again lie before and after the interruption, and at the border of segments."""
+    whole = make_source(tmp_path / "whole.mp4", 30, frame_rate=5)
+    source = damage_packets(whole, tmp_path / "in.mp4", [3, 4, 15, 16, 17, 25])
+    expected_report = make_pipe(*[TWO] * 30, gain_window=4).restore_video(
+        source, tmp_path / "expected.mp4", segment_frames=4
+    )
+    calls = fail_at_step(monkeypatch, 22, RuntimeError("now"))
+    with pytest.raises(RuntimeError, match="now"):
+        make_pipe(*[TWO] * 30, gain_window=4).restore_video(source, tmp_path / "out.mp4", segment_frames=4)
+    report = make_pipe(*[TWO] * 30, gain_window=4).restore_video(
+        source, tmp_path / "out.mp4", segment_frames=4, resume=True
+    )
+    assert len(calls) < 22 + 30
+    assert (tmp_path / "out.mp4").read_bytes() == (tmp_path / "expected.mp4").read_bytes()
+    for name in ("frames", "tracks", "damaged_frames"):
+        assert report[name] == expected_report[name]
+    assert report["damaged_frames"] >= 6
+
+
+def test_a_strict_run_that_fails_is_resumed_without_strict(make_pipe, tmp_path):
+    whole = make_source(tmp_path / "whole.mp4", 30, frame_rate=5)
+    source = damage_packets(whole, tmp_path / "in.mp4", [25])
+    pipe = make_pipe(*[ONE] * 30, gain_window=4)
+    with pytest.raises(ValueError, match="cannot be decoded"):
+        pipe.restore_video(source, tmp_path / "out.mp4", segment_frames=4, strict=True)
+    assert (tmp_path / "out.mp4.part").is_dir()
+    pipe = make_pipe(*[ONE] * 30, gain_window=4)
+    with pytest.warns(UserWarning, match="could not be decoded"):
+        pipe.restore_video(source, tmp_path / "out.mp4", segment_frames=4, resume=True)
+    assert pipe.detector.num_seen < 30
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL, which Windows lacks")

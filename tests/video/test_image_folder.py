@@ -94,15 +94,23 @@ def test_photographs_are_rotated_upright(tmp_path):
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "bmp", "tif"])
 @pytest.mark.parametrize("keep", [0, 0.3, 0.9])
-def test_error_contains_the_name_of_the_damaged_image(tmp_path, suffix, keep):
-    folder = make_folder(tmp_path / "in", (f"1.{suffix}", f"2.{suffix}"))
+def test_damaged_images(tmp_path, suffix, keep):
+    folder = make_folder(tmp_path / "in", (f"1.{suffix}", f"2.{suffix}", f"3.{suffix}"))
     content = (folder / f"2.{suffix}").read_bytes()
     (folder / f"2.{suffix}").write_bytes(content[: int(keep * len(content))])
     seen = 0
     with pytest.raises(ValueError, match=rf"2\.{suffix} is damaged") as caught:
-        for _ in ImageFolderReader(folder):
+        for _ in ImageFolderReader(folder, strict=True):
             seen += 1
     assert seen == 1
+    with pytest.warns(UserWarning, match=r"1 frame could not be decoded .*frame 1\); the last good frame"):
+        first, second, third = ImageFolderReader(folder)
+    assert np.array_equal(first.image, second.image)
+    assert not np.array_equal(first.image, third.image)
+    assert [first.pts, second.pts, third.pts] == [0, 1, 2]
+    (folder / f"1.{suffix}").write_bytes(content[:2])
+    with pytest.raises(ValueError, match=rf"1\.{suffix} is damaged"):  # nothing can take its place
+        ImageFolderReader(folder)
     assert "\n" not in str(caught.value)
 
 
@@ -121,7 +129,9 @@ def test_folders_that_cannot_be_read(tmp_path):
         with pytest.raises(ValueError, match=message):
             ImageFolderReader(path, frame_rate)
     with pytest.raises(ValueError, match=r"img11\.png has 97 x 64 pixels, the first image 96 x 64"):
-        list(ImageFolderReader(folder))
+        list(ImageFolderReader(folder, strict=True))
+    with pytest.warns(UserWarning, match="frame size changes; 1 frame was fitted"):
+        assert {frame.image.shape for frame in ImageFolderReader(folder)} == {(64, 96, 3)}
 
 
 def test_images_are_named_after_those_of_the_source(tmp_path):

@@ -27,6 +27,23 @@ def one_line_warnings() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def collected_warnings() -> Iterator[list[str]]:
+    """Collect the text of Python warnings, which are still shown."""
+    messages: list[str] = []
+    show = warnings.showwarning
+
+    def collect(message: Warning | str, *args: Any, **options: Any) -> None:
+        messages.append(" ".join(str(message).split()))
+        show(message, *args, **options)
+
+    warnings.showwarning = collect
+    try:
+        yield messages
+    finally:
+        warnings.showwarning = show
+
+
 def resume_hint(target: Path) -> str:
     """The end of an error message: how to resume a restoration, or nothing if there is no unfinished work to keep."""
     has_part = target.with_name(f"{target.name}.part").is_dir()

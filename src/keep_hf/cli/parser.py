@@ -77,6 +77,7 @@ def _add_restore(commands: "Commands") -> None:
         "--identity", help="model that measures face similarity for the report: an .onnx file or a Hub repository"
     )
     _add_frame_rate(parser)
+    parser.add_argument("--strict", action="store_true", help="fail on a truncated or damaged video: exit code 1")
     parser.add_argument("--resume", action="store_true", help="continue an interrupted run after its last segment")
     parser.add_argument("--report", type=Path, help="JSON file to write a summary to")
 

@@ -14,7 +14,7 @@ from ..pipeline import KeepPipeline
 from ..restoration.background import load_background
 from .jobs import list_jobs
 from .loading import DTYPES, load_pipeline, selected_device
-from .output import check_report_path, print_message, resume_hint, write_report
+from .output import check_report_path, collected_warnings, print_message, resume_hint, write_report
 
 
 def run(args: argparse.Namespace) -> None:
@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> None:
         if args.resume and is_batch and target.exists():
             continue  # finished by an earlier run
         try:
-            reports.append(restore(pipe, source, target, args.resume, options))
+            reports.append(restore(pipe, source, target, args, options))
         except (ValueError, OSError) as error:
             if not is_batch:
                 raise type(error)(f"{error}{resume_hint(target)}") from error
@@ -87,11 +87,13 @@ def restoration_options(args: argparse.Namespace) -> RestorationOptions:
 
 
 def restore(
-    pipe: KeepPipeline, source: Path, target: Path, resume: bool, options: RestorationOptions
+    pipe: KeepPipeline, source: Path, target: Path, args: argparse.Namespace, options: RestorationOptions
 ) -> dict[str, Any]:
     """Restore one video and return its report."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    report = pipe.restore_video(source, target, resume=resume, **vars(options))
+    with collected_warnings() as messages:
+        report = pipe.restore_video(source, target, strict=args.strict, resume=args.resume, **vars(options))
+    report["warnings"] = list(dict.fromkeys([*report["warnings"], *messages]))
     if not report["tracks"] and not options.aligned:
         print_message(f"{source}: No faces found. The frames are unchanged.")
     return report

@@ -4,6 +4,7 @@ After every segment the writer saves the state of the stream. A run that is resu
 stream held, and goes on from there. It must be the same job: `check_job` compares what the result depends on.
 """
 
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -37,7 +38,7 @@ def restore_file(
         on_frames (`Callable[[int], Any]`): Called with the number of frames that were written since the last call.
 
     Returns:
-        `dict`: The report of the stream.
+        `dict`: The report of the stream, and what was damaged in the source.
 
     Raises:
         ValueError: If the earlier run was another job or saved another version of the state.
@@ -47,7 +48,10 @@ def restore_file(
     if earlier is not None:
         check_job(earlier["job"], job, writer.path)
         if earlier["report"] is not None:
-            return earlier["report"]  # every frame is restored; the run was interrupted while it joined the segments
+            # Every frame is restored; the run was interrupted while it joined the segments.
+            for message in earlier["report"]["warnings"]:
+                warnings.warn(message, stacklevel=2)
+            return earlier["report"]
 
     times: deque[tuple[int, int]] = deque()  # presentation times and durations of the frames that the stream holds
 
@@ -72,7 +76,7 @@ def restore_file(
     for restored in stream.finish():
         writer.write(restored.image, *times.popleft())
         on_frames(1)
-    report = stream.report()
+    report = stream.report() | reader.damage.to_dict(reader.path)
     writer.end_segment({"job": job, "stream": None, "report": report})
     return report
 

@@ -21,6 +21,8 @@ from PIL import Image, ImageOps
 
 from ..state_version import check_state_version
 from .colour import Colour
+from .decoding.damage import Damage
+from .fitting import fit_image
 from .media_files import IMAGE_SUFFIXES, is_image
 from .part_folder import PartFolder, Setting, describe_source, report_write_errors, sync
 from .reader import VideoFrame, VideoReader
@@ -35,11 +37,13 @@ class ImageFolderReader:
     """A folder of images as a sequence of `VideoFrame`, which can be iterated over any number of times.
 
     PNG, JPEG, WebP, BMP and TIFF; other files are ignored. Images are rotated upright as their EXIF data say, grey
-    images become RGB, 16 bits become 8, and transparency is ignored.
+    images become RGB, 16 bits become 8, and transparency is ignored. In the place of a damaged image, the last good
+    one is shown again, and images of another size are fitted into the size of the first; warnings count them.
 
     Args:
         path (`str` or `os.PathLike`): The folder.
         frame_rate (`float`, *optional*, defaults to 25.0): Images per second.
+        strict (`bool`, *optional*, defaults to `False`): Raise an error instead of these warnings.
 
     Attributes:
         width, height (`int`): Size of the images in pixels.
@@ -47,14 +51,16 @@ class ImageFolderReader:
         time_base (`Fraction`): Seconds per unit of the timestamps: one image.
         num_frames (`int`): Number of images.
         names (`list[str]`): Their file names, in order.
+        damage ([`Damage`]): What was damaged, once an iteration has reached the end.
 
     Raises:
-        ValueError: If the folder or an image in it cannot be read, or the sizes of two images differ; the latter while
-            iterating.
+        ValueError: If the folder or its first image cannot be read; with `strict`, while iterating, if any image
+            cannot be read or has another size than the first.
     """
 
-    def __init__(self, path: str | os.PathLike, frame_rate: float = 25.0) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | os.PathLike, frame_rate: float = 25.0, strict: bool = False) -> None:
+        self.path, self.strict = Path(path), strict
+        self.damage = Damage()
         if not self.path.is_dir():
             raise ValueError(f"{self.path} is not a folder." if self.path.exists() else f"{self.path} does not exist.")
         if not 0 < frame_rate < float("inf"):
@@ -89,16 +95,36 @@ class ImageFolderReader:
             `Iterator[VideoFrame]`
 
         Raises:
-            ValueError: If an image is damaged or has another size than the first.
+            ValueError: If an image is damaged or has another size than the first, and the reader is strict.
         """
-        for index, name in enumerate(self.names[start:], start):
-            image = _read_image(self.path / name)
-            if image.shape != (self.height, self.width, 3):
-                raise ValueError(
-                    f"{self.path / name} has {image.shape[1]} x {image.shape[0]} pixels, the first image "
-                    f"{self.width} x {self.height}; all images must have the same size."
-                )
-            yield VideoFrame(image, index, self.time_base, 1)
+        damage = Damage()
+        good = None
+        for index, name in enumerate(self.names):
+            good = self._read_or_repeat(self.path / name, good, damage)
+            damage.num_read += 1
+            if index >= start:
+                yield VideoFrame(good, index, self.time_base, 1)
+        is_first, self.damage = self.damage.num_read == 0, damage
+        for message in damage.messages(self.path) if is_first else []:
+            warnings.warn(message, stacklevel=2)
+
+    def _read_or_repeat(self, path: Path, good: np.ndarray | None, damage: Damage) -> np.ndarray:
+        try:
+            image = _read_image(path)
+        except ValueError:
+            if self.strict or good is None:
+                raise
+            damage.add_repeated()
+            return good.copy()
+        if image.shape == (self.height, self.width, 3):
+            return image
+        if self.strict:
+            raise ValueError(
+                f"{path} has {image.shape[1]} x {image.shape[0]} pixels, the first image {self.width} x {self.height}"
+                ". Without strict, it is fitted into the size of the first."
+            )
+        damage.num_resized += 1
+        return fit_image(image, self.width, self.height)
 
 
 @dataclass(frozen=True)

@@ -8,17 +8,18 @@ from .reader import VideoReader
 from .writer import VideoWriter
 
 
-def open_video(path: str | os.PathLike, frame_rate: float) -> VideoReader | ImageFolderReader:
+def open_video(path: str | os.PathLike, frame_rate: float, strict: bool = False) -> VideoReader | ImageFolderReader:
     """Open a video file, or a folder of images.
 
     Args:
         path (`str` or `os.PathLike`): Video file or folder.
         frame_rate (`float`): Images per second of a folder; not used for a video file.
+        strict (`bool`, *optional*, defaults to `False`): Raise an error where the source is damaged.
 
     Raises:
         ValueError: If the path cannot be read as a video.
     """
-    return ImageFolderReader(path, frame_rate) if Path(path).is_dir() else VideoReader(path)
+    return ImageFolderReader(path, frame_rate, strict) if Path(path).is_dir() else VideoReader(path, strict)
 
 
 def create_video(

@@ -4,16 +4,18 @@
 matrix and range. Frames are uint8 of shape `(h, w, 3)`; a frame appears at `pts * time_base` seconds.
 """
 
+import contextlib
 import os
 import queue
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
 import av
 import numpy as np
@@ -23,6 +25,11 @@ from av.video.stream import VideoStream
 
 from .colour import read_colour, to_rgb
 from .containers import find_video_stream, open_container
+from .decoding.damage import Damage
+from .decoding.frames import DamageFoundError, DecodedFrame, decode_damaged, decode_threaded
+from .decoding.orientation import Orientation
+from .decoding.truncation import announced_frames, is_cut_off
+from .fitting import fit_image
 
 
 T = TypeVar("T")
@@ -45,35 +52,8 @@ class VideoFrame:
     duration: int
 
 
-@dataclass(frozen=True)
-class Orientation:
-    """How stored frames are transformed for display: transposed first, then mirrored."""
-
-    transposed: bool
-    mirrored_x: bool
-    mirrored_y: bool
-
-    @classmethod
-    def read(cls, frame: av.VideoFrame) -> "Orientation":
-        """Read the display matrix of a frame.
-
-        It maps (x, y) to (a x + c y, b x + d y) with y pointing down; files contain quarter turns and reflections.
-        """
-        side_data: Any = frame.side_data
-        if "DISPLAYMATRIX" not in side_data:
-            return cls(False, False, False)
-        a, b, _, c, d = np.frombuffer(bytes(side_data["DISPLAYMATRIX"]), dtype=np.int32)[:5]
-        return cls(True, bool(c < 0), bool(b < 0)) if abs(b) > abs(a) else cls(False, bool(a < 0), bool(d < 0))
-
-    def apply(self, image: np.ndarray) -> np.ndarray:
-        """Transform an image `(h, w, 3)`; the result is contiguous."""
-        if self.transposed:
-            image = image.transpose(1, 0, 2)
-        if self.mirrored_x:
-            image = image[:, ::-1]
-        if self.mirrored_y:
-            image = image[::-1]
-        return np.ascontiguousarray(image)
+class _ClosedError(Exception):
+    """The reader was closed while another thread decoded."""
 
 
 class VideoReader:
@@ -82,8 +62,13 @@ class VideoReader:
     Every iteration opens the file again and decodes on demand; no frames are kept in memory. Leaving the `with` block
     closes iterations that were not finished.
 
+    In the place of a frame that cannot be decoded, the last good frame is shown again. A truncated file ends where its
+    content ends, and frames of another size are fitted into the size of the first. Warnings at the end of the file
+    count them.
+
     Args:
         path (`str` or `os.PathLike`): A video file, in any format that FFmpeg decodes.
+        strict (`bool`, *optional*, defaults to `False`): Raise an error instead of these warnings.
 
     Attributes:
         width, height (`int`): Size of the frames as displayed, in pixels.
@@ -95,18 +80,28 @@ class VideoReader:
         colour ([`Colour`]): Meaning of the file's YUV values.
         pixel_aspect (`Fraction`): Width of a displayed pixel divided by its height.
         start (`Fraction`): Seconds on the clock of the file that correspond to time 0.
+        damage ([`Damage`]): What was damaged, once an iteration has reached the end of the file.
 
     Raises:
-        ValueError: If the file is missing, is not a video, or has no frames; while iterating, if it is damaged.
+        ValueError: If the file is missing, is not a video, or has no frames; with `strict`, if it is truncated and,
+            while iterating, if it is damaged.
     """
 
-    def __init__(self, path: str | os.PathLike) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | os.PathLike, strict: bool = False) -> None:
+        self.path, self.strict = Path(path), strict
+        self.damage = Damage()
         self._unfinished: set[InputContainer] = set()
         # Leaving the `with` block closes containers that another thread (see `prefetch`) may be decoding.
         self._lock = threading.RLock()
         with open_container(self.path) as container:
             stream = find_video_stream(container, self.path)
+            self._is_cut_off = is_cut_off(container, self.path)
+            self._num_announced = announced_frames(container, stream)
+            if strict and self._is_cut_off:
+                raise ValueError(
+                    f"{self.path} is truncated: it ends before the end that its header announces. Without strict, it "
+                    "is read up to there."
+                )
             first = _decode_first(container, stream, self.path)
             self.has_audio = bool(container.streams.audio)
             self.num_frames = stream.frames or None
@@ -161,49 +156,104 @@ class VideoReader:
             `Iterator[VideoFrame]`: The frames, with the same timestamps as when all frames are read.
 
         Raises:
-            ValueError: If the file is damaged.
+            ValueError: If the file is damaged and the reader is strict.
         """
-        index = previous = 0
+        damage = Damage(is_cut_off=self._is_cut_off, num_announced=self._num_announced)
+        # Another thread may close the reader (see `prefetch`); the frames then end early.
+        with contextlib.suppress(_ClosedError):
+            yield from self._read(start, damage)
+            self._report(damage)
+
+    def _read(self, start: int, damage: Damage) -> Iterator[VideoFrame]:
         step = max(1, round(1 / (self.frame_rate * self.time_base)))
+        previous, good = 0, None
+        for decoded in self._decode():
+            index = damage.num_read
+            position = index + damage.num_left_out
+            good = decoded.frame or good
+            self._record(decoded, damage)
+            if good is None:
+                continue
+            pts = self._timestamp(decoded.pts, position)
+            if index and pts <= previous:
+                pts = previous + step  # a badly joined or repaired file: timestamps must increase
+            damage.num_read += 1
+            if index >= start:
+                duration = decoded.frame.duration if decoded.frame else None
+                yield VideoFrame(self._to_image(good), pts, self.time_base, duration or step)
+            previous = pts
+
+    def _decode(self) -> Iterator[DecodedFrame]:
+        num_frames = 0
+        try:
+            for decoded in self._run(decode_threaded):
+                yield decoded
+                num_frames += 1
+            return
+        except DamageFoundError:
+            pass
+        for decoded in self._run(partial(decode_damaged, has_times=self._has_times)):
+            if num_frames > 0:
+                num_frames -= int(decoded.frame is not None)
+            else:
+                yield decoded
+
+    def _run(self, decode: Callable[[InputContainer, VideoStream], Iterator[DecodedFrame]]) -> Iterator[DecodedFrame]:
         container = open_container(self.path)
         self._unfinished.add(container)
         try:
-            stream = find_video_stream(container, self.path)
-            stream.thread_type = "AUTO"
-            decoded = container.decode(stream)
+            decoded = decode(container, find_video_stream(container, self.path))
             while (frame := self._decode_next(container, decoded)) is not None:
-                self._check_size(frame, index)
-                pts = self._timestamp(frame, index)
-                if index and pts <= previous:
-                    pts = previous + step  # a badly joined or repaired file: timestamps must increase
-                if index >= start:
-                    image = self._orientation.apply(to_rgb(frame, self.colour))
-                    yield VideoFrame(image, pts, self.time_base, frame.duration or step)
-                previous = pts
-                index += 1
-        except av.FFmpegError as error:
-            raise ValueError(
-                f"{self.path}: frame {index} cannot be decoded ({error.strerror}); the file is damaged there."
-            ) from error
+                yield frame
         finally:
             self._close(container)
 
-    def _decode_next(self, container: InputContainer, decoded: Iterator[av.VideoFrame]) -> av.VideoFrame | None:
+    def _decode_next(self, container: InputContainer, decoded: Iterator[DecodedFrame]) -> DecodedFrame | None:
         with self._lock:
-            return next(decoded, None) if container in self._unfinished else None
+            if container not in self._unfinished:
+                raise _ClosedError
+            return next(decoded, None)
 
-    def _check_size(self, frame: av.VideoFrame, index: int) -> None:
-        size = (frame.width, frame.height)
-        if size != self._stored_size:
+    def _record(self, decoded: DecodedFrame, damage: Damage) -> None:
+        """Count the damage of a frame.
+
+        Raises:
+            ValueError: If there is any, and the reader is strict.
+        """
+        frame = decoded.frame
+        if frame is None and damage.num_read == 0:
+            damage.num_left_out += 1
+        elif frame is None:
+            damage.add_repeated()
+        elif decoded.is_concealed:
+            damage.add_concealed()
+        if self.strict and damage.num_damaged:
             raise ValueError(
-                f"{self.path}: the frame size changes from {self._stored_size} to {size} at frame {index}; cut the "
-                "file there."
+                f"{self.path}: frame {damage.num_read} cannot be decoded; the file is damaged there. Without strict, "
+                "the last good frame is shown again."
+            )
+        size = self._stored_size if frame is None else (frame.width, frame.height)
+        damage.num_resized += int(size != self._stored_size)
+        if self.strict and damage.num_resized:
+            raise ValueError(
+                f"{self.path}: the frame size changes from {self._stored_size} to {size} at frame {damage.num_read}. "
+                "Without strict, the following frames are fitted into the first size."
             )
 
-    def _timestamp(self, frame: av.VideoFrame, index: int) -> int:
-        if self._has_times and frame.pts is not None:
-            return frame.pts - round(self.start / self.time_base)
-        return round(index / (self.frame_rate * self.time_base))
+    def _to_image(self, frame: av.VideoFrame) -> np.ndarray:
+        image = self._orientation.apply(to_rgb(frame, self.colour))
+        return image if image.shape == (self.height, self.width, 3) else fit_image(image, self.width, self.height)
+
+    def _report(self, damage: Damage) -> None:
+        is_first = self.damage.num_read == 0
+        self.damage = damage
+        for message in damage.messages(self.path) if is_first else []:
+            warnings.warn(message, stacklevel=3)
+
+    def _timestamp(self, pts: int | None, position: int) -> int:
+        if self._has_times and pts is not None:
+            return pts - round(self.start / self.time_base)
+        return round(position / (self.frame_rate * self.time_base))
 
     def _close(self, container: InputContainer) -> None:
         with self._lock:
@@ -254,12 +304,10 @@ def prefetch(items: Iterator[T], depth: int = 4) -> Iterator[T]:
 
 
 def _decode_first(container: InputContainer, stream: VideoStream, path: Path) -> av.VideoFrame:
-    try:
-        first = next(container.decode(stream), None)
-    except av.FFmpegError as error:
-        raise ValueError(f"{path}: the first frame cannot be decoded ({error.strerror}).") from error
+    decoded = decode_damaged(container, stream)
+    first = next((decoded.frame for decoded in decoded if decoded.frame is not None), None)
     if first is None:
-        raise ValueError(f"{path} has a video stream, but no frames.")
+        raise ValueError(f"{path} has a video stream, but no frame of it can be decoded.")
     return first
 
 

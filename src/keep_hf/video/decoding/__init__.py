@@ -1,0 +1,1 @@
+"""Decoding of video streams, damaged and truncated ones included."""

@@ -1,0 +1,216 @@
+"""Decoding of a video stream: its frames, and a place in time for each frame that cannot be decoded.
+
+Undamaged streams are decoded in several threads. With threads, an error is reported late and frames beside it may be
+lost, so from the first sign of damage on, the stream must be decoded again in one thread. The result then does not
+depend on the number of threads.
+"""
+
+import heapq
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import cast
+
+import av
+from av.container import InputContainer
+from av.video.stream import VideoStream
+
+
+# Number of frames by which a decoder may confuse the order after an error.
+REORDER_DEPTH = 4
+# Seconds by which times decrease at most within one recording; beyond, recordings were joined.
+RESTART = 1
+# From this number of frames on, a stream in which each packet became a frame is expected to go on like that.
+MIN_FRAMES = 10
+
+
+@dataclass(frozen=True)
+class DecodedFrame:
+    """A frame, or the place of one that cannot be decoded.
+
+    Args:
+        frame (`av.VideoFrame`, *optional*): `None` if it cannot be decoded.
+        pts (`int`, *optional*): When it appears, in units of the time base of the stream; `None` if the file does not
+            contain that.
+    """
+
+    frame: av.VideoFrame | None
+    pts: int | None
+
+    @property
+    def is_concealed(self) -> bool:
+        """Whether parts of the frame are damaged, and the decoder filled them from the frames around it."""
+        return self.frame is not None and self.frame.is_corrupt
+
+
+class DamageFoundError(Exception):
+    """The stream is damaged; it must be decoded in one thread."""
+
+
+def decode_threaded(container: InputContainer, stream: VideoStream) -> Iterator[DecodedFrame]:
+    """Decode an undamaged stream in several threads.
+
+    Raises:
+        DamageFoundError: At the first sign of damage.
+    """
+    stream.thread_type = "AUTO"
+    ledger = _Ledger()
+    try:
+        for packet in _read_packets(container, stream):
+            ledger.add(packet)
+            for frame in stream.decode(packet):
+                lost = ledger.lost_before(frame)
+                if frame.is_corrupt or ledger.has_gap:
+                    raise DamageFoundError
+                yield from (DecodedFrame(None, pts) for pts in lost)
+                yield DecodedFrame(frame, frame.pts)
+    except av.FFmpegError as error:
+        raise DamageFoundError from error
+    if ledger.misses_end:
+        raise DamageFoundError
+
+
+def decode_damaged(container: InputContainer, stream: VideoStream, has_times: bool = True) -> Iterator[DecodedFrame]:
+    """Decode a stream that may be damaged in one thread.
+
+    Args:
+        container (`InputContainer`): The file, open.
+        stream (`VideoStream`): Its video.
+        has_times (`bool`, *optional*, defaults to `True`): Whether the file contains the times at which frames appear.
+
+    Returns:
+        `Iterator[DecodedFrame]`: In the order of display, those that cannot be decoded included.
+    """
+    stream.thread_type = "NONE"
+    stream.codec_context.thread_count = 1
+    ledger = _Ledger(has_times)
+    frames = _decode_packets(container, stream, ledger)
+    for frame in _in_display_order(frames) if has_times else frames:
+        yield from (DecodedFrame(None, pts) for pts in ledger.lost_before(frame))
+        yield DecodedFrame(frame, frame.pts)
+    yield from (DecodedFrame(None, pts) for pts in ledger.lost_at_end())
+
+
+def _decode_packets(container: InputContainer, stream: VideoStream, ledger: "_Ledger") -> Iterator[av.VideoFrame]:
+    for packet in _read_packets(container, stream, skip_errors=True):
+        ledger.add(packet)
+        if packet.is_corrupt and container.format.name != "mpegts":  # the file ends within it
+            ledger.fail(packet)
+            continue
+        try:
+            yield from stream.decode(packet)
+        except av.FFmpegError:
+            ledger.fail(packet)
+
+
+def _in_display_order(frames: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
+    """Sort frames that a decoder returned too late or too early after an error."""
+    held: list[av.VideoFrame] = []
+    for frame in frames:
+        times = [other.pts for other in held if other.pts is not None]
+        if frame.pts is None or (times and frame.pts < min(times) - RESTART / cast(Fraction, frame.time_base)):
+            # The clock restarts, or there is none: earlier frames come first.
+            yield from held
+            held = []
+        held.append(frame)
+        held.sort(key=lambda other: other.pts or 0)
+        if len(held) > REORDER_DEPTH:
+            yield held.pop(0)
+    yield from held
+
+
+def _read_packets(container: InputContainer, stream: VideoStream, skip_errors: bool = False) -> Iterator[av.Packet]:
+    """The packets of the stream, then an empty one, at which a decoder returns the frames that it holds."""
+    is_progressing = True
+    while is_progressing:
+        is_progressing = False
+        try:
+            for packet in container.demux(stream):
+                # An empty packet in the middle stands for a frame that was not recorded.
+                if packet.size:
+                    is_progressing = True
+                    yield packet
+            break
+        except av.FFmpegError:
+            # The container is damaged here; it may be readable behind this place.
+            if not skip_errors:
+                raise
+    end = av.Packet()
+    end.stream, end.time_base = stream, cast(Fraction, stream.time_base)
+    yield end
+
+
+class _Ledger:
+    """Which packets have become frames.
+
+    Most decoders do not return an error for every frame that is lost: after a damaged key frame, H.264 is silent until
+    the next one. In a stream where every packet became a frame so far, every packet from the first error on that does
+    not is therefore a lost frame. In other streams (fields in packets of their own, packets that are never shown) only
+    the packets with an error are.
+
+    Attributes:
+        has_gap (`bool`): Whether a packet did not become a frame although all before it did.
+    """
+
+    def __init__(self, has_times: bool = True) -> None:
+        self._has_times = has_times
+        self._waiting: list[int] = []  # heap of the times of packets whose frames have not appeared
+        self._failed: set[int] = set()
+        self._num_failed_without_time = 0
+        self._num_frames = 0
+        self._has_failed = False
+        self._is_one_to_one = True
+        self._starts_with_key_frame: bool | None = None
+        self.has_gap = False
+
+    @property
+    def misses_end(self) -> bool:
+        """Whether packets after the last frame did not become frames although all before them did."""
+        return self._is_one_to_one and bool(self._waiting)
+
+    def add(self, packet: av.Packet) -> None:
+        """A packet is passed to the decoder."""
+        if self._starts_with_key_frame is None:
+            self._starts_with_key_frame = packet.is_keyframe
+        # Frames before the start of an edit list are decoded, but not shown.
+        if packet.size and packet.pts is not None and self._has_times and not packet.is_discard:
+            heapq.heappush(self._waiting, packet.pts)
+
+    def fail(self, packet: av.Packet) -> None:
+        """The decoder returned an error for it."""
+        self._has_failed = True
+        if packet.pts is None or not self._has_times:
+            self._num_failed_without_time += 1
+        else:
+            self._failed.add(packet.pts)
+
+    def lost_before(self, frame: av.VideoFrame) -> list[int | None]:
+        """The times of frames that were lost between the previous frame and this one."""
+        passed = self._pop_until(frame.pts) if self._has_times else []
+        # A frame that was returned in spite of an error is damaged, not lost.
+        num_without_time = max(0, self._num_failed_without_time - int(frame.is_corrupt))
+        self._num_failed_without_time = 0
+        lost = self._lost(passed)
+        if self._num_frames == 0:
+            # Frames before the first key frame are no damage if they only precede it in the order of display.
+            lost = [] if self._starts_with_key_frame and not self._has_failed else list(passed)
+        elif passed and not self._has_failed:
+            self.has_gap = self._is_one_to_one and self._num_frames >= MIN_FRAMES
+            self._is_one_to_one = False
+        self._num_frames += 1
+        return [*lost, *[None] * num_without_time]
+
+    def lost_at_end(self) -> list[int | None]:
+        """The times of frames that were lost after the last frame."""
+        return [*self._lost(sorted(self._waiting)), *[None] * self._num_failed_without_time]
+
+    def _pop_until(self, pts: int | None) -> list[int]:
+        passed = []
+        while pts is not None and self._waiting and self._waiting[0] <= pts:
+            passed.append(heapq.heappop(self._waiting))
+        return [time for time in passed if time != pts]
+
+    def _lost(self, passed: list[int]) -> list[int]:
+        if not self._has_failed:
+            return []
+        return [pts for pts in passed if self._is_one_to_one or pts in self._failed]
