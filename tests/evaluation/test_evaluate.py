@@ -63,7 +63,7 @@ def test_faces_are_detected_in_the_reference(tmp_path):
             return [make_faces() for _ in frames]
 
     found = evaluate_video(pair, Networks(), NoFaces(), name="clip")
-    np.testing.assert_array_equal(shown, truth)
+    np.testing.assert_array_equal(shown[:3], truth)  # then one of them in the other orientations
     assert found.people == []
     assert found.faces is None
     assert found.profile.person is None

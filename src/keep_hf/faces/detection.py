@@ -22,7 +22,8 @@ class Faces:
         boxes (`np.ndarray` of shape `(n, 4)`, float32):
             Left, top, right and bottom in pixels of the frame.
         landmarks (`np.ndarray` of shape `(n, 5, 2)`, float32):
-            Eyes, nose and mouth corners in pixels of the frame, from left to right as the viewer sees them.
+            Eyes, nose and mouth corners in pixels of the frame, from left to right as the viewer of the upright face
+            sees them.
         scores (`np.ndarray` of shape `(n,)`, float32):
             Confidence from 0 to 1.
     """

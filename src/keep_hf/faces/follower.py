@@ -13,6 +13,7 @@ import numpy as np
 from ..state_version import check_state_version
 from ..stopwatch import Stopwatch
 from .detector import FaceDetector
+from .orientation import SceneDetector
 from .scene_cuts import CutFinder
 from .tracking.tracker import FaceTracker
 from .tracking.tracks import FaceTrack, PlacedFace, link_tracks
@@ -20,7 +21,7 @@ from .yunet import YuNet
 
 
 DETECTION_BATCH = 8
-STATE_VERSION = 1
+STATE_VERSION = 2
 
 
 @dataclass
@@ -57,8 +58,8 @@ class FollowedFrame:
 class FaceFollower:
     """Find the people in every frame of a video.
 
-    Scene cuts are found first.  Faces are detected in batches that start again in every scene, and each scene has a
-    tracker of its own.
+    Scene cuts are found first.  Faces are detected in batches that start again in every scene, and each scene has an
+    orientation and a tracker of its own.
 
     Args:
         detector ([`FaceDetector`] or [`YuNet`], *optional*):
@@ -82,6 +83,7 @@ class FaceFollower:
         find_cuts: bool = True,
     ) -> None:
         self.detector = detector
+        self.scene_detector = SceneDetector(detector) if detector is not None else None
         self.frame_rate, self.faces, self.min_face_size = frame_rate, faces, min_face_size
         self.tracker = FaceTracker(frame_rate, faces, min_face_size)
         self.finder = CutFinder() if find_cuts else None
@@ -148,12 +150,12 @@ class FaceFollower:
         """Detect and track the faces in the frames of the scene that were not searched yet."""
         indices = range(self.num_searched, self.num_assigned)
         self.num_searched = self.num_assigned
-        if self.detector is None:
+        if self.scene_detector is None:
             return self._release([[_whole_frame(self.scene, self.images[index])] for index in indices])
         out = []
         if indices:
             with self.watch.time("detect"):
-                detected = self.detector.detect([self.images[index] for index in indices])
+                detected = self.scene_detector.detect([self.images[index] for index in indices])
             with self.watch.time("track"):
                 placed = [faces for found in detected for faces in self.tracker.step(found, self.images)]
             out += self._release(placed)
@@ -162,6 +164,7 @@ class FaceFollower:
     def _end_scene(self) -> list[FollowedFrame]:
         out = self._search() + self._release(self.tracker.flush())
         self.scene = self.num_assigned
+        self.scene_detector = SceneDetector(self.detector) if self.detector is not None else None
         self.tracker = FaceTracker(
             self.frame_rate,
             self.faces,
@@ -186,6 +189,7 @@ class FaceFollower:
         """Return all but the images, as numbers, arrays, lists and dictionaries."""
         return {
             "version": STATE_VERSION,
+            "turns": self.scene_detector.turns if self.scene_detector else None,
             "tracker": self.tracker.state_dict(),
             "finder": self.finder.state_dict() if self.finder else None,
             "num_in": self.num_in,
@@ -211,6 +215,8 @@ class FaceFollower:
         """
         check_state_version(state, STATE_VERSION, "FaceFollower")
         self.tracker.load_state_dict(state["tracker"])
+        if self.scene_detector:
+            self.scene_detector.turns = state["turns"]
         if self.finder:
             self.finder.load_state_dict(state["finder"])
         self.num_in, self.num_assigned = state["num_in"], state["num_assigned"]
