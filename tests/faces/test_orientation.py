@@ -24,7 +24,7 @@ EYE_DISTANCE = 21
 
 
 class SeenFaces:
-    """A detector that finds faces with given scores, none where the score is 0; it records the shapes of the frames."""
+    """A detector that finds faces with given scores, none where it is 0, and records the shapes of the frames."""
 
     def __init__(self, *scores: float) -> None:
         self.scores = list(scores)
