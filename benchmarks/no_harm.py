@@ -20,11 +20,14 @@ import json
 import time
 from dataclasses import asdict
 from pathlib import Path
+from statistics import fmean
 
+import numpy as np
 from diffusers.utils.logging import disable_progress_bar
 
 from keep_hf import FaceDetector, FaceIdentity, KeepPipeline, YuNet
-from keep_hf.evaluation.compare import compare_videos
+from keep_hf.evaluation.metrics import identity_similarity, psnr
+from keep_hf.evaluation.series import Series
 from keep_hf.options import DEFAULT_MODEL
 
 from .clips import LEVELS, clip_name, find_clips
@@ -112,27 +115,32 @@ class Bench:
         report = self.pipes[model].restore_video(source, target)
         cpu_seconds = (time.process_time() - started) / report["frames"]
         true_faces, input_faces, output_faces = (crop_faces(video, places) for video in (truth, source, target))
-        before = compare_videos(input_faces, true_faces, identity=self.identity).mean
-        after = compare_videos(output_faces, true_faces, identity=self.identity).mean
-        kept = compare_videos(output_faces, input_faces).mean
-        assert before["psnr"] is not None
-        assert after["psnr"] is not None
-        assert kept["psnr"] is not None
         return Outcome(
             clip=clip_name(path),
             level=level,
             model=model,
             source=self._source(model),
             num_frames=len(true_faces),
-            input_psnr=before["psnr"],
-            output_psnr=after["psnr"],
-            kept_psnr=kept["psnr"],
+            input_psnr=mean_psnr(input_faces, true_faces),
+            output_psnr=mean_psnr(output_faces, true_faces),
+            kept_psnr=mean_psnr(output_faces, input_faces),
             input_sharpness=sharpness_kept(input_faces, true_faces).mean,
             output_sharpness=sharpness_kept(output_faces, true_faces).mean,
-            input_identity=before["ids"],
-            output_identity=after["ids"],
+            input_identity=self._mean_identity(input_faces, true_faces),
+            output_identity=self._mean_identity(output_faces, true_faces),
             cpu_seconds=cpu_seconds,
         )
+
+    def _mean_identity(self, faces: np.ndarray, reference: np.ndarray) -> float | None:
+        if self.identity is None:
+            return None
+        pairs = zip(faces, reference, strict=True)
+        return fmean(identity_similarity(self.identity, face, sharp) for face, sharp in pairs)
+
+
+def mean_psnr(faces: np.ndarray, reference: np.ndarray) -> float:
+    """In dB, over the frames that are not equal; infinite if all are."""
+    return Series([psnr(face, sharp) for face, sharp in zip(faces, reference, strict=True)]).mean
 
 
 def write_report(outcomes: list[Outcome], levels: list[str], models: list[str], file: Path) -> None:
