@@ -217,6 +217,56 @@ def test_errors_are_one_line(model, crops_file, tmp_path, capsys):
     assert files(tmp_path) == ["in.mp4", "notes.mp4"]
 
 
+def test_inputs_and_outputs_that_are_no_files(model, crops_file, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model = ["--model", model]
+    for command in (["restore", "https://a.org/b.mp4", "o.mp4"], ["faces", "https://a.org/b.mp4"],
+                    ["degrade", "https://a.org/b.mp4", "o.mp4"], ["evaluate", "https://a.org/b.mp4"]):  # fmt: skip
+        assert fails(command, capsys) == (
+            "keep-hf: https://a.org/b.mp4 is a URL; download the video first, and pass the file."
+        )
+    assert "s3://b/o.mp4 is a URL; write a file first" in fails(["restore", "in.mp4", "s3://b/o.mp4"], capsys)
+    assert "standard input" in fails(["restore", "-", "o.mp4"], capsys)
+    assert "standard output" in fails(["restore", "in.mp4", "-"], capsys)
+    assert files(tmp_path) == ["in.mp4"]
+    # A name that starts with a dash is passed behind "--", or as a path.
+    crops_file.rename("-a:b.mp4")
+    assert main(["restore", "--aligned", *model, "--", "-a:b.mp4", "-o:p.mp4"]) == 0
+    assert main(["restore", "--aligned", *model, "./-a:b.mp4", "./q.mp4"]) == 0
+    assert Path("q.mp4").read_bytes() == Path("-o:p.mp4").read_bytes()
+    assert files(tmp_path) == ["-a:b.mp4", "-o:p.mp4", "q.mp4"]
+
+
+def test_outputs_that_cannot_be_written_are_refused_before_any_work(crops_file, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(KeepPipeline, "from_pretrained", None)  # no model is loaded
+    missing, text = tmp_path / "missing", tmp_path / "notes.txt"
+    text.touch()
+    assert "contact sheet" in fails(["faces", crops_file, "--sheet", missing / "a.png"], capsys)
+    assert "a.gif must be a .jpg or a .png" in fails(["faces", crops_file, "--sheet", tmp_path / "a.gif"], capsys)
+    assert "report" in fails(["restore", crops_file, tmp_path / "o.mp4", "--report", missing / "a.json"], capsys)
+    assert "report" in fails(["evaluate", crops_file, "--report", tmp_path], capsys)
+    assert "report" in fails(["benchmark", "--report", missing / "a.json"], capsys)
+    assert "notes.txt is a file" in fails(["evaluate", crops_file, "--plots", text], capsys)
+    assert files(tmp_path) == ["in.mp4", "notes.txt"]
+
+
+def test_a_foreign_folder_is_reported_without_a_hint(model, crops_file, tmp_path, capsys):
+    (tmp_path / "out.mp4.part").mkdir()
+    (tmp_path / "out.mp4.part" / "letter.txt").touch()
+    line = fails(["restore", crops_file, tmp_path / "out.mp4", "--model", model, "--aligned"], capsys)
+    assert "holds files that this program has not written" in line
+    assert "--resume" not in line
+
+
+def test_errors_name_the_file(model, crops_file, tmp_path, capsys, monkeypatch):
+    def fail(*args, **options):
+        raise ValueError("29 is not a valid Type")
+
+    monkeypatch.setattr(KeepPipeline, "restore_video", fail)
+    line = fails(["restore", crops_file, tmp_path / "out.mp4", "--model", model], capsys)
+    assert line == f"keep-hf: {crops_file}: 29 is not a valid Type"
+
+
 def test_an_interrupted_run_is_resumed(model, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(KeepPipeline.restore_video.__kwdefaults__, "segment_frames", 20)
     source = write_clip(tmp_path / "in.mp4", images=list(make_clip(60, SIZE, SIZE)))

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from benchmarks.clips import find_clips
 from conftest import KnownFaces, make_faces
@@ -17,6 +18,7 @@ from training.preparation.source_videos import find_source_videos
 
 
 COMMON_SUFFIXES = {".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".ts", ".webm", ".wmv"}
+RARE_SUFFIXES = {".mts", ".vob", ".ogv", ".mxf", ".3g2", ".asf", ".dv", ".m2v", ".mpe", ".mpeg"}
 
 
 def make_files(folder: Path, suffixes: frozenset[str]) -> list[Path]:
@@ -38,9 +40,29 @@ def test_videos_and_images_are_found_at_any_depth(tmp_path):
     (tmp_path / "folder.mp4").mkdir()
     assert find_videos(tmp_path) == sorted(videos)
     assert find_images(tmp_path) == sorted(images)
-    assert VIDEO_SUFFIXES >= COMMON_SUFFIXES
+    assert VIDEO_SUFFIXES >= COMMON_SUFFIXES | RARE_SUFFIXES
     assert contains_images(images[0].parent)
     assert not contains_images(videos[0].parent)
+
+
+def test_what_phones_and_other_programs_put_beside_videos_is_left_out(tmp_path):
+    for name in (".thumbnails/a.mp4", "DCIM/a.mp4", "@eaDir/a.mp4", "__MACOSX/._a.mp4", "out.mp4.part/joined.mp4"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    (tmp_path / "DCIM" / "._a.mp4").touch()
+    (tmp_path / "holiday.MOV").mkdir()
+    assert find_videos(tmp_path) == [tmp_path / "DCIM" / "a.mp4"]
+    # The folder itself may be hidden.
+    assert find_videos(tmp_path / ".thumbnails") == [tmp_path / ".thumbnails" / "a.mp4"]
+
+
+def test_animations_count_as_videos_if_they_move(tmp_path):
+    first, second = (Image.new("RGB", (32, 32), colour) for colour in ("red", "blue"))
+    first.save(tmp_path / "still.gif")
+    (tmp_path / "text.gif").write_text("no image")
+    for name in ("moves.GIF", "moves.apng"):
+        first.save(tmp_path / name, format=name[-3:].replace("png", "PNG"), save_all=True, append_images=[second])
+    assert find_videos(tmp_path) == [tmp_path / "moves.GIF", tmp_path / "moves.apng"]
 
 
 def test_restore_evaluation_and_benchmarks_list_every_video(tmp_path):

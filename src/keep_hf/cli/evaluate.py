@@ -12,7 +12,7 @@ from ..evaluation.series import NO_REFERENCE_METRICS, REFERENCE_METRICS
 from ..models.flow.dis import DISFlow
 from ..models.flow.gmflow import GMFlow
 from .loading import load_pipeline, selected_device
-from .output import check_report_path, print_message
+from .output import check_output_path, print_message
 
 
 MODEL_OPTIONS = ("identity", "landmarks", "lpips", "flow")
@@ -62,11 +62,13 @@ def check_arguments(args: argparse.Namespace) -> None:
         ValueError: If the report cannot be written, LPIPS has no reference, or matplotlib is missing.
     """
     if args.report:
-        check_report_path(args.report)
+        check_output_path(args.report, "report")
     if args.lpips and not args.reference:
         raise ValueError("LPIPS compares with a reference: name one, or omit --lpips.")
     if args.plots:
         require_matplotlib()
+        if args.plots.exists() and not args.plots.is_dir():
+            raise ValueError(f"{args.plots} is a file; --plots needs the name of a folder.")
         args.plots.mkdir(parents=True, exist_ok=True)
 
 

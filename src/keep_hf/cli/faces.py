@@ -6,16 +6,19 @@ import numpy as np
 from PIL import Image
 
 from ..faces.contact_sheet import draw_people
+from ..video.media_files import check_exists
 from ..video.open import open_video
 from .loading import load_pipeline, selected_device
+from .output import check_output_path
 
 
 def run(args: argparse.Namespace) -> None:
     """Print one line per track, and write the contact sheet."""
-    if args.sheet and args.sheet.suffix.lower() not in (".jpg", ".png"):
-        raise ValueError(f"{args.sheet} must be a .jpg or a .png.")
-    if not args.input.exists():
-        raise ValueError(f"{args.input} does not exist.")
+    if args.sheet:
+        check_output_path(args.sheet, "contact sheet")
+        if args.sheet.suffix.lower() not in (".jpg", ".png"):
+            raise ValueError(f"{args.sheet} must be a .jpg or a .png.")
+    check_exists(args.input)
     pipe = load_pipeline(args).to(selected_device(args))
     tracks = pipe.follow(args.input, min_face_size=args.min_face_size, frame_rate=args.frame_rate)
     for track in tracks:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ..video.media_files import VIDEO_SUFFIXES, contains_images, find_videos
+from ..video.media_files import VIDEO_SUFFIXES, check_exists, check_is_local, contains_images, find_videos
 from ..video.writer import OUTPUT_FORMATS
 
 
@@ -17,8 +17,10 @@ def list_jobs(source: Path, target: Path) -> list[tuple[Path, Path]]:
         ValueError: If there is nothing to restore, the target is a file or lies in the source, or several videos
             would be written to the same file.
     """
-    if not source.exists():
-        raise ValueError(f"{source} does not exist.")
+    check_exists(source)
+    check_is_local(target, "write a file first, and upload it")
+    if str(target) == "-":
+        raise ValueError("- stands for standard output, which is not supported; pass the name of a file.")
     if not source.is_dir():
         return [(source, target)]
     found = find_videos(source)

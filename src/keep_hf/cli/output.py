@@ -46,22 +46,32 @@ def collected_warnings() -> Iterator[list[str]]:
 
 def resume_hint(target: Path) -> str:
     """The end of an error message: how to resume a restoration, or nothing if there is no unfinished work to keep."""
-    has_part = target.with_name(f"{target.name}.part").is_dir()
-    return "; the finished segments are kept: --resume continues from there" if has_part else ""
+    from ..video.part_folder import has_saved_work  # imports torch; this module must not, so that --help is fast
+
+    return "; the finished segments are kept: --resume continues from there" if has_saved_work(target) else ""
 
 
-def check_report_path(path: Path) -> None:
-    """Reject a report that could not be written, before any work is done.
+def name_file(error: Exception, path: Path) -> str:
+    """The message of an error, with the file that caused it."""
+    return str(error) if str(path) in str(error) else f"{path}: {error}"
+
+
+def check_output_path(path: Path, content: str) -> None:
+    """Reject a file that could not be written, before any work is done.
+
+    Args:
+        path (`Path`): The file.
+        content (`str`): What it is to contain, for the message: "report".
 
     Raises:
         ValueError: If the path is a folder, or its folder does not exist.
     """
     if path.is_dir() or not path.parent.is_dir():
-        raise ValueError(f"The report {path} must be a file in an existing folder.")
+        raise ValueError(f"The {content} {path} must be a file in an existing folder.")
 
 
 def write_report(path: Path, content: Any) -> None:
     """Write a JSON file in one step: an interrupted run leaves the old file or the new one."""
-    part = path.with_name(path.name + ".part")
+    part = path.with_name(f"{path.stem[:40]}-{os.getpid()}.part")
     part.write_text(json.dumps(content, indent=2) + "\n")
     os.replace(part, path)

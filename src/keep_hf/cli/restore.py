@@ -14,7 +14,7 @@ from ..pipeline import KeepPipeline
 from ..restoration.background import load_background
 from .jobs import list_jobs
 from .loading import DTYPES, load_pipeline, selected_device
-from .output import check_report_path, collected_warnings, print_message, resume_hint, write_report
+from .output import check_output_path, collected_warnings, name_file, print_message, resume_hint, write_report
 
 
 def run(args: argparse.Namespace) -> None:
@@ -22,7 +22,7 @@ def run(args: argparse.Namespace) -> None:
     jobs = list_jobs(args.input, args.output)
     is_batch = jobs[0][0] != args.input
     if args.report:
-        check_report_path(args.report)
+        check_output_path(args.report, "report")
     args.device = selected_device(args)
     # Several processes share a batch; each has its own GPU, so this goes before the model is moved.  On CPUs
     # PartialState needs `cpu=True`, or every process finds itself alone.  The processes exchange nothing but their
@@ -41,10 +41,11 @@ def run(args: argparse.Namespace) -> None:
         try:
             reports.append(restore(pipe, source, target, args, options))
         except (ValueError, OSError) as error:
+            message = f"{name_file(error, source)}{resume_hint(target)}"
             if not is_batch:
-                raise type(error)(f"{error}{resume_hint(target)}") from error
+                raise ValueError(message) from error
             # One bad file must not stop the batch.
-            print_message(f"{source}: {error}{resume_hint(target)}")
+            print_message(message)
             num_failed += 1
     if args.report and jobs:
         name = args.report.stem + (f"-{state.process_index}" if state.num_processes > 1 else "")

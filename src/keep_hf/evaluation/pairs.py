@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from ..video.media_files import find_videos
+from ..video.media_files import check_exists, find_videos
 from ..video.open import open_video
 
 
@@ -43,8 +43,7 @@ def pair_videos(restored: Path, reference: Path | None) -> list[tuple[str, Path,
 
 def _find_videos(source: Path) -> dict[str, Path]:
     """Videos by their path in a folder without the suffix; a file or a folder of images has the name ""."""
-    if not source.exists():
-        raise ValueError(f"{source} does not exist.")
+    check_exists(source)
     found = find_videos(source) if source.is_dir() else []
     if not found:
         return {"": source}

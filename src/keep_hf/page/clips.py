@@ -15,7 +15,7 @@ import numpy as np
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
-from ..video.containers import open_container
+from ..video.containers import ffmpeg_name, open_container
 from ..video.reader import VideoFrame, VideoReader
 from ..video.segments.muxer import decoding_time
 from ..video.segments.other_streams import CONVERSIONS, ConvertedAudio
@@ -147,7 +147,10 @@ def _write(
     seconds: float,
 ) -> Iterator[int]:
     """Write images with their timestamps, and the audio of a source from `start` on its clock; yields a count."""
-    with av.open(str(target), "w", options={"movflags": "faststart"}) as output, open_container(source) as container:
+    with (
+        av.open(ffmpeg_name(target), "w", options={"movflags": "faststart"}) as output,
+        open_container(source) as container,
+    ):
         stream = cast(VideoStream, output.add_stream(encoding.encoder, rate=encoding.frame_rate))
         encoding.configure(stream.codec_context)
         audio = {

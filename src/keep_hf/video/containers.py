@@ -1,5 +1,6 @@
 """Opening of media files, and the choice of the video stream in them."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,16 @@ from av.container import InputContainer
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
+from .media_files import check_exists
+
 
 # Old files have titles in old encodings. PyAV 19 reads them; older versions need the argument.
 METADATA_ERRORS: dict[str, Any] = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "replace"}
+
+
+def ffmpeg_name(path: Path) -> str:
+    """The name of a file for FFmpeg, which would take `12:30.mp4` for a URL and `-` for an option or a pipe."""
+    return os.path.join(os.curdir, path)
 
 
 def open_container(path: Path) -> InputContainer:
@@ -21,12 +29,11 @@ def open_container(path: Path) -> InputContainer:
     """
     if path.is_dir():
         raise ValueError(f"{path} is a folder; pass a video file.")
-    if not path.is_file():
-        raise ValueError(f"{path} does not exist.")
+    check_exists(path)
     if path.stat().st_size == 0:
         raise ValueError(f"{path} is empty.")
     try:
-        return av.open(str(path), **METADATA_ERRORS)
+        return av.open(ffmpeg_name(path), **METADATA_ERRORS)
     except av.FFmpegError as error:
         raise ValueError(f"{path} is not a video, or is truncated or damaged ({error.strerror}).") from error
 

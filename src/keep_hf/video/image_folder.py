@@ -23,7 +23,7 @@ from ..state_version import check_state_version
 from .colour import Colour
 from .decoding.damage import Damage
 from .fitting import fit_image
-from .media_files import IMAGE_SUFFIXES, is_image
+from .media_files import IMAGE_SUFFIXES, check_exists, is_image
 from .part_folder import PartFolder, Setting, describe_source, report_write_errors, sync
 from .reader import VideoFrame, VideoReader
 
@@ -61,8 +61,9 @@ class ImageFolderReader:
     def __init__(self, path: str | os.PathLike, frame_rate: float = 25.0, strict: bool = False) -> None:
         self.path, self.strict = Path(path), strict
         self.damage = Damage()
+        check_exists(self.path)
         if not self.path.is_dir():
-            raise ValueError(f"{self.path} is not a folder." if self.path.exists() else f"{self.path} does not exist.")
+            raise ValueError(f"{self.path} is not a folder.")
         if not 0 < frame_rate < float("inf"):
             raise ValueError(f"frame_rate must be positive, got {frame_rate}.")
         self.names = sorted((file.name for file in self.path.iterdir() if is_image(file)), key=_natural_order)

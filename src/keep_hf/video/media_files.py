@@ -1,21 +1,30 @@
 """Which files are videos and which are images, decided by their suffixes, and how folders are searched for them.
 
-Hidden files are left out: macOS puts a `._clip.mp4` beside a `clip.mp4` on foreign file systems.
+Hidden files and folders are left out: macOS puts a `._clip.mp4` beside a `clip.mp4` on foreign file systems, and
+phones keep thumbnails in `.thumbnails`. So is the unfinished work of a restoration, in folders named `NAME.part`.
 """
 
+import re
 from pathlib import Path
+
+from PIL import Image
 
 
 VIDEO_SUFFIXES = frozenset(
-    {".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".ts"}
-    | {".vob", ".webm", ".wmv"}
+    {".3g2", ".3gp", ".amv", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".h264", ".hevc", ".ivf", ".m1v", ".m2t"}
+    | {".m2ts", ".m2v", ".m4v", ".mjpeg", ".mjpg", ".mkv", ".mov", ".mp4", ".mpe", ".mpeg", ".mpg", ".mts"}
+    | {".mxf", ".nut", ".ogm", ".ogv", ".qt", ".rm", ".rmvb", ".tod", ".ts", ".vob", ".webm", ".wmv", ".wtv", ".y4m"}
 )
+# These count as videos if they have several frames.
+ANIMATION_SUFFIXES = frozenset({".apng", ".gif"})
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+# A scheme has two letters or more; one letter is a drive of Windows. Path turns "//" into "/".
+URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+):/+(?P<rest>.*)")
 
 
 def is_video(path: Path) -> bool:
     """Whether a path is a visible file with the suffix of a video, in upper or lower case."""
-    return _is_file_with(path, VIDEO_SUFFIXES)
+    return _is_file_with(path, VIDEO_SUFFIXES) or (_is_file_with(path, ANIMATION_SUFFIXES) and is_animation(path))
 
 
 def is_image(path: Path) -> bool:
@@ -23,14 +32,23 @@ def is_image(path: Path) -> bool:
     return _is_file_with(path, IMAGE_SUFFIXES)
 
 
+def is_animation(path: Path) -> bool:
+    """Whether a file is an animated GIF, PNG or WebP."""
+    try:
+        with Image.open(path, formats=("GIF", "PNG", "WEBP")) as image:
+            return getattr(image, "n_frames", 1) > 1
+    except (OSError, SyntaxError, ValueError):
+        return False
+
+
 def find_videos(folder: Path) -> list[Path]:
     """All videos in a folder, at any depth, sorted by path."""
-    return sorted(path for path in folder.rglob("*") if is_video(path))
+    return sorted(path for path in folder.rglob("*") if is_video(path) and not _is_hidden(path, folder))
 
 
 def find_images(folder: Path) -> list[Path]:
     """All images in a folder, at any depth, sorted by path."""
-    return sorted(path for path in folder.rglob("*") if is_image(path))
+    return sorted(path for path in folder.rglob("*") if is_image(path) and not _is_hidden(path, folder))
 
 
 def contains_images(folder: Path) -> bool:
@@ -38,5 +56,34 @@ def contains_images(folder: Path) -> bool:
     return any(is_image(path) for path in folder.iterdir())
 
 
+def check_exists(path: Path) -> None:
+    """Reject an input that is not there.
+
+    Raises:
+        ValueError: If there is nothing of this name; it explains URLs and `-`.
+    """
+    if path.exists():
+        return
+    check_is_local(path, "download the video first, and pass the file")
+    if str(path) == "-":
+        raise ValueError("- stands for standard input, which is not supported; pass a file.")
+    raise ValueError(f"{path} does not exist.")
+
+
+def check_is_local(path: Path, advice: str) -> None:
+    """Reject a URL.
+
+    Raises:
+        ValueError: If the path is one, with the advice.
+    """
+    if url := URL.fullmatch(path.as_posix()):
+        raise ValueError(f"{url['scheme']}://{url['rest']} is a URL; {advice}.")
+
+
 def _is_file_with(path: Path, suffixes: frozenset[str]) -> bool:
     return path.suffix.lower() in suffixes and not path.name.startswith(".") and path.is_file()
+
+
+def _is_hidden(path: Path, folder: Path) -> bool:
+    parents = path.relative_to(folder).parts[:-1]
+    return any(parent.startswith((".", "@")) or parent.endswith(".part") for parent in parents)

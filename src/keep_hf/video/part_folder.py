@@ -6,6 +6,7 @@ refer to are leftovers.
 """
 
 import contextlib
+import hashlib
 import os
 import shutil
 import sys
@@ -26,8 +27,24 @@ else:
 
 STATE, LOCK = "state.pt", "lock"
 STATE_VERSION = 1
+# Limit of most file systems for the name of a file.
+MAX_NAME_BYTES = 255
 
 Setting = str | int | float | None
+
+
+def part_path(target: Path) -> Path:
+    """The folder `name.part` of an output; long names are shortened."""
+    name = f"{target.name}.part"
+    if len(os.fsencode(name)) > MAX_NAME_BYTES:
+        digest = hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]
+        name = f"{target.stem[:40]}-{digest}.part"
+    return target.with_name(name)
+
+
+def has_saved_work(target: Path) -> bool:
+    """Whether an earlier run has left work on an output from which another one can be resumed."""
+    return (part_path(target) / STATE).is_file()
 
 
 class PartFolder:
@@ -45,7 +62,7 @@ class PartFolder:
 
     def __init__(self, target: Path, settings: Mapping[str, Setting]) -> None:
         self.target, self.settings = target, dict(settings)
-        self.path = target.with_name(f"{target.name}.part")
+        self.path = part_path(target)
         self.saved: dict[str, Any] | None = None
 
     def open(self, resume: bool) -> None:
@@ -57,7 +74,10 @@ class PartFolder:
         """
         self.path.mkdir(exist_ok=True)
         if not (self.path / LOCK).exists() and any(self.path.iterdir()):
-            raise ValueError(f"{self.path} is needed for unfinished work and holds other files; move them away.")
+            raise ValueError(
+                f"{self.path} is needed for unfinished work, but holds files that this program has not written; move "
+                "the folder away, or choose another output."
+            )
         self._lock = self._acquire_lock()
         try:
             if resume and (self.path / STATE).exists():

@@ -14,7 +14,7 @@ import av
 from av.container import OutputContainer
 from av.video.stream import VideoStream
 
-from ..containers import METADATA_ERRORS, open_container
+from ..containers import METADATA_ERRORS, ffmpeg_name, open_container
 from ..reader import VideoReader
 from .other_streams import carry_streams, plan_streams
 from .segment_encoder import Encoding, read_segment
@@ -55,7 +55,7 @@ class Muxer:
         """
         with contextlib.ExitStack() as resources:
             container = av.open(
-                str(path),
+                ffmpeg_name(path),
                 "w",
                 format=self.container_format,
                 container_options=self._container_options(),
