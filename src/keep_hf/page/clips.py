@@ -17,9 +17,10 @@ from av.video.stream import VideoStream
 
 from ..video.containers import ffmpeg_name, open_container
 from ..video.reader import VideoFrame, VideoReader
+from ..video.segments.converted_audio import ConvertedAudio
 from ..video.segments.muxer import decoding_time
-from ..video.segments.other_streams import CONVERSIONS, ConvertedAudio
 from ..video.segments.segment_encoder import Encoding
+from ..video.segments.stream_writers import CONVERSIONS
 
 
 CUT_CRF = 10  # visually lossless, because the part is encoded again

@@ -6,7 +6,7 @@ from typing import Any
 
 import av
 from av.container import InputContainer
-from av.stream import Disposition
+from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
 from .media_files import check_exists
@@ -38,8 +38,14 @@ def open_container(path: Path) -> InputContainer:
         raise ValueError(f"{path} is not a video, or is truncated or damaged ({error.strerror}).") from error
 
 
-def find_video_stream(container: InputContainer, path: Path) -> VideoStream:
+def find_video_stream(container: InputContainer, path: Path, index: int | None = None) -> VideoStream:
     """Return the video stream of a container; cover images do not count.
+
+    Args:
+        container (`InputContainer`): The container.
+        path (`Path`): Its file, for messages.
+        index (`int`, *optional*): Index of the stream among all streams. By default the first video stream that is
+            marked as the default, or else the first one.
 
     Raises:
         ValueError: If there is none.
@@ -48,7 +54,19 @@ def find_video_stream(container: InputContainer, path: Path) -> VideoStream:
     name = container.format.name
     if name.startswith("image2") or name.endswith("_pipe") or name == "tty":
         raise ValueError(f"{path} is not a video, but an image or text ({name}).")
-    for stream in container.streams.video:
-        if not stream.disposition & Disposition.attached_pic:
+    streams = [stream for stream in container.streams.video if not is_cover(stream)]
+    if not streams:
+        raise ValueError(f"{path} has no video stream.")
+    if index is None:
+        marked = [stream for stream in streams if stream.disposition & Disposition.default]
+        return (marked or streams)[0]
+    for stream in streams:
+        if stream.index == index:
             return stream
-    raise ValueError(f"{path} has no video stream.")
+    available = ", ".join(str(stream.index) for stream in streams)
+    raise ValueError(f"{path} has no video stream {index}; choose one of {available}.")
+
+
+def is_cover(stream: Stream) -> bool:
+    """Whether a stream is a single image, such as the cover of an album."""
+    return bool(stream.disposition & Disposition.attached_pic)

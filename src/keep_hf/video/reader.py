@@ -5,6 +5,7 @@ matrix and range. Frames are uint8 of shape `(h, w, 3)`; a frame appears at `pts
 """
 
 import contextlib
+import functools
 import os
 import queue
 import threading
@@ -30,6 +31,8 @@ from .decoding.frames import DamageFoundError, DecodedFrame, decode_damaged, dec
 from .decoding.orientation import Orientation
 from .decoding.truncation import announced_frames, is_cut_off
 from .fitting import fit_image
+from .timing.clock import Clock, read_clock
+from .timing.frame_times import FrameTimes
 
 
 T = TypeVar("T")
@@ -68,52 +71,58 @@ class VideoReader:
 
     Args:
         path (`str` or `os.PathLike`): A video file, in any format that FFmpeg decodes.
+        stream (`int`, *optional*): Index of the video stream in the file, counted from 0 over streams of all types. By
+            default the stream that is marked as the default, or else the first.
         strict (`bool`, *optional*, defaults to `False`): Raise an error instead of these warnings.
 
     Attributes:
+        stream (`int`): Index of the stream in the file.
         width, height (`int`): Size of the frames as displayed, in pixels.
         rotation (`int`): Degrees, counterclockwise, by which the stored frames are rotated for display.
         frame_rate (`Fraction`): Average, in frames per second.
         time_base (`Fraction`): Seconds per unit of the timestamps.
         num_frames (`int`, *optional*): Number of frames according to the file; `None` if the file does not contain it.
-        has_audio (`bool`): Whether the file has audio.
+        audio_streams (`list[int]`): Indices of the audio streams in the file.
         colour ([`Colour`]): Meaning of the file's YUV values.
         pixel_aspect (`Fraction`): Width of a displayed pixel divided by its height.
         start (`Fraction`): Seconds on the clock of the file that correspond to time 0.
         damage ([`Damage`]): What was damaged, once an iteration has reached the end of the file.
 
     Raises:
-        ValueError: If the file is missing, is not a video, or has no frames; with `strict`, if it is truncated and,
-            while iterating, if it is damaged.
+        ValueError: If the file is missing, is not a video, or has no frames or no such stream; with `strict`, if it is
+            truncated and, while iterating, if it is damaged.
     """
 
-    def __init__(self, path: str | os.PathLike, strict: bool = False) -> None:
+    def __init__(self, path: str | os.PathLike, stream: int | None = None, strict: bool = False) -> None:
         self.path, self.strict = Path(path), strict
         self.damage = Damage()
         self._unfinished: set[InputContainer] = set()
         # Leaving the `with` block closes containers that another thread (see `prefetch`) may be decoding.
         self._lock = threading.RLock()
         with open_container(self.path) as container:
-            stream = find_video_stream(container, self.path)
+            video = find_video_stream(container, self.path, stream)
+            self.stream = video.index
             self._is_cut_off = is_cut_off(container, self.path)
-            self._num_announced = announced_frames(container, stream)
+            self._num_announced = announced_frames(container, video)
             if strict and self._is_cut_off:
                 raise ValueError(
                     f"{self.path} is truncated: it ends before the end that its header announces. Without strict, it "
                     "is read up to there."
                 )
-            first = _decode_first(container, stream, self.path)
-            self.has_audio = bool(container.streams.audio)
-            self.num_frames = stream.frames or None
-            self._read_timing(container, stream, first)
-            self._read_geometry(stream, first)
+            first = _decode_first(container, video, self.path)
+            self.audio_streams = [audio.index for audio in container.streams.audio]
+            self.num_frames = video.frames or None
+            self._read_timing(container, video, first)
+            self._read_geometry(video, first)
             self.colour = read_colour(first, self.path)
         _warn_of_losses(first, self.path)
 
     def _read_timing(self, container: InputContainer, stream: VideoStream, first: av.VideoFrame) -> None:
         self.time_base = cast(Fraction, first.time_base)
-        # Raw streams and AVI have no presentation times; those of AVI are in decoding order, wrong with B-frames.
-        self._has_times = first.pts is not None and container.format.name != "avi"
+        # FFmpeg guesses presentation times for AVI, which has none.
+        self._times = (
+            "decoding" if container.format.name == "avi" else "presentation" if first.pts is not None else "none"
+        )
         rate = stream.guessed_rate if first.pts is None else stream.average_rate
         self.frame_rate = rate or stream.guessed_rate or 1 / (first.duration * self.time_base)
         # The clock of broadcast formats starts at any value; players subtract the start of the file.
@@ -165,23 +174,18 @@ class VideoReader:
             self._report(damage)
 
     def _read(self, start: int, damage: Damage) -> Iterator[VideoFrame]:
-        step = max(1, round(1 / (self.frame_rate * self.time_base)))
-        previous, good = 0, None
+        times, good = self._open_times(), None
         for decoded in self._decode():
             index = damage.num_read
-            position = index + damage.num_left_out
             good = decoded.frame or good
+            pts = times.next(decoded.pts, decoded.frame.dts if decoded.frame else None)
             self._record(decoded, damage)
             if good is None:
                 continue
-            pts = self._timestamp(decoded.pts, position)
-            if index and pts <= previous:
-                pts = previous + step  # a badly joined or repaired file: timestamps must increase
             damage.num_read += 1
             if index >= start:
                 duration = decoded.frame.duration if decoded.frame else None
-                yield VideoFrame(self._to_image(good), pts, self.time_base, duration or step)
-            previous = pts
+                yield VideoFrame(self._to_image(good), pts, self.time_base, duration or times.step)
 
     def _decode(self) -> Iterator[DecodedFrame]:
         num_frames = 0
@@ -192,7 +196,7 @@ class VideoReader:
             return
         except DamageFoundError:
             pass
-        for decoded in self._run(partial(decode_damaged, has_times=self._has_times)):
+        for decoded in self._run(partial(decode_damaged, has_times=self._times == "presentation")):
             if num_frames > 0:
                 num_frames -= int(decoded.frame is not None)
             else:
@@ -202,7 +206,7 @@ class VideoReader:
         container = open_container(self.path)
         self._unfinished.add(container)
         try:
-            decoded = decode(container, find_video_stream(container, self.path))
+            decoded = decode(container, find_video_stream(container, self.path, self.stream))
             while (frame := self._decode_next(container, decoded)) is not None:
                 yield frame
         finally:
@@ -250,10 +254,19 @@ class VideoReader:
         for message in damage.messages(self.path) if is_first else []:
             warnings.warn(message, stacklevel=3)
 
-    def _timestamp(self, pts: int | None, position: int) -> int:
-        if self._has_times and pts is not None:
-            return pts - round(self.start / self.time_base)
-        return round(position / (self.frame_rate * self.time_base))
+    @property
+    def has_audio(self) -> bool:
+        """Whether the file has audio."""
+        return bool(self.audio_streams)
+
+    @functools.cached_property
+    def clock(self) -> Clock:
+        """Where the clock of the file restarts; the first use reads the whole file."""
+        return read_clock(self.path, self.stream, self.frame_rate)
+
+    def _open_times(self) -> FrameTimes:
+        start = round(self.start / self.time_base)
+        return FrameTimes(self._times, self.frame_rate, self.time_base, start, self.clock)
 
     def _close(self, container: InputContainer) -> None:
         with self._lock:
@@ -318,6 +331,11 @@ def _warn_of_losses(first: av.VideoFrame, path: Path) -> None:
         warnings.warn(f"{path}: transparency is ignored.", stacklevel=3)
     if bits > 8:
         warnings.warn(f"{path} has {bits} bits per colour; the output has 8.", stacklevel=3)
+    if first.rotation % 90:
+        warnings.warn(
+            f"{path} is to be rotated by {first.rotation} degrees for display; only quarter turns are applied.",
+            stacklevel=3,
+        )
     if first.interlaced_frame:
         warnings.warn(
             f"{path} is interlaced, and its frames are not deinterlaced; deinterlace it first for best results.",

@@ -1,12 +1,14 @@
 """Joining of encoded segments and the other streams of the source into the final video file."""
 
 import contextlib
+import dataclasses
+import errno
 import heapq
 import io
 import math
+import warnings
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
-from itertools import islice
 from pathlib import Path
 from typing import cast
 
@@ -16,8 +18,15 @@ from av.video.stream import VideoStream
 
 from ..containers import METADATA_ERRORS, ffmpeg_name, open_container
 from ..reader import VideoReader
-from .other_streams import carry_streams, plan_streams
-from .segment_encoder import Encoding, read_segment
+from .segment_encoder import Encoding
+from .stream_plan import plan_streams
+from .stream_writers import CONVERSIONS, StreamPlan, carry_streams
+from .video_packets import read_video_packets
+
+
+# With these, the same file can be written once the cause is removed.
+SYSTEM_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM}
+SYSTEM_ERRORS |= {errno.ENOENT, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
 
 class Muxer:
@@ -27,48 +36,84 @@ class Muxer:
         container_format (`str`): FFmpeg's name of the format, for example `"mp4"`.
         encoding ([`Encoding`]): Settings with which the segments are encoded.
         source ([`VideoReader`], *optional*): The video whose audio, subtitles, chapters and metadata are taken over.
+            All its packets are read, to find out what the container accepts.
         target (`Path`): The final file, for warnings.
 
     Raises:
         ValueError: If the source cannot be read.
-        OSError: If the container rejects one of the streams.
+        OSError: If the container rejects the video.
     """
 
     def __init__(self, container_format: str, encoding: Encoding, source: VideoReader | None, target: Path) -> None:
-        self.container_format, self.encoding, self.source = container_format, encoding, source
-        self._plan: dict[int, str] = {}
-        # What the container rejects must be known now, not after hours of work, so a trial one is opened in memory.
-        trial = av.open(io.BytesIO(), "w", format=container_format, **METADATA_ERRORS)
+        self.container_format, self.encoding, self.source, self.target = container_format, encoding, source, target
+        # What the container rejects must be known now, not after hours of work.
+        plan = StreamPlan() if source is None else plan_streams(source, container_format, self._options(), target)
+        try:
+            self._try(plan)
+        except av.FFmpegError:
+            if not plan.timecode:
+                raise
+            warnings.warn(f"{target} does not include the timecode {plan.timecode} of its source.", stacklevel=3)
+            plan = dataclasses.replace(plan, timecode=None)
+            self._try(plan)
+        self._plan = plan
+
+    def _try(self, plan: StreamPlan) -> None:
+        trial = av.open(io.BytesIO(), "w", format=self.container_format, **METADATA_ERRORS)
         with contextlib.ExitStack() as resources:
             resources.enter_context(trial)
-            if source is not None:
-                with open_container(source.path) as container:
-                    self._plan = plan_streams(container, trial, target)
-            self._add_streams(trial, resources)
+            self._add_streams(trial, plan, resources)
 
     def join(self, segments: Sequence[Path], path: Path) -> None:
         """Write the file.
 
+        All other streams have been tried. If one fails all the same, the audio is converted and everything else left
+        out, then the audio, too; warnings say so.
+
         Args:
             segments (`Sequence[Path]`): The segments in order, at least one.
             path (`Path`): The file to write.
+
+        Raises:
+            OSError: If the disk is full, for example.
         """
+        sound = {
+            index: CONVERSIONS[self.container_format]["audio"]
+            for index in self._plan.streams
+            if self.source and index in self.source.audio_streams
+        }
+        attempts = [(self._plan, ""), (StreamPlan(sound), "only the audio is taken over, converted")]
+        attempts.append((StreamPlan(), "all of them are left out"))
+        for number, (plan, _) in enumerate(attempts):
+            try:
+                return self._write(segments, path, plan)
+            except Exception as error:
+                is_system_error = isinstance(error, OSError) and error.errno in SYSTEM_ERRORS
+                if is_system_error or not plan.streams:
+                    raise
+                warnings.warn(
+                    f"{self.target} cannot be written with all other streams of its source ({error}); "
+                    f"{attempts[number + 1][1]}.",
+                    stacklevel=4,
+                )
+
+    def _write(self, segments: Sequence[Path], path: Path, plan: StreamPlan) -> None:
         with contextlib.ExitStack() as resources:
             container = av.open(
                 ffmpeg_name(path),
                 "w",
                 format=self.container_format,
-                container_options=self._container_options(),
+                container_options=self._options(),
                 **METADATA_ERRORS,
             )
             resources.callback(_close_quietly, container)
-            stream, others = self._add_streams(container, resources)
+            stream, others = self._add_streams(container, plan, resources)
             # Audio is interleaved with the video of its time, so that no muxer has to buffer minutes of it.
             for packet in heapq.merge(self._video_packets(stream, segments), others, key=decoding_time):
                 container.mux(packet)
             container.close()
 
-    def _container_options(self) -> dict[str, str]:
+    def _options(self) -> dict[str, str]:
         options = {"fflags": "+bitexact"}  # no random numbers and no dates in the file
         if self.container_format in ("mp4", "mov"):
             options["movflags"] = "faststart"  # can be played while it is downloaded
@@ -80,36 +125,22 @@ class Muxer:
         return options
 
     def _add_streams(
-        self, container: OutputContainer, resources: contextlib.ExitStack
+        self, container: OutputContainer, plan: StreamPlan, resources: contextlib.ExitStack
     ) -> tuple[VideoStream, Iterator[av.Packet]]:
         stream = cast(VideoStream, container.add_stream(self.encoding.encoder, rate=self.encoding.frame_rate))
         self.encoding.configure(stream.codec_context)
         others: Iterator[av.Packet] = iter(())
         if self.source is not None:
             source = resources.enter_context(open_container(self.source.path))
-            others = carry_streams(source, container, stream, self._plan, self.source.start)
+            others = carry_streams(source, container, stream, plan, self.source)
         container.start_encoding()
         return stream, others
 
     def _video_packets(self, stream: VideoStream, segments: Sequence[Path]) -> Iterator[av.Packet]:
-        """The packets of all segments, with decoding times that increase across their borders.
-
-        A packet comes at most `delay` places before its turn in display order, so the k-th packet in decoding order
-        can be decoded when the (k - delay)-th frame in display order appears: the smallest time not used so far.
-        """
-        time_base = self.encoding.time_base
         delay = 2 if stream.codec_context.has_b_frames else 0  # x264's B-pyramid
-        beginning = islice(read_segment(segments[0], time_base), 2 * delay + 1)
-        shown = sorted(cast(int, packet.pts) for packet in beginning)
-        # The video may be shorter than that.
-        shown += [shown[-1] + k * self.encoding.frame_duration for k in range(1, delay + 1)]
-        # The steps before the first frame repeat those after it; then MP4 contains the right average frame rate.
-        times = [shown[k] - (shown[delay] - shown[0]) for k in range(delay)]
-        for segment in segments:
-            for packet in read_segment(segment, time_base):
-                packet.dts = heapq.heappushpop(times, cast(int, packet.pts))
-                packet.stream = stream
-                yield packet
+        for packet in read_video_packets(segments, self.encoding, delay):
+            packet.stream = stream
+            yield packet
 
 
 def decoding_time(packet: av.Packet) -> Fraction:

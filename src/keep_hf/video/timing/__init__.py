@@ -1,0 +1,1 @@
+"""Times of frames and packets where the file has none, or has a clock that restarts."""
