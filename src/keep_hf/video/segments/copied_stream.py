@@ -22,6 +22,7 @@ class CopiedStream:
         # PyAV would look for an encoder of a video stream.
         options = {"opaque": True} if stream.type == "video" else {}
         self.target, self.start = output.add_stream_from_template(stream, **options), start
+        self.damaged: list[float] = []  # packets are not decoded
         self._times = RunningTimes(stream.type in ("subtitle", "data"), stream.type == "video")
 
     def convert(self, packet: av.Packet) -> list[av.Packet]:
@@ -44,6 +45,7 @@ class CopiedCover:
     def __init__(self, stream: Stream, output: OutputContainer) -> None:
         self.target = output.add_stream_from_template(stream, opaque=True)
         self.target.disposition = Disposition.attached_pic
+        self.damaged: list[float] = []
         self._is_written = False
 
     def convert(self, packet: av.Packet) -> list[av.Packet]:

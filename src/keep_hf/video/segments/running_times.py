@@ -1,6 +1,12 @@
 """Times of packets that every container accepts: none is missing, and decoding times never decrease."""
 
+import math
+from fractions import Fraction
+
 import av
+
+
+SHORTEST_STEP = Fraction(1, 1000)  # seconds
 
 
 class RunningTimes:
@@ -42,7 +48,9 @@ class RunningTimes:
     def _set(self, packet: av.Packet) -> None:
         dts = self._next if packet.dts is None else packet.dts
         if self._last is not None:
-            dts = max(dts, self._last + (not self.is_sparse))
+            # The units of the new container may be coarser; a millisecond is one step in any of them.
+            step = 0 if self.is_sparse else max(1, math.ceil(SHORTEST_STEP / packet.time_base))
+            dts = dts if dts > self._last else self._last + step
         if not self.has_reordering:
             packet.pts = dts
         elif packet.pts is not None:

@@ -152,7 +152,7 @@ class _Trial:
 
     @property
     def damaged(self) -> list[float]:
-        return getattr(self._writer, "damaged", [])
+        return self._writer.damaged
 
     def write(self, packet: av.Packet) -> None:
         with self._catch():

@@ -40,6 +40,10 @@ class StreamWriter(Protocol):
     def target(self) -> Stream:
         """The stream of the new container."""
 
+    @property
+    def damaged(self) -> list[float]:
+        """Times in seconds, in the new file, of packets that cannot be decoded."""
+
     def convert(self, packet: av.Packet) -> list[av.Packet]:
         """Convert a packet; an empty one ends the stream."""
 
