@@ -190,13 +190,13 @@ class VideoReader:
     def _decode(self) -> Iterator[DecodedFrame]:
         num_frames = 0
         try:
-            for decoded in self._run(decode_threaded):
+            for decoded in self._run(partial(decode_threaded, clock=self.clock)):
                 yield decoded
                 num_frames += 1
             return
         except DamageFoundError:
             pass
-        for decoded in self._run(partial(decode_damaged, has_times=self._times == "presentation")):
+        for decoded in self._run(partial(decode_damaged, clock=self.clock, has_times=self._times == "presentation")):
             if num_frames > 0:
                 num_frames -= int(decoded.frame is not None)
             else:
@@ -266,7 +266,7 @@ class VideoReader:
 
     def _open_times(self) -> FrameTimes:
         start = round(self.start / self.time_base)
-        return FrameTimes(self._times, self.frame_rate, self.time_base, start, self.clock)
+        return FrameTimes(self._times, self.frame_rate, self.time_base, start, self.clock.first_dts)
 
     def _close(self, container: InputContainer) -> None:
         with self._lock:
@@ -317,7 +317,7 @@ def prefetch(items: Iterator[T], depth: int = 4) -> Iterator[T]:
 
 
 def _decode_first(container: InputContainer, stream: VideoStream, path: Path) -> av.VideoFrame:
-    decoded = decode_damaged(container, stream)
+    decoded = decode_damaged(container, stream, Clock({}))
     first = next((decoded.frame for decoded in decoded if decoded.frame is not None), None)
     if first is None:
         raise ValueError(f"{path} has a video stream, but no frame of it can be decoded.")

@@ -80,7 +80,7 @@ def test_a_long_still_image_keeps_its_time(tmp_path):
     pts = [*range(10), *range(1000, 1010)]
     source = write_clip(tmp_path / "in.ts", num_frames=20, pts=pts, time_base=Fraction(1, 25))
     silent = VideoReader(source)
-    assert silent.clock.parts[1:]  # without sound, nothing shows that time has passed
+    assert len(silent.clock.shifts[0]) == 2  # without sound, nothing shows that time has passed
     clip = write_clip(tmp_path / "long.mkv", num_frames=1010, width=16, height=16, audio_codec="aac")
     with_sound = tmp_path / "sound.ts"
     with av.open(str(clip)) as sound, av.open(str(source)) as video, av.open(str(with_sound), "w") as target:

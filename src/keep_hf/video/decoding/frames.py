@@ -15,6 +15,8 @@ import av
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
+from ..timing.clock import Clock, ClockCorrection
+
 
 # Number of frames by which a decoder may confuse the order after an error.
 REORDER_DEPTH = 4
@@ -47,8 +49,13 @@ class DamageFoundError(Exception):
     """The stream is damaged; it must be decoded in one thread."""
 
 
-def decode_threaded(container: InputContainer, stream: VideoStream) -> Iterator[DecodedFrame]:
+def decode_threaded(container: InputContainer, stream: VideoStream, clock: Clock) -> Iterator[DecodedFrame]:
     """Decode an undamaged stream in several threads.
+
+    Args:
+        container (`InputContainer`): The file, open.
+        stream (`VideoStream`): Its video.
+        clock ([`Clock`]): Where the clock of the file restarts.
 
     Raises:
         DamageFoundError: At the first sign of damage.
@@ -56,7 +63,7 @@ def decode_threaded(container: InputContainer, stream: VideoStream) -> Iterator[
     stream.thread_type = "AUTO"
     ledger = _Ledger()
     try:
-        for packet in _read_packets(container, stream):
+        for packet in _read_packets(container, stream, clock):
             ledger.add(packet)
             for frame in stream.decode(packet):
                 lost = ledger.lost_before(frame)
@@ -70,12 +77,15 @@ def decode_threaded(container: InputContainer, stream: VideoStream) -> Iterator[
         raise DamageFoundError
 
 
-def decode_damaged(container: InputContainer, stream: VideoStream, has_times: bool = True) -> Iterator[DecodedFrame]:
+def decode_damaged(
+    container: InputContainer, stream: VideoStream, clock: Clock, has_times: bool = True
+) -> Iterator[DecodedFrame]:
     """Decode a stream that may be damaged in one thread.
 
     Args:
         container (`InputContainer`): The file, open.
         stream (`VideoStream`): Its video.
+        clock ([`Clock`]): Where the clock of the file restarts.
         has_times (`bool`, *optional*, defaults to `True`): Whether the file contains the times at which frames appear.
 
     Returns:
@@ -84,15 +94,17 @@ def decode_damaged(container: InputContainer, stream: VideoStream, has_times: bo
     stream.thread_type = "NONE"
     stream.codec_context.thread_count = 1
     ledger = _Ledger(has_times)
-    frames = _decode_packets(container, stream, ledger)
+    frames = _decode_packets(container, stream, clock, ledger)
     for frame in _in_display_order(frames) if has_times else frames:
         yield from (DecodedFrame(None, pts) for pts in ledger.lost_before(frame))
         yield DecodedFrame(frame, frame.pts)
     yield from (DecodedFrame(None, pts) for pts in ledger.lost_at_end())
 
 
-def _decode_packets(container: InputContainer, stream: VideoStream, ledger: "_Ledger") -> Iterator[av.VideoFrame]:
-    for packet in _read_packets(container, stream, skip_errors=True):
+def _decode_packets(
+    container: InputContainer, stream: VideoStream, clock: Clock, ledger: "_Ledger"
+) -> Iterator[av.VideoFrame]:
+    for packet in _read_packets(container, stream, clock, skip_errors=True):
         ledger.add(packet)
         if packet.is_corrupt and container.format.name != "mpegts":  # the file ends within it
             ledger.fail(packet)
@@ -119,8 +131,11 @@ def _in_display_order(frames: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame
     yield from held
 
 
-def _read_packets(container: InputContainer, stream: VideoStream, skip_errors: bool = False) -> Iterator[av.Packet]:
+def _read_packets(
+    container: InputContainer, stream: VideoStream, clock: Clock, skip_errors: bool = False
+) -> Iterator[av.Packet]:
     """The packets of the stream, then an empty one, at which a decoder returns the frames that it holds."""
+    correction = ClockCorrection(clock)
     is_progressing = True
     while is_progressing:
         is_progressing = False
@@ -129,6 +144,7 @@ def _read_packets(container: InputContainer, stream: VideoStream, skip_errors: b
                 # An empty packet in the middle stands for a frame that was not recorded.
                 if packet.size:
                     is_progressing = True
+                    correction.apply(packet)
                     yield packet
             break
         except av.FFmpegError:

@@ -5,8 +5,9 @@ of the new container, which writes them nowhere. What fails then would otherwise
 """
 
 import contextlib
+import io
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
 
@@ -166,7 +167,7 @@ class _Trial:
             self._output.close()
 
     @contextlib.contextmanager
-    def _catch(self):
+    def _catch(self) -> Iterator[None]:
         # Whatever is raised here would be raised again at the end of the work.
         try:
             yield
@@ -174,20 +175,23 @@ class _Trial:
             self.error = self.error or error
 
 
-class _Nowhere:
+class _Nowhere(io.RawIOBase):
     """A file that forgets what is written to it."""
 
     def __init__(self) -> None:
         self._position = self._size = 0
 
-    def write(self, content: bytes) -> int:
+    def writable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def write(self, content: bytes) -> int:  # type: ignore[override]
         self._position += len(content)
         self._size = max(self._size, self._position)
         return len(content)
 
     def seek(self, offset: int, whence: int = 0) -> int:
         self._position = offset + (0, self._position, self._size)[whence]
-        return self._position
-
-    def tell(self) -> int:
         return self._position

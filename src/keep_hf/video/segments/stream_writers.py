@@ -1,5 +1,6 @@
 """The writers of all streams of a source besides its video, and everything else that is taken over from it."""
 
+import contextlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -15,6 +16,7 @@ from av.video.stream import VideoStream
 
 from ..containers import find_video_stream, is_cover
 from ..reader import VideoReader
+from ..timing.clock import ClockCorrection
 from .converted_audio import ConvertedAudio
 from .converted_subtitles import ConvertedSubtitles
 from .copied_stream import CopiedCover, CopiedStream
@@ -141,7 +143,8 @@ def read_packets(source: InputContainer, indices: Collection[int], reader: Video
     """Read the packets of some streams up to the end, or to where the file is damaged, on the corrected clock."""
     if not indices:
         return
-    try:
-        yield from reader.clock.correct(source.demux([source.streams[index] for index in indices]))
-    except av.FFmpegError:
-        return
+    correction = ClockCorrection(reader.clock)
+    with contextlib.suppress(av.FFmpegError):
+        for packet in source.demux([source.streams[index] for index in indices]):
+            if correction.apply(packet):
+                yield packet

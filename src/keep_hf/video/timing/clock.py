@@ -7,7 +7,7 @@ stay in step with it; where only their own clock restarts, they go on from their
 
 import itertools
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -33,37 +33,37 @@ class Clock:
     """What is added to the times of a file so that they go on where its clock restarts.
 
     Args:
-        parts (`Sequence[tuple[int, int]]`): First time of each part of the video in the file, and what is added to the
-            times of the part, both in units of the video's time base.
-        shifts (`Mapping[int, Sequence[Shift]]`): Index of another stream -> its shifts, in the order of its packets.
+        shifts (`Mapping[int, Sequence[Shift]]`): Index of a stream -> its shifts, in the order of its packets.
         first_dts (`int`): Decoding time of the first packet of the video, in units of its time base.
     """
 
-    parts: Sequence[tuple[int, int]]
     shifts: Mapping[int, Sequence[Shift]]
-    first_dts: int
+    first_dts: int = 0
 
-    def correct(self, packets: Iterable[av.Packet]) -> Iterator[av.Packet]:
-        """Shift the times of packets of other streams, all from the beginning of the file; leave out repeated ones."""
-        if not self.shifts:
-            yield from packets
-            return
-        counts: dict[int, int] = defaultdict(int)
-        current = dict.fromkeys(self.shifts, -1)
-        for packet in packets:
-            index = packet.stream.index
-            shifts = self.shifts.get(index)
-            if packet.size and shifts:
-                if current[index] + 1 < len(shifts) and counts[index] >= shifts[current[index] + 1].first:
-                    current[index] += 1
-                counts[index] += 1
-                shift = shifts[current[index]]
-                if shift.is_repeated:
-                    continue
-                ticks = round(shift.seconds / packet.time_base)
-                packet.pts = None if packet.pts is None else packet.pts + ticks
-                packet.dts = None if packet.dts is None else packet.dts + ticks
-            yield packet
+
+class ClockCorrection:
+    """Corrects the times of the packets of a file, all of a stream from its beginning."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self._counts: dict[int, int] = defaultdict(int)
+        self._current: dict[int, int] = defaultdict(int)
+
+    def apply(self, packet: av.Packet) -> bool:
+        """Shift the times of the next packet of its stream; returns whether it is to be used."""
+        index = packet.stream.index
+        shifts = self.clock.shifts.get(index)
+        if not shifts or packet.size == 0:
+            return True
+        following = self._current[index] + 1
+        if following < len(shifts) and self._counts[index] >= shifts[following].first:
+            self._current[index] = following
+        self._counts[index] += 1
+        shift = shifts[self._current[index]]
+        ticks = round(shift.seconds / packet.time_base)
+        packet.pts = None if packet.pts is None else packet.pts + ticks
+        packet.dts = None if packet.dts is None else packet.dts + ticks
+        return not shift.is_repeated
 
 
 def read_clock(path: Path, video_index: int, frame_rate: Fraction) -> Clock:
@@ -79,24 +79,22 @@ def read_clock(path: Path, video_index: int, frame_rate: Fraction) -> Clock:
         time_base = video.time_base or Fraction(1)
         if container.format.name in CONTINUOUS_FORMATS:
             first = next(_timed_packets(container, video), None)
-            return Clock([(0, 0)], {}, (first and first.dts) or 0)
+            return Clock({}, (first and first.dts) or 0)
         step = max(1, round(1 / (frame_rate * time_base)))
-        found, has_restarts = _find_parts(container, video, step)
-    parts, shift = [(found[0].begin, 0)] if found else [(0, 0)], 0
-    for before, after in itertools.pairwise(found):
-        shift += before.end - after.begin
-        parts.append((after.begin, shift))
-    shifts = {}
-    if has_restarts and found:
-        with open_container(path) as container:
-            shifts = _find_shifts(container, video_index, found, [shift * time_base for _, shift in parts])
-    return Clock(parts, shifts, 0)
+        parts, has_restarts = _find_parts(container, video, step)
+    if not (has_restarts and parts):
+        return Clock({})
+    ends = itertools.accumulate((before.end - after.begin for before, after in itertools.pairwise(parts)), initial=0)
+    seconds = [ticks * time_base for ticks in ends]
+    with open_container(path) as container:
+        shifts = _find_shifts(container, video_index, parts, seconds)
+    return Clock(shifts | {video_index: [Shift(part.first, each) for part, each in zip(parts, seconds, strict=True)]})
 
 
 def _find_parts(container: InputContainer, video: Stream, step: int) -> tuple[list[VideoPart], bool]:
     """The parts of the video, and whether the clock of any stream restarts."""
     may_jump = bool(container.format.flags & cast(int, FormatFlags.ts_discont.value))
-    parts = [VideoPart(0)]
+    parts, count = [VideoPart(0, 0)], 0
     last: dict[int, float] = {}
     heard: float | None = None  # the first time of another stream that is ahead of the video
     has_restarts = False
@@ -113,10 +111,11 @@ def _find_parts(container: InputContainer, video: Stream, step: int) -> tuple[li
             else:
                 is_filled = heard is not None and heard < time - INTERLEAVING
                 if goes_back or (may_jump and time > before + LONGEST_GAP and not is_filled):
-                    parts.append(VideoPart(position))
-                heard = None
+                    parts.append(VideoPart(position, count))
+                heard = None if heard is None or time > heard else heard
         if index == video.index:
             parts[-1].add(packet, step)
+            count += 1
     parts = [part for part in parts if part.is_timed]
     return parts, has_restarts or len(parts) > 1
 

@@ -1,8 +1,6 @@
-"""The times at which the frames of a video are displayed, on a clock that only goes forward."""
+"""The times at which the frames of a video are displayed."""
 
 from fractions import Fraction
-
-from .clock import INTERLEAVING, RESTART, Clock
 
 
 class FrameTimes:
@@ -15,16 +13,15 @@ class FrameTimes:
         frame_rate (`Fraction`): Frames per second, for frames without a time.
         time_base (`Fraction`): Seconds per unit of the times.
         start (`int`): Time on the clock of the file that corresponds to 0.
-        clock ([`Clock`]): Where that clock restarts.
+        first_dts (`int`): Decoding time of the first packet of the video.
     """
 
-    def __init__(self, kind: str, frame_rate: Fraction, time_base: Fraction, start: int, clock: Clock) -> None:
-        self.kind, self.start, self.clock = kind, start, clock
+    def __init__(self, kind: str, frame_rate: Fraction, time_base: Fraction, start: int, first_dts: int) -> None:
+        self.kind, self.start, self.first_dts = kind, start, first_dts
         self._exact_step = 1 / (frame_rate * time_base)
-        self.step, self._ticks = max(1, round(self._exact_step)), float(1 / time_base)
+        self.step = max(1, round(self._exact_step))
         self._delay: int | None = None
-        self._count = self._part = 0
-        self._last_stored: int | None = None
+        self._count = 0
         self._last: int | None = None
 
     def next(self, pts: int | None, dts: int | None) -> int:
@@ -36,7 +33,7 @@ class FrameTimes:
         """
         stored = {"presentation": pts, "decoding": self._decoding_time(dts), "none": None}[self.kind]
         if stored is not None:
-            time = self._shift(stored)
+            time = stored - self.start
         elif self.kind == "none" or self._last is None:
             time = round(self._count * self._exact_step)
         else:
@@ -52,16 +49,5 @@ class FrameTimes:
             return None
         if self._delay is None:
             # Frames that cannot be decoded have no time.
-            self._delay = dts - self.clock.first_dts - round(self._count * self._exact_step)
+            self._delay = dts - self.first_dts - round(self._count * self._exact_step)
         return dts - self._delay
-
-    def _shift(self, stored: int) -> int:
-        parts = self.clock.parts
-        if self._last_stored is not None and self._part + 1 < len(parts):
-            jump, distance = stored - self._last_stored, stored - parts[self._part + 1][0]
-            # The first frames of a part may be missing.
-            is_next = jump > 0 and 0 <= distance <= INTERLEAVING * self._ticks < jump
-            if jump < -RESTART * self._ticks or is_next:
-                self._part += 1
-        self._last_stored = stored
-        return stored - self.start + parts[self._part][1]

@@ -35,10 +35,12 @@ class VideoPart:
 
     Args:
         position (`int`): Number of the first packet within the file.
+        first (`int`): Number of the first packet within the video.
         begin, end (`int`): Presentation times in units of the time base.
     """
 
     position: int
+    first: int
     begin: int = 0
     end: int = 0
     is_timed: bool = False
