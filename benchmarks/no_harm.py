@@ -114,6 +114,7 @@ class Bench:
         started = time.process_time()
         report = self.pipes[model].restore_video(source, target)
         cpu_seconds = (time.process_time() - started) / report["frames"]
+        strengths = [track["strength"]["weight"] for track in report["tracks"] if "strength" in track]
         true_faces, input_faces, output_faces = (crop_faces(video, places) for video in (truth, source, target))
         return Outcome(
             clip=clip_name(path),
@@ -129,6 +130,7 @@ class Bench:
             input_identity=self._mean_identity(input_faces, true_faces),
             output_identity=self._mean_identity(output_faces, true_faces),
             cpu_seconds=cpu_seconds,
+            strength=fmean(strengths) if strengths else None,
         )
 
     def _mean_identity(self, faces: np.ndarray, reference: np.ndarray) -> float | None:

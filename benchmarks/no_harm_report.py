@@ -18,6 +18,8 @@ class Outcome:
         input_sharpness, output_sharpness (`float`): Relative to the truth, see sharpness.py.
         input_identity, output_identity (`float`, *optional*): Similarity of identity to the truth, from -1 to 1.
         cpu_seconds (`float`): Per frame of the video, summed over threads, from file to file.
+        strength (`float`, *optional*): The weight of the restored faces that `strength="auto"` chose, mean over the
+            people.
     """
 
     clip: str
@@ -33,6 +35,7 @@ class Outcome:
     input_identity: float | None
     output_identity: float | None
     cpu_seconds: float
+    strength: float | None = None
 
     @property
     def gain(self) -> float | None:
@@ -101,6 +104,7 @@ SUMMARY_COLUMNS: tuple[Column, ...] = (
     ("worst sharpness", "output_sharpness", min, ".3f"),
     ("input IDS", "input_identity", fmean, ".4f"),
     ("output IDS", "output_identity", fmean, ".4f"),
+    ("strength", "strength", fmean, ".2f"),
     ("CPU s per frame", "cpu_seconds", fmean, ".2f"),
 )
 # Those of one clip need no second statistic.

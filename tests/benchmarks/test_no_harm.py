@@ -1,4 +1,4 @@
-"""Whole videos, restored and measured: a model that changes nothing passes, one that paints over faces does not."""
+"""Whole videos, restored and measured: a model that changes nothing passes, one that blurs faces does not."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from benchmarks import no_harm
+from benchmarks.no_harm import Bench
 from benchmarks.no_harm_report import LIMITS, Limits, Outcome, clips_table, summary_table
 from benchmarks.result_files import write_text
+from blurring import BlurringPipeline
 from conftest import make_components
 from keep_hf import KeepPipeline, KeepVQModel
 from keep_hf.evaluation.metrics import psnr
@@ -18,7 +20,7 @@ from portraits import write_people
 
 
 FRAMES = 3
-MODELS = ("harmless", "harmful")
+MODELS = ("harmless", "second")
 
 
 @pytest.fixture(scope="module")
@@ -27,9 +29,8 @@ def data(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("data")
     (folder / "clips").mkdir()
     write_people(folder / "clips/portrait.mp4", 5, num_people=1)
-    detector = KeepPipeline.from_pretrained(DEFAULT_MODEL).detector
-    components = make_components() | {"detector": detector}
-    KeepPipeline(**components).save_pretrained(folder / "harmful")
+    components = make_components() | {"detector": KeepPipeline.from_pretrained(DEFAULT_MODEL).detector}
+    KeepPipeline(**components).save_pretrained(folder / "second")
     torch.manual_seed(0)
     vq = KeepVQModel.from_config(components["vq"].config, direct_channels=(16, 32), direct_units=(1, 1))
     KeepPipeline(**components | {"vq": vq}).save_pretrained(folder / "harmless")
@@ -49,23 +50,31 @@ def whole(data, tmp_path_factory) -> Path:
     return folder
 
 
-def rows(work: Path) -> list[dict[str, str]]:
-    """The rows of both tables, by their first labels."""
-    lines = [line.strip("| \n").split(" | ") for line in (work / "table.md").read_text().splitlines() if " | " in line]
-    return [dict(zip(lines[0], line, strict=False)) for line in lines[1:7]]
+def rows(work: Path) -> dict[tuple[str, str], dict[str, str]]:
+    """The rows of the summary by level and model; the cells by label."""
+    lines = [line.strip("|\n ").split(" | ") for line in (work / "table.md").read_text().splitlines()]
+    summary = [dict(zip(lines[0], line, strict=True)) for line in lines[2 : 2 + 3 * len(MODELS)]]
+    return {(row["level"], row["model"]): row for row in summary}
 
 
-def test_harm_is_found_and_only_harm(whole):
-    verdicts = {(row["level"], row["model"]): row["passed"] for row in rows(whole)}
-    assert verdicts["none", "harmless"] == "yes"
-    assert verdicts["none", "harmful"] == "**no**"
-    # What changes nothing gains nothing.
-    assert verdicts["medium", "harmless"] == "**no**"
+def test_what_changes_nothing_harms_nothing_and_gains_nothing(whole):
+    assert {name: rows(whole)[name, "harmless"]["passed"] for name in ("none", "medium")} == {
+        "none": "yes",
+        "medium": "**no**",
+    }
+
+
+def test_harm_is_found(data, tmp_path):
+    detector = KeepPipeline.from_pretrained(DEFAULT_MODEL).face_detector()
+    bench = Bench(tmp_path, {"blurring": BlurringPipeline()}, detector, None, FRAMES, seed=0)
+    (outcome,) = bench.measure(data / "clips/portrait.mp4", ["none"])
+    assert outcome.kept_psnr < 34
+    assert outcome.output_sharpness < 0.2
+    assert not LIMITS["none"].accepts(outcome)
 
 
 def test_values_are_those_of_the_videos(whole):
-    by_name = {(row["level"], row["model"]): row for row in rows(whole)}
-    sharp, degraded = by_name["none", "harmless"], by_name["medium", "harmless"]
+    sharp, degraded = rows(whole)["none", "harmless"], rows(whole)["medium", "harmless"]
     assert sharp["input sharpness"] == "1.000"
     assert 0.9 < float(sharp["output sharpness"]) < 1.1
     assert float(degraded["output sharpness"]) < 0.5
@@ -82,14 +91,14 @@ def test_values_are_those_of_the_videos(whole):
 
 
 def test_only_missing_results_are_computed(data, tmp_path):
-    run(data, tmp_path, "--levels", "none", models=("harmful",))
+    run(data, tmp_path, "--levels", "none", models=("harmless",))
     (file,) = (tmp_path / "results").rglob("*.json")
     written = file.stat().st_mtime_ns
     run(data, tmp_path, "--levels", "none")
     assert file.stat().st_mtime_ns == written
     assert len(list((tmp_path / "results").rglob("*.json"))) == 2
     write_text(file, file.read_text().replace("keep_hf ", "another "))
-    with pytest.raises(ValueError, match=r"harmful\.json was made by .*another"):
+    with pytest.raises(ValueError, match=r"harmless\.json was made by .*another"):
         run(data, tmp_path, "--levels", "none")
 
 

@@ -1,17 +1,29 @@
 """Sheets of unlabelled pairs: their content, the key that tells the sides apart, and the count of choices."""
 
 import json
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from benchmarks import unlabelled_pairs
-from benchmarks.unlabelled_pairs import BORDER, LABEL_HEIGHT, Pair, count_choices, draw_sheets, record_choices
+from benchmarks.sharpness import measure_sharpness
+from benchmarks.unlabelled_pairs import (
+    BORDER,
+    LABEL_HEIGHT,
+    Pair,
+    count_choices,
+    draw_sheets,
+    record_choices,
+    restore_pair,
+)
+from blurring import BlurringPipeline
 from conftest import make_components
 from keep_hf import KeepPipeline
 from keep_hf.options import DEFAULT_MODEL
+from keep_hf.video.reader import VideoReader
 from portraits import write_people
 
 
@@ -85,34 +97,50 @@ def test_choices_cannot_be_changed_or_incomplete(pairs, tmp_path):
         record_choices(tmp_path, ["A", "A"])
 
 
-def test_videos_are_restored_once_and_drawn_at_512_pixels(tmp_path):
-    (tmp_path / "clips").mkdir()
-    write_people(tmp_path / "clips/portrait.mp4", 5, num_people=1)
-    detector = KeepPipeline.from_pretrained(DEFAULT_MODEL).detector
-    torch.manual_seed(0)
-    KeepPipeline(**make_components(), detector=detector).save_pretrained(tmp_path / "model")
-    options = ("--model", tmp_path / "model", "--frames", 4, "--shown", 2, "--seed", 0, "--work", tmp_path / "work")
+@pytest.fixture(scope="module")
+def portrait(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("clips")
+    return write_people(folder / "portrait.mp4", 5, num_people=1)
 
-    def draw() -> np.ndarray:
-        arguments = ("draw", "--videos", tmp_path / "clips", *options)
-        unlabelled_pairs.main([str(argument) for argument in arguments])
-        with Image.open(tmp_path / "work/sheets/portrait.png") as image:
-            return np.asarray(image).astype(int)
 
-    sheet = draw()
-    height, width = sheet.shape[:2]
+def test_pairs_show_the_same_frames_before_and_after(portrait, tmp_path):
+    detector = KeepPipeline.from_pretrained(DEFAULT_MODEL).face_detector()
+    pipe = BlurringPipeline()
+    pair, again = (restore_pair(portrait, tmp_path, pipe, detector, num_frames=4, num_shown=2) for _ in range(2))
+    assert pipe.num_calls == 1
+    assert np.array_equal(pair.output, again.output)
     # The face crop has nearly the size of the frame, 144 pixels, which is enlarged four times.
-    for side in ((height - LABEL_HEIGHT) // 2 - BORDER, width // 2 - BORDER):
-        assert 512 <= side <= 4 * 144
-    left, right = sheet[LABEL_HEIGHT:-BORDER, : width // 2 - BORDER], sheet[LABEL_HEIGHT:-BORDER, width // 2 : -BORDER]
-    # The same video on both sides, with another face.
-    assert np.abs(left - right)[:40, :40].mean() < 4
-    assert np.abs(left - right).mean() > 8
+    assert len(pair.input) == 2
+    assert all(512 <= side <= 4 * 144 for side in pair.input.shape[1:3])
+    with VideoReader(tmp_path / "input.mp4") as reader:
+        frames = [frame.image for frame in reader.read()]
+    assert len(frames) == 4
+    last = frames[-1].mean((0, 1))
+    assert pair.input[-1].mean((0, 1)) == pytest.approx(last, abs=8)
+    assert pair.output[-1].mean((0, 1)) == pytest.approx(pair.input[-1].mean((0, 1)), abs=2)
+    small = [
+        cv2.resize(frame, (144, 144), interpolation=cv2.INTER_AREA) for frame in (pair.input[-1], pair.output[-1])
+    ]
+    before, after = map(measure_sharpness, small)
+    assert after < 0.3 * before
 
-    restored = tmp_path / "work/videos/portrait/output.mp4"
-    written = restored.stat().st_mtime_ns
+
+def test_another_model_restores_again(portrait, tmp_path):
+    detector = KeepPipeline.from_pretrained(DEFAULT_MODEL).face_detector()
+    pipe = BlurringPipeline()
+    restore_pair(portrait, tmp_path, pipe, detector, num_frames=2, num_shown=1)
+    pipe.fingerprint = lambda: "other weights"
+    restore_pair(portrait, tmp_path, pipe, detector, num_frames=2, num_shown=1)
+    assert pipe.num_calls == 2
+
+
+def test_sheets_of_a_folder(portrait, tmp_path):
+    detector = KeepPipeline.from_pretrained(DEFAULT_MODEL).detector
+    KeepPipeline(**make_components(), detector=detector).save_pretrained(tmp_path / "model")
+    options = ("--model", tmp_path / "model", "--frames", 3, "--shown", 2, "--seed", 0, "--work", tmp_path / "work")
+    arguments = [str(argument) for argument in ("draw", "--videos", portrait.parent, *options)]
+    unlabelled_pairs.main(arguments)
+    assert {path.name for path in (tmp_path / "work").iterdir()} == {"key.json", "sheets", "strips", "videos"}
+    assert left_side(tmp_path / "work", "portrait") > 0
     with pytest.raises(ValueError, match="has sheets already"):
-        draw()
-    (tmp_path / "work/sheets").rename(tmp_path / "old sheets")
-    assert np.array_equal(draw(), sheet)
-    assert restored.stat().st_mtime_ns == written
+        unlabelled_pairs.main(arguments)
