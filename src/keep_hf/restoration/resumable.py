@@ -12,15 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from ..video.image_folder import ImageFolderReader, ImageFolderWriter
-from ..video.reader import VideoReader, prefetch
-from ..video.writer import VideoWriter
+from ..video.image_folder import ImageFolderWriter
+from ..video.reader import prefetch
+from ..video.writer import Source, VideoWriter
 from .state import pack
 from .stream import FaceStream
 
 
 def restore_file(
-    reader: VideoReader | ImageFolderReader,
+    reader: Source,
     writer: VideoWriter | ImageFolderWriter,
     stream: FaceStream,
     job: Mapping[str, Any],
@@ -30,7 +30,7 @@ def restore_file(
     """Restore all frames of a source, or those that an earlier run has left.
 
     Args:
-        reader ([`VideoReader`] or [`ImageFolderReader`]): The source.
+        reader ([`VideoReader`], [`AnimationReader`] or [`ImageFolderReader`]): The source.
         writer ([`VideoWriter`] or [`ImageFolderWriter`]): The target; its `resumed` is the state of the earlier run.
         stream ([`FaceStream`]): A new stream.
         job (`Mapping[str, Any]`): What the result depends on: names with numbers, text or `None`.

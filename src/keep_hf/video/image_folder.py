@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from ..state_version import check_state_version
+from .animation import AnimationReader
 from .colour import Colour
 from .decoding.damage import Damage
 from .fitting import fit_image
@@ -162,8 +163,8 @@ class ImageFolderWriter:
 
     Args:
         path (`str` or `os.PathLike`): The folder to write; it must be empty or not exist.
-        source ([`ImageFolderReader`] or [`VideoReader`], *optional*): Images are named after those of the source;
-            without any, they are named 000000.png and so on.
+        source ([`ImageFolderReader`], [`AnimationReader`] or [`VideoReader`], *optional*): Images are named after
+            those of the source; without any, they are named 000000.png and so on.
         width, height (`int`): Size of the frames in pixels.
         resume (`bool`, *optional*, defaults to `False`): Continue an earlier run with the same arguments; without
             such a run, start from the beginning.
@@ -181,7 +182,7 @@ class ImageFolderWriter:
     def __init__(
         self,
         path: str | os.PathLike,
-        source: ImageFolderReader | VideoReader | None = None,
+        source: ImageFolderReader | AnimationReader | VideoReader | None = None,
         *,
         width: int,
         height: int,

@@ -17,6 +17,7 @@ VIDEO_SUFFIXES = frozenset(
 )
 # These count as videos if they have several frames.
 ANIMATION_SUFFIXES = frozenset({".apng", ".gif"})
+ANIMATED_FORMATS = ("GIF", "PNG", "WEBP")
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 # A scheme has two letters or more; one letter is a drive of Windows. Path turns "//" into "/".
 URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+):/+(?P<rest>.*)")
@@ -32,12 +33,22 @@ def is_image(path: Path) -> bool:
     return _is_file_with(path, IMAGE_SUFFIXES)
 
 
-def is_animation(path: Path) -> bool:
-    """Whether a file is an animated GIF, PNG or WebP."""
+def is_animated_format(path: Path) -> bool:
+    """Whether a file is a GIF, PNG or WebP by its content, animated or not."""
     try:
-        with Image.open(path, formats=("GIF", "PNG", "WEBP")) as image:
-            return getattr(image, "n_frames", 1) > 1
+        with Image.open(path, formats=ANIMATED_FORMATS):
+            return True
     except (OSError, SyntaxError, ValueError):
+        return False
+
+
+def is_animation(path: Path) -> bool:
+    """Whether a file is a GIF, PNG or WebP with several frames."""
+    try:
+        with Image.open(path, formats=ANIMATED_FORMATS) as image:
+            image.seek(1)
+            return True
+    except (EOFError, IndexError, OSError, SyntaxError, ValueError):
         return False
 
 

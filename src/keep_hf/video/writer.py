@@ -20,6 +20,7 @@ import av
 import numpy as np
 
 from ..state_version import check_state_version
+from .animation import AnimationReader
 from .colour import Colour
 from .image_folder import ImageFolderReader
 from .part_folder import PartFolder, Setting, describe_source, report_write_errors, sync
@@ -41,6 +42,8 @@ OUTPUT_FORMATS = {
     ".mkv": OutputFormat("matroska", "libx264"),
     ".webm": OutputFormat("webm", "libvpx-vp9"),
 }
+
+Source = VideoReader | AnimationReader | ImageFolderReader
 
 STATE_VERSION = 1
 
@@ -93,9 +96,9 @@ class VideoWriter:
     Args:
         path (`str` or `os.PathLike`): The file to write: .mp4, .mov, .mkv or .webm. Matroska and WebM round times to
             milliseconds.
-        source ([`VideoReader`] or [`ImageFolderReader`], *optional*): Its time base, frame rate, colour description
-            and pixel aspect are kept; audio, subtitles, chapters and metadata are copied. What the new container does
-            not support is converted or left out, with a warning that names it.
+        source ([`VideoReader`], [`AnimationReader`] or [`ImageFolderReader`], *optional*): Its time base, frame rate,
+            colour description and pixel aspect are kept; audio, subtitles, chapters and metadata are copied. What the
+            new container does not support is converted or left out, with a warning that names it.
         width, height (`int`): Size of the frames in pixels.
         frame_rate (`Fraction` or `float`, *optional*): Frames per second; needed without `source`.
         crf (`int`, *optional*, defaults to 16): Constant rate factor, from 0 (lossless) to 51; 16 cannot be
@@ -117,7 +120,7 @@ class VideoWriter:
     def __init__(
         self,
         path: str | os.PathLike,
-        source: VideoReader | ImageFolderReader | None = None,
+        source: Source | None = None,
         *,
         width: int,
         height: int,
@@ -285,7 +288,7 @@ class VideoWriter:
         self._folder.close(remove=self._is_complete or self._folder.saved is None)
 
 
-def _check_target(path: Path, source: VideoReader | ImageFolderReader | None) -> OutputFormat:
+def _check_target(path: Path, source: Source | None) -> OutputFormat:
     suffix = path.suffix.lower()
     if suffix not in OUTPUT_FORMATS:
         raise ValueError(f"{path}: the output must be one of {', '.join(OUTPUT_FORMATS)}.")
