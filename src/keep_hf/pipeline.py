@@ -188,9 +188,9 @@ class KeepPipeline(DiffusionPipeline):
         """Restore the faces of a video that fits in memory; `restore_video` is for files of any length.
 
         Args:
-            video: Path of a video file or of an image folder; list or iterator of `PIL.Image` or of uint8 arrays
-                `(h, w, 3)`; uint8 array `(t, h, w, c)`; float array `(t, h, w, c)` or float tensor `(t, c, h, w)`
-                in [0, 1].
+            video: Path of a video file, animated image or image folder; list or iterator of `PIL.Image` or of uint8
+                arrays `(h, w, 3)`; uint8 array `(t, h, w, c)`; float array `(t, h, w, c)` or float tensor
+                `(t, c, h, w)` in [0, 1].
             aligned, faces, min_face_size, fidelity, strength, upscale, gain_mode, background, frame_rate: See
                 [`RestorationOptions`].
             output_type (`str`, *optional*, defaults to `"pil"`): `"pil"`, `"np"` or `"pt"`.
@@ -249,7 +249,7 @@ class KeepPipeline(DiffusionPipeline):
         a folder beside it, named `target.part`, from which an interrupted run can be resumed.
 
         Args:
-            source (`str` or `os.PathLike`): Video file or image folder.
+            source (`str` or `os.PathLike`): Video file, animated GIF, PNG or WebP, or image folder.
             target (`str` or `os.PathLike`): `.mp4`, `.mov`, `.mkv` or `.webm` file; a name without suffix becomes an
                 image folder.
             aligned, faces, min_face_size, fidelity, strength, upscale, gain_mode, background, frame_rate: See

@@ -44,7 +44,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _add_restore(commands: "Commands") -> None:
     parser = commands.add_parser("restore", help="restore the faces of a video, or of all videos in a folder")
-    parser.add_argument("input", metavar="IN", type=Path, help="video file, folder of videos, or folder of images")
+    parser.add_argument(
+        "input", metavar="IN", type=Path, help="video file, animated image, folder of videos, or folder of images"
+    )
     parser.add_argument("output", metavar="OUT", type=Path, help="video file or folder to write")
     _add_model(parser, MODEL)
     parser.add_argument("--aligned", action="store_true", help="the frames are aligned face crops already")
