@@ -4,6 +4,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from conftest import SIZE, make_clip
 from damaged import damage_packets, truncate
@@ -124,3 +125,13 @@ def test_a_truncated_source_is_restored_and_reported(make_pipe, tmp_path):
     assert 3 < report["frames"] < 30
     assert f"{report['frames']} could be read" in report["warnings"][-1]
     assert len(times(tmp_path / "out.mkv")) == report["frames"]
+
+
+def test_an_animated_image_becomes_a_video(make_pipe, tmp_path):
+    first, *rest = [Image.fromarray(image) for image in make_clip(9, 168, 112)]
+    source, durations = tmp_path / "in.webp", [40, 80, 120, 40, 40, 200, 40, 40, 60]
+    first.save(source, save_all=True, append_images=rest, duration=durations, lossless=True)
+    report = make_pipe(*[ONE] * 9, gain_window=4).restore_video(source, tmp_path / "out.mp4")
+    assert report["frames"] == 9
+    assert times(tmp_path / "out.mp4") == [Fraction(sum(durations[:index]), 1000) for index in range(9)]
+    assert len(make_pipe(*[ONE] * 9, gain_window=4)(source, output_type="np").frames[0]) == 9
