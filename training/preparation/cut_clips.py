@@ -13,9 +13,7 @@ import numpy as np
 
 from keep_hf.faces.detector import FaceDetector
 from keep_hf.faces.yunet import YuNet
-from keep_hf.video.image_folder import ImageFolderReader
-from keep_hf.video.reader import VideoReader
-from keep_hf.video.writer import VideoWriter
+from keep_hf.video.writer import Source, VideoWriter
 
 from .face_measures import measure_sharpness, measure_turns
 from .segments import Segment, cut_segments, find_segments
@@ -71,7 +69,7 @@ class DroppedSegment:
 
 
 def cut_clips(
-    reader: VideoReader | ImageFolderReader,
+    reader: Source,
     name: str,
     folder: Path,
     detector: YuNet | FaceDetector,
@@ -80,7 +78,7 @@ def cut_clips(
     """Cut all clips of one video.
 
     Args:
-        reader ([`VideoReader`] or [`ImageFolderReader`]): The video.
+        reader ([`VideoReader`], [`AnimationReader`] or [`ImageFolderReader`]): The video.
         name (`str`): Name of the video in the `.json` files.
         folder (`Path`): Where the clips are written; their names start with its name.
         detector ([`YuNet`] or [`FaceDetector`]): Finds the faces.

@@ -10,8 +10,8 @@ from keep_hf.faces.alignment import crop_face, estimate_alignment
 from keep_hf.faces.detector import FaceDetector
 from keep_hf.faces.follower import FaceFollower, FollowedFrame
 from keep_hf.faces.yunet import YuNet
-from keep_hf.video.image_folder import ImageFolderReader
-from keep_hf.video.reader import VideoReader, prefetch
+from keep_hf.video.reader import prefetch
+from keep_hf.video.writer import Source
 
 
 @dataclass
@@ -54,13 +54,11 @@ class Segment:
         ]
 
 
-def find_segments(
-    reader: VideoReader | ImageFolderReader, detector: YuNet | FaceDetector, faces: str
-) -> list[Segment]:
+def find_segments(reader: Source, detector: YuNet | FaceDetector, faces: str) -> list[Segment]:
     """Follow the people of a video.
 
     Args:
-        reader ([`VideoReader`] or [`ImageFolderReader`]): The video.
+        reader ([`VideoReader`], [`AnimationReader`] or [`ImageFolderReader`]): The video.
         detector ([`YuNet`] or [`FaceDetector`]): Finds the faces.
         faces (`str`): "all" or "largest".
 
@@ -86,7 +84,7 @@ def find_segments(
 
 
 def cut_segments(
-    reader: VideoReader | ImageFolderReader, segments: list[Segment], size: int
+    reader: Source, segments: list[Segment], size: int
 ) -> Iterator[tuple[Segment, list[np.ndarray], np.ndarray]]:
     """Cut the aligned faces of segments out of a video.
 
