@@ -153,9 +153,10 @@ class Bench:
         """Train a stage, and evaluate it on each of the held-out sets."""
         output = self.args.output / name.replace(" ", "_")
         config = replace(TrainerConfig.from_args(self.args), output=output, batch_size=batch_size)
-        Trainer(config, stage, dataset, save_models=lambda: None).run()
+        trainer = Trainer(config, stage, dataset, save_models=lambda: None)
+        trainer.run()
         return {
-            kind: Validation(clips, batch_size, output / "validation").run(stage, config.steps)
+            kind: Validation(clips, batch_size, output / "validation").run(stage, trainer.progress.step)
             for kind, clips in held_out.items()
         }
 

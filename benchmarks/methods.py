@@ -18,6 +18,8 @@ from keep_hf.models.flow.dis import DISFlow
 from keep_hf.video.media_files import is_video
 from keep_hf.video.open import open_video
 from keep_hf.video.pixels import to_images, to_tensor
+from training.data.packed_faces import SIZE as DIRECT_SIZE
+from training.networks import load_direct
 
 from .clips import DegradedClip
 from .face_networks import load_face_network
@@ -52,7 +54,8 @@ def load_methods(
 
     Args:
         specifications (`list[str]`): One of `NAMES`, `spandrel:FILE` (a face restorer that spandrel loads),
-            `unet:FOLDER` (see plain_unet.py) or `folder:NAME=PATH` (faces of another program, see [`read_folder`]).
+            `unet:FOLDER` (see plain_unet.py), `direct:NAME=FILE` (a direct path from training/train_direct.py, used
+            frame by frame, without its filter) or `folder:NAME=PATH` (faces of another program, see [`read_folder`]).
         pipe ([`KeepPipeline`]): KEEP; the methods share its networks.
         fidelity (`float`, *optional*): Fidelity of KEEP and its variants; that of the pipeline by default.
         codeformer (`str` or `Path`, *optional*): Converted checkpoint of CodeFormer, for `codeformer`.
@@ -82,7 +85,11 @@ def _load_method(specification: str, pipe: KeepPipeline, fidelity: float, codefo
         return Method(Path(argument).stem, argument, _frame_by_frame(load_face_network(argument, pipe.device)))
     if kind == "unet" and argument:
         unet = PlainUNet.from_pretrained(argument).to(pipe.device)
-        return Method("unet", argument, _frame_by_frame(_unet(unet)))
+        return Method("unet", argument, _frame_by_frame(_network(unet, unet.config.sample_size, pipe.device)))
+    if kind == "direct" and "=" in argument:
+        name, _, path = argument.partition("=")
+        direct = load_direct(path, DIRECT_SIZE).to(pipe.device)
+        return Method(name, path, _frame_by_frame(_network(direct, DIRECT_SIZE, pipe.device)))
     if kind == "folder" and "=" in argument:
         name, _, path = argument.partition("=")
         return Method(name, path, _folder(Path(path)))
@@ -96,7 +103,7 @@ def _load_method(specification: str, pipe: KeepPipeline, fidelity: float, codefo
         return Method(specification, source, _variant(specification, pipe, fidelity))
     raise ValueError(
         f"there is no method {specification!r}: pass {', '.join(NAMES)}, spandrel:FILE, "
-        "unet:FOLDER or folder:NAME=PATH."
+        "unet:FOLDER, direct:NAME=FILE or folder:NAME=PATH."
     )
 
 
@@ -153,13 +160,13 @@ def _pipeline(pipe: KeepPipeline, fidelity: float, gain_mode: str = "stream") ->
 # --- Other networks and programs -------------------------------------------------------------------------------------
 
 
-def _unet(unet: PlainUNet) -> Callable[[np.ndarray], np.ndarray]:
-    size = unet.config.sample_size
+def _network(network: torch.nn.Module, size: int, device: torch.device) -> Callable[[np.ndarray], np.ndarray]:
+    """A network that restores single faces `(b, 3, size, size)`."""
 
     @torch.inference_mode()
     def restore(face: np.ndarray) -> np.ndarray:
         large = cv2.resize(face, (size, size), interpolation=cv2.INTER_LINEAR)
-        return to_images(unet(to_tensor(large, unet.device, unet.dtype)[None])[0])
+        return to_images(network(to_tensor(large, device, torch.float32)[None])[0])
 
     return restore
 

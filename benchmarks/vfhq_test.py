@@ -61,7 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
         nargs="*",
         default=["bicubic", "keep"],
         metavar="METHOD",
-        help=f"{', '.join(NAMES)}, spandrel:FILE, unet:FOLDER, folder:NAME=PATH",
+        help=f"{', '.join(NAMES)}, spandrel:FILE, unet:FOLDER, direct:NAME=FILE, folder:NAME=PATH",
     )
     methods.add_argument("--codeformer", help="folder of a converted checkpoint, for the method codeformer")
     methods.add_argument("--fidelity", type=float, help="of KEEP, 0 to 1; that of the model by default")

@@ -1,6 +1,6 @@
 """Give a trained pipeline a direct path, at twice the resolution of its codes.
 
-    python -m training.add_direct_path keep-tiny runs/direct/adversary.safetensors keep-small
+    python -m training.add_direct_path keep-tiny runs/direct/direct.safetensors keep-small
 
 The encoders read the same as before: an image of twice the size, averaged over 2 x 2 pixels, is their old input, and
 the average becomes part of their first layer.  The last layer of the decoder is fitted by least squares so that it
@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from keep_hf import DISFlow, KeepPipeline, KeepVQModel
 
 from .data.packed_faces import FLOW_SIDE
+from .networks import direct_sizes
 
 
 FITTED_ON = 64  # random codes of faces are enough to fit a linear layer
@@ -47,10 +48,7 @@ def add_direct_path(vq: KeepVQModel, direct: dict[str, torch.Tensor]) -> KeepVQM
         vq (`KeepVQModel`): A trained model.
         direct (`dict[str, torch.Tensor]`): State dict of a [`DirectPath`] for twice its size.
     """
-    widths = [direct["conv_in.weight"].shape[0]]
-    widths += [direct[f"shrinks.{i}.conv.weight"].shape[0] for i in range(sum("shrinks" in k for k in direct) // 2)]
-    units = [len({k.split(".")[2] for k in direct if k.startswith(f"encoder.{i}.")}) for i in range(len(widths) - 1)]
-    middle = {tuple(k.split(".")[1:3]) for k in direct if k.startswith(("middle.0.", "middle.2."))}
+    widths, units = direct_sizes(direct)
     changes = {
         "sample_size": 2 * vq.config.sample_size,
         "patch_size": 2 * vq.config.patch_size,
@@ -58,7 +56,7 @@ def add_direct_path(vq: KeepVQModel, direct: dict[str, torch.Tensor]) -> KeepVQM
         "fusion_layers": 1,
         "feature_update_sizes": (),
         "direct_channels": widths,
-        "direct_units": [*units, len(middle)],
+        "direct_units": units,
     }
     result = KeepVQModel.from_config(vq.config, **changes)
     weights = {k: v for k, v in vq.state_dict().items() if not k.startswith(("feature_fusion.", "feature_update."))}

@@ -1,6 +1,15 @@
-"""Configurations of new networks: `paper` is the published size, `tiny` that of the packaged model."""
+"""Configurations of new networks: `paper` is the published size, `tiny` that of the packaged model.
 
+The sizes of a trained direct path are read from its weights.
+"""
+
+from pathlib import Path
 from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from keep_hf.models.direct import DirectPath
 
 
 VQ_NETWORKS: dict[str, dict[str, Any]] = {
@@ -34,3 +43,28 @@ KALMAN_NETWORKS: dict[str, dict[str, Any]] = {
         "norm_num_groups": 16,
     },
 }
+
+
+def direct_sizes(weights: dict[str, torch.Tensor]) -> tuple[list[int], list[int]]:
+    """Widths and residual units of the levels of a direct path with these weights."""
+    widths = [weights["conv_in.weight"].shape[0]]
+    widths += [weights[f"shrinks.{i}.conv.weight"].shape[0] for i in range(sum("shrinks" in k for k in weights) // 2)]
+    units = [len({k.split(".")[2] for k in weights if k.startswith(f"encoder.{i}.")}) for i in range(len(widths) - 1)]
+    middle = {tuple(k.split(".")[1:3]) for k in weights if k.startswith(("middle.0.", "middle.2."))}
+    return widths, [*units, len(middle)]
+
+
+def load_direct(file: str | Path, size: int) -> DirectPath:
+    """Load the direct path of a file from training/train_direct.py, for crops of `size` pixels.
+
+    Raises:
+        ValueError: If the file has no direct path of this size.
+    """
+    weights = load_file(file)
+    try:
+        widths, units = direct_sizes(weights)
+        direct = DirectPath(size, channels=tuple(widths), units_per_level=tuple(units))
+        direct.load_state_dict({name: weight.float() for name, weight in weights.items()})
+    except (KeyError, RuntimeError) as error:
+        raise ValueError(f"{file} has no direct path for crops of {size} pixels: {error}") from error
+    return direct.eval()

@@ -59,9 +59,9 @@ class AutoencoderStage(Stage):
                 raise ValueError("Stage 1 trains a face model with an HQ encoder; this one has none.")
             part.requires_grad_(True)
 
-    def before_step(self, step: int, steps: int) -> None:
+    def before_step(self, step: int, done: float) -> None:
         """Initialize the codebook when the first part of the run is over."""
-        if step >= max(1, self.unquantized * steps) and not self.learner.started:
+        if step >= 1 and done >= self.unquantized and not self.learner.started:
             self.learner.start(self.vq.codebook)
 
     def forward(self, batch: Batch) -> StageOutput:

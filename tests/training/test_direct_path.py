@@ -1,20 +1,25 @@
-"""Training of the direct path: packs, the timed run and the pipeline made of it."""
+"""Training of the direct path: packs, the run and the pipeline made of it."""
 
+import functools
 import itertools
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from conftest import make_clip
 from keep_hf import KeepPipeline
+from keep_hf.models.direct import DirectPath
 from media import write_clip
 from portraits import write_labelled_portraits
 from training.add_direct_path import add_direct_path
 from training.data.packed_faces import MovingFaces, read_packs
+from training.losses.adversary import adaptive_weight
 from training.pack_faces import read_source, write_packs
-from training.train_direct import build_parser, train
+from training.train_direct import PHASES, main, with_gradient_of
 
 
 pytestmark = pytest.mark.slow
@@ -65,29 +70,118 @@ def test_videos_are_packed_with_the_alignment_of_every_frame(tmp_path, monkeypat
 
 # The run
 
+TINY = (
+    *("--channels", 16, 16, 16, 16, "--units", 1, 1, 1, 2, "--batch-frames", 2, "--clip-length", 2),
+    *("--warmup", 1, "--log-every", 1),
+)
+
+
+def train(packs: Path, output: Path, *options: object) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("training.train_direct.VALIDATION_SIZE", 1)
+        main([str(word) for word in (packs, output, *TINY, *options)])
+
 
 @pytest.fixture(scope="module")
 def run(packs, tmp_path_factory):
-    """One step of every stage with a small network."""
+    """Two steps of every phase with a small network."""
     folder = tmp_path_factory.mktemp("run")
-    sizes = "--channels 16 16 16 16 --units 1 1 1 2 --batch-frames 2 --clip-length 2 --workers 0 --minutes 1e-6"
-    train(build_parser().parse_args([str(packs), str(folder), *sizes.split()]))
+    train(packs, folder, "--steps", 6, "--shares", 1, 1, 1, "--workers", 0)
     return folder
 
 
-def test_every_stage_is_trained_and_saved(run):
-    log = (run / "log.jsonl").read_text()
-    assert log.count('"validation"') == 3
-    weights = [load_file(run / f"{stage}.safetensors") for stage in ("frames", "clips", "adversary")]
+def test_every_phase_is_trained_validated_and_saved(run):
+    log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in log if "validation psnr" in line] == [2, 4, 6]
+    steps = [line for line in log if "loss" in line]
+    assert ["steadiness" in line for line in steps] == [False] * 2 + [True] * 4
+    assert ["adversarial" in line for line in steps] == [False] * 4 + [True] * 2
+    assert steps[-1]["discriminator gradient norm"] > 0
+    weights = [load_file(run / f"{phase}.safetensors") for phase in PHASES]
     for before, after in itertools.pairwise(weights):
         assert any((before[name] != after[name]).any() for name in before)
-    assert (run / "adversary.jpg").stat().st_size > 0
+    final = load_file(run / "direct.safetensors")
+    assert all(torch.equal(final[name], weights[-1][name]) for name in final)
+    assert (run / "validation" / "6.jpg").stat().st_size > 0
+    assert not list(run.glob("*.unfinished"))
+
+
+@pytest.mark.parametrize(("last_step", "workers"), [(3, 2), (5, 0)])
+def test_a_killed_and_resumed_run_has_the_bits_of_an_uninterrupted_one(
+    run, packs, tmp_path, monkeypatch, last_step, workers
+):
+    # The checkpoint of step 3 is within a phase, that of step 5 has a trained discriminator.
+    options = ("--steps", 6, "--shares", 1, 1, 1, "--save-every", 1, "--workers", workers)
+    with monkeypatch.context() as patch:
+
+        def stop(weights: dict[str, torch.Tensor], path: Path) -> None:
+            if (tmp_path / f"checkpoints/step_{last_step}").exists():
+                raise KeyboardInterrupt
+            save_file(weights, path)
+
+        patch.setattr("training.train_direct.save_file", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train(packs, tmp_path, *options)
+    torch.manual_seed(last_step)  # the state of this process must not matter
+    train(packs, tmp_path, *options, "--resume")
+    files = [path.relative_to(run) for path in run.rglob("*.safetensors") if "step_6" in str(path)]
+    assert len(files) == 2  # the path and its discriminator
+    for file in (*files, "direct.safetensors", "adversary.safetensors"):
+        whole, resumed = (load_file(folder / file) for folder in (run, tmp_path))
+        assert all(torch.equal(whole[name], resumed[name]) for name in whole), file
+    for file in ("optimizer.bin", "optimizer_1.bin", "custom_checkpoint_0.pkl"):
+        whole, resumed = (
+            torch.load(folder / "checkpoints/step_6" / file, weights_only=False) for folder in (run, tmp_path)
+        )
+        torch.testing.assert_close(whole, resumed, rtol=0, atol=0)
+
+
+def test_the_gradient_with_an_adversary_is_that_of_the_weighted_sum():
+    torch.manual_seed(0)
+    last = torch.nn.Conv2d(3, 3, 3)
+    inputs = torch.randn(2, 3, 8, 8)
+
+    def losses() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        image = last(inputs)
+        return image, image.abs().mean(), image.sin().square().mean()
+
+    image, image_loss, generator_loss = losses()
+    weight = 0.3 * adaptive_weight(image_loss, generator_loss, last.weight)
+    expected = torch.autograd.grad(image_loss + weight * generator_loss, last.weight)[0]
+    image, image_loss, generator_loss = losses()
+    loss = with_gradient_of(image_loss, generator_loss, 0.3, image, last.weight)
+    assert loss.item() == pytest.approx(image_loss.item(), rel=1e-5)
+    torch.testing.assert_close(torch.autograd.grad(loss, last.weight)[0], expected)
+
+
+def test_a_phase_without_a_share_is_left_out_and_single_frames_train_no_filter(packs, tmp_path):
+    train(packs, tmp_path, "--steps", 2, "--shares", 0, 1, 1, "--clip-length", 1, "--workers", 0)
+    assert sorted(path.stem for path in tmp_path.glob("*.safetensors")) == ["adversary", "clips", "direct"]
+    torch.manual_seed(0)
+    new = DirectPath(512, channels=(16,) * 4, units_per_level=(1, 1, 1, 2)).state_dict()
+    trained = load_file(tmp_path / "direct.safetensors")
+    changed = {name.split(".")[0] for name in new if not torch.equal(new[name], trained[name])}
+    assert "conv_out" in changed
+    assert not {"evidence", "evidence_in", "evidence_out"} & changed
+
+
+def test_compiled_networks_have_the_same_losses(run, packs, tmp_path, monkeypatch):
+    # The graphs are traced, also those of the gradients; code is not generated for them, which takes minutes.
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
+    train(packs, tmp_path, "--steps", 6, "--shares", 1, 1, 1, "--workers", 0, "--compile")
+    plain, compiled = (
+        [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()] for folder in (run, tmp_path)
+    )
+    for a, b in zip(plain, compiled, strict=True):
+        compared = {"loss", "l1", "validation psnr"} & set(a)
+        assert compared
+        assert {name: b[name] for name in compared} == pytest.approx({name: a[name] for name in compared}, rel=0.02)
 
 
 @torch.no_grad()
 def test_a_pipeline_gets_the_direct_path_and_keeps_its_codes(run):
     vq = KeepPipeline.from_pretrained("keep-tiny").vq
-    direct = add_direct_path(vq, load_file(run / "adversary.safetensors"))
+    direct = add_direct_path(vq, load_file(run / "direct.safetensors"))
     assert direct.config.sample_size == 512
     assert direct.config.direct_units == [1, 1, 1, 2]
     small = torch.rand(1, 3, 256, 256) * 2 - 1

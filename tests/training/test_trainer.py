@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from training.loop.config import TrainerConfig
+from training.loop.phases import Phase, Phases
 from training.loop.stage import Batch, Stage, StageOutput, TrainingSet
 from training.loop.trainer import MIN_SCALE, Trainer
 from training.losses.adversary import Adversary, PatchDiscriminator
@@ -108,6 +109,97 @@ def test_a_resumed_run_has_the_bits_of_an_uninterrupted_one(tmp_path, accumulati
         ]
 
 
+class Clock:
+    """A clock on which every step takes a second: the progress reads the time once per step, and when it starts."""
+
+    def __init__(self) -> None:
+        self.seconds = 100.0
+
+    def monotonic(self) -> float:
+        self.seconds += 1
+        return self.seconds
+
+
+def test_a_time_budget_counts_over_the_sessions_of_a_run(tmp_path, monkeypatch):
+    # The log also reads the time, so it is left out but for the last step.
+    config = make_config(tmp_path, steps=None, minutes=9 / 60, save_every=4, log_every=100)
+    trainer = make_trainer(config)
+    monkeypatch.setattr("training.loop.progress.time", Clock())
+    trainer.save_models = lambda: (_ for _ in ()).throw(KeyboardInterrupt)  # right after the checkpoint is written
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run()
+    assert (trainer.progress.step, trainer.progress.seconds) == (4, 4)
+    assert trainer.optimizer.param_groups[0]["lr"] == pytest.approx(0.1 * (1 + np.cos(np.pi * 3 / 9)) / 2)
+    monkeypatch.setattr("training.loop.progress.time", Clock())
+    trainer = make_trainer(replace(config, resume=True))
+    trainer.run()
+    assert (trainer.progress.step, trainer.progress.seconds) == (9, 9)
+    assert trainer.optimizer.param_groups[0]["lr"] == pytest.approx(0.1 * (1 + np.cos(np.pi * 8 / 9)) / 2)
+    (line,) = log_of(tmp_path)
+    assert line["minutes"] == pytest.approx(9 / 60, rel=1e-4)
+
+
+def test_checkpoints_are_written_after_some_minutes(tmp_path, monkeypatch):
+    monkeypatch.setattr("training.loop.progress.time", Clock())
+    config = make_config(
+        tmp_path, steps=8, save_every=None, save_minutes=3 / 60, log_every=100, checkpoints_total_limit=5
+    )
+    make_trainer(config).run()
+    assert checkpoints(tmp_path) == ["step_3", "step_6", "step_8"]
+
+
+def test_a_run_has_steps_or_minutes(tmp_path):
+    for budget in ({"steps": None}, {"minutes": 1.0}):
+        with pytest.raises(ValueError, match="either steps or minutes"):
+            make_config(tmp_path, **budget)
+
+
+def test_checks_may_be_rare_but_what_is_not_finite_is_never_saved(tmp_path):
+    config = make_config(tmp_path, save_every=1, check_every=3)
+    trainer = make_trainer(config, Points(bad_epoch=1, change={"y": float("nan")}))
+    with pytest.raises(ValueError, match="became infinite or NaN in step 5"):
+        trainer.run()
+    assert checkpoints(tmp_path) == ["step_3", "step_4"]
+    config = make_config(tmp_path / "late", save_every=None, check_every=3)
+    with pytest.raises(ValueError, match="The loss is nan in step 6"):
+        make_trainer(config, Points(bad_epoch=1, change={"y": float("nan")})).run()
+
+
+# Phases
+
+
+class Numbers(Points):
+    """Items that depend on their number only."""
+
+    def __getitem__(self, index: int) -> Batch:
+        return super().__getitem__(index) | {"index": torch.tensor(index), "phase": torch.tensor(self.length)}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_every_phase_takes_the_samples_of_its_steps(workers):
+    phases = Phases([Phase("first", 1, Numbers(10**9), 2), Phase("second", 3, Numbers(10**8), 3)])
+    assert [phases.at(done)[0].name for done in (0, 0.24, 0.25, 1)] == ["first", "first", "second", "second"]
+    assert phases.at(0.625)[1] == 0.5
+    assert (phases.start_of("first"), phases.start_of("second")) == (0, 0.25)
+    taken = {}
+    for first in (0, 3):  # the second time as in a resumed run
+        done: list[float] = []
+        batches = phases.batches(Accelerator(cpu=True), workers, first, lambda done=done: done[-1])
+        for step in range(first, 5):
+            done.append(step / 8)
+            batch = next(batches)
+            taken.setdefault(step, []).append((batch["phase"][0].item(), batch["index"].tolist()))
+    first_phase, second_phase = 10**9, 10**8
+    assert taken[1] == [(first_phase, [2, 3])]
+    assert taken[2] == [(second_phase, [6, 7, 8])]
+    assert taken[4] == [(second_phase, [12, 13, 14])] * 2
+
+
+def test_phases_need_positive_shares():
+    with pytest.raises(ValueError, match="positive shares"):
+        Phases([Phase("only", 0, Points(), 1)])
+
+
 def test_accumulated_batches_have_the_gradient_of_a_large_one(tmp_path, monkeypatch):
     monkeypatch.setattr(torch, "randn", torch.zeros)
     logs = []
@@ -152,7 +244,7 @@ def test_what_is_not_finite_stops_the_run_and_leaves_the_last_good_state_on_the_
 
 def test_a_state_that_is_not_finite_is_not_saved(tmp_path):
     class Overflowing(Regression):
-        def before_step(self, step: int, steps: int) -> None:
+        def before_step(self, step: int, done: float) -> None:
             if step == 3:
                 self.statistic.fill_(float("inf"))
 

@@ -19,10 +19,10 @@ import av
 import cv2
 import numpy as np
 import torch
-from torch.utils.data import Dataset
 
 from keep_hf.faces.alignment import estimate_alignment
 
+from ..loop.stage import TrainingSet
 from .degradations.clips import DEFAULT_SHARES, DegradationShares, degrade_clip
 
 
@@ -85,7 +85,7 @@ def read_pack(path: Path) -> Iterator[tuple[str, bytes, dict[str, Any]]]:
                 yield member.name, content, meta
 
 
-class MovingFaces(Dataset[dict[str, torch.Tensor]]):
+class MovingFaces(TrainingSet):
     """Clips of aligned faces, sharp and degraded, with optical flow.
 
     Args:

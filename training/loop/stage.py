@@ -39,8 +39,8 @@ class Stage(nn.Module):
 
     adversary: Adversary | None = None
 
-    def before_step(self, step: int, steps: int) -> None:
-        """Prepare for the optimizer step number `step` (from 0) out of `steps`."""
+    def before_step(self, step: int, done: float) -> None:
+        """Prepare for the optimizer step number `step` (from 0), when the part `done` of the run is over."""
 
     def forward(self, batch: Batch) -> StageOutput:
         raise NotImplementedError

@@ -14,11 +14,13 @@ from accelerate.utils import set_seed
 from diffusers import ModelMixin
 from diffusers.training_utils import EMAModel
 from torch import nn
-from torch.utils.data import DataLoader
 
 from ..losses.adversary import discriminator_loss
 from .checkpoints import Checkpoints
 from .config import TrainerConfig
+from .epochs import epoch_batches
+from .phases import Phases
+from .progress import Progress
 from .stage import Batch, Stage, TrainingSet
 from .validation import Validation
 
@@ -27,31 +29,20 @@ from .validation import Validation
 MIN_SCALE = 2.0**-10
 
 
-class Progress:
-    """The number of finished steps, in a form that Accelerate saves and loads with the rest of the state."""
-
-    def __init__(self) -> None:
-        self.step = 0
-
-    def state_dict(self) -> dict[str, int]:
-        return {"step": self.step}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        self.step = state["step"]
-
-
 class Trainer:
     """Trains the parameters of a stage that require gradients.
 
-    A loss or gradient that is not finite ends the run before it changes a weight, so that the checkpoints and models
-    on the disk are always good ones. (With fp16, a step whose gradients overflow is skipped, and counts as a step.) A
-    resumed run computes the same bits as an uninterrupted one: batches depend on the seed and the step only, and a
-    checkpoint has the weights, the optimizers, the averaged weights and the random states.
+    A loss or gradient that is not finite ends the run before it changes a weight (with `check_every`, some steps later
+    but before a checkpoint), so that the checkpoints and models on the disk are always good ones. (With fp16, a step
+    whose gradients overflow is skipped, and counts as a step.) A resumed run computes the same bits as one without
+    a break: batches depend on the seed and the step only, and a checkpoint has the weights, the optimizers, the
+    averaged weights, the random states and the elapsed time. (A run of `minutes` also depends on the speed of the
+    machine.)
 
     Args:
         config ([`TrainerConfig`]): The options.
         stage ([`Stage`]): Computes the loss.
-        dataset ([`TrainingSet`]): The training data.
+        dataset ([`TrainingSet`] or [`Phases`]): The training data. Each phase ends with a checkpoint.
         save_models (`Callable`): Writes the models of the stage. It is called at every checkpoint, while the
             parameters are the averaged ones.
         validation_set ([`TrainingSet`], *optional*): Evaluated at every checkpoint.
@@ -61,7 +52,7 @@ class Trainer:
         self,
         config: TrainerConfig,
         stage: Stage,
-        dataset: TrainingSet,
+        dataset: TrainingSet | Phases,
         save_models: Callable[[], None],
         validation_set: TrainingSet | None = None,
     ) -> None:
@@ -71,10 +62,10 @@ class Trainer:
             self.validation = Validation(validation_set, config.batch_size, config.output / "validation")
         self.adversary = stage.adversary
         self.checkpoints = Checkpoints(config.output / "checkpoints", config.checkpoints_total_limit)
-        self.progress = Progress()
+        self.progress = Progress(config)
 
     def run(self) -> None:
-        """Train until `config.steps`, with a log, checkpoints and validation.
+        """Train until the end of the budget, with a log, checkpoints and validation.
 
         Raises:
             ValueError: If there is less data than one batch, no checkpoint to resume from, an earlier run in the
@@ -82,19 +73,24 @@ class Trainer:
         """
         self.setup()
         batches = self.batches()
-        self.started, self.first_step = time.monotonic(), self.progress.step
-        while self.progress.step < self.config.steps:
+        while (done := self.progress.done) < 1:
             figures = self.train_step(batches)
-            if self.is_due(self.config.log_every):
+            if self.progress.is_due(self.config.log_every):
                 self.log_step(figures)
-            if self.is_due(self.config.save_every):
+            if self.must_save(done):
                 self.save()
                 self.validate()
         leave_together(self.accelerator)
 
-    def is_due(self, interval: int) -> bool:
-        """Whether something that happens every `interval` steps happens after this step. The last step counts."""
-        return self.progress.step % interval == 0 or self.progress.step == self.config.steps
+    def must_save(self, done_before: float) -> bool:
+        """Whether a checkpoint is due after this step, before which the part `done_before` of the run was over."""
+        config, progress = self.config, self.progress
+        is_late = (progress.seconds - self.seconds_saved) / 60 >= (config.save_minutes or math.inf)
+        return is_late or progress.is_due(config.save_every) or self.phase(progress.done) != self.phase(done_before)
+
+    def phase(self, done: float) -> str:
+        """The name of the phase when the part `done` of the run is over."""
+        return self.dataset.at(done)[0].name if isinstance(self.dataset, Phases) else ""
 
     # Setup
 
@@ -107,7 +103,9 @@ class Trainer:
             log_with=list(config.trackers) or None,
             project_dir=config.output,
             # Any other sampler shuffles differently in a resumed run.
-            dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True, data_seed=config.seed),
+            dataloader_config=DataLoaderConfiguration(
+                use_seedable_sampler=True, data_seed=config.seed, non_blocking=True
+            ),
         )
         # Each process draws other random numbers. The networks were initialized before, equal in all processes.
         set_seed(config.seed, device_specific=True)
@@ -116,10 +114,10 @@ class Trainer:
         self.ema = EMAModel(
             self.parameters, decay=config.ema_decay, use_ema_warmup=True, inv_gamma=1.0, power=0.75, foreach=True
         )
-        optimizer = torch.optim.AdamW(self.parameters, betas=(0.9, 0.99), weight_decay=config.weight_decay)
-        self.prepared, self.optimizer, self.loader = self.accelerator.prepare(
-            self.stage, optimizer, self.make_loader()
+        optimizer = torch.optim.AdamW(
+            self.parameters, betas=(0.9, 0.99), weight_decay=config.weight_decay, fused=torch.cuda.is_available()
         )
+        self.prepared, self.optimizer = self.accelerator.prepare(self.stage, optimizer)
         if self.adversary is not None:
             self.discriminator, self.discriminator_optimizer = self.accelerator.prepare(
                 self.adversary.discriminator, self.adversary.make_optimizer()
@@ -128,46 +126,29 @@ class Trainer:
         self.accelerator.register_for_checkpointing(self.ema, self.progress)
         self.checkpoints.load(self.accelerator, config.resume)
         self.accelerator.init_trackers("keep_hf", config.command)
+        self.progress.start()
+        self.seconds_saved = self.progress.seconds
 
     def prepare_networks(self) -> None:
         self.stage.train()  # networks that were loaded are in evaluation mode
         if self.config.channels_last:
-            self.stage.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            modules = [self.stage, *([self.adversary.discriminator] if self.adversary else [])]
+            for module in modules:
+                module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if self.config.gradient_checkpointing:
             for model in self.stage.modules():
                 if isinstance(model, ModelMixin) and model._supports_gradient_checkpointing:
                     model.enable_gradient_checkpointing()
 
-    def make_loader(self) -> DataLoader[Batch]:
-        needed = self.config.batch_size * self.accelerator.num_processes
-        if len(self.dataset) < needed:
-            raise ValueError(
-                f"There are {len(self.dataset)} training items; one step needs {needed} ({self.config.batch_size} in "
-                f"each of {self.accelerator.num_processes} processes). Use a smaller --batch-size or more data."
-            )
-        return DataLoader(
-            self.dataset,
-            self.config.batch_size,
-            shuffle=True,
-            num_workers=self.config.workers,
-            drop_last=True,
-            # A loader draws a random number whenever it is iterated over. A resumed run does so in the middle of an
-            # epoch, and the random numbers of the stage must not depend on it.
-            generator=torch.Generator(),
-        )
-
     # Steps
 
     def batches(self) -> Iterator[Batch]:
-        """Endless batches from where the run is. The order of an epoch depends on the seed and the epoch only."""
-        done = self.progress.step * self.config.gradient_accumulation
-        while True:
-            epoch, skipped = divmod(done, len(self.loader))
-            self.loader.set_epoch(epoch)
-            self.dataset.epoch = epoch
-            for batch in self.accelerator.skip_first_batches(self.loader, skipped) if skipped else self.loader:
-                yield batch
-                done += 1
+        """Endless batches from where the run is."""
+        config, progress = self.config, self.progress
+        first = progress.step * config.gradient_accumulation
+        if isinstance(self.dataset, Phases):
+            return self.dataset.batches(self.accelerator, config.workers, first, lambda: progress.done)
+        return epoch_batches(self.dataset, config.batch_size, self.accelerator, config.workers, first)
 
     def train_step(self, batches: Iterator[Batch]) -> dict[str, torch.Tensor]:
         """Do one optimizer step, over `gradient_accumulation` batches.
@@ -177,12 +158,12 @@ class Trainer:
             means over the batches.
 
         Raises:
-            ValueError: If a loss or a gradient is not finite. The optimizer step is not done then.
+            ValueError: If a loss or a gradient is not finite, in a step that is checked. It is not done then.
         """
         config, step = self.config, self.progress.step
         for part in (self.stage, self.adversary):
             if part is not None:
-                part.before_step(step, config.steps)
+                part.before_step(step, self.progress.done)
         figures: dict[str, torch.Tensor] = {}
         judged = []
         for i in range(config.gradient_accumulation):
@@ -195,12 +176,12 @@ class Trainer:
                 judged.append(torch.cat([output.images["sharp"], output.images["restored"].detach()]))
         self.check_loss("loss", figures["loss"])
         figures["gradient norm"] = self.optimize(
-            self.optimizer, self.parameters, config.learning_rate_at(step), config.max_gradient_norm
+            self.optimizer, self.parameters, self.progress.learning_rate, config.max_gradient_norm
         )
         if judged:
             figures |= self.train_discriminator(judged)
         self.ema.step(self.parameters)
-        self.progress.step += 1
+        self.progress.finish_step(self.accelerator)
         return figures
 
     def train_discriminator(self, judged: list[torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -230,7 +211,7 @@ class Trainer:
         norm = nn.utils.clip_grad_norm_(parameters, max_norm)
         scaler = self.accelerator.scaler
         # An overflow is normal with fp16: the scaler skips the step and halves its scale.
-        if not norm.isfinite() and (scaler is None or scaler.get_scale() < MIN_SCALE):
+        if self.progress.check_is_due() and not norm.isfinite() and (scaler is None or scaler.get_scale() < MIN_SCALE):
             self.stop(f"The gradient norm is {norm.item()} in step {self.progress.step + 1}")
         for group in optimizer.param_groups:
             group["lr"] = learning_rate
@@ -239,6 +220,8 @@ class Trainer:
         return norm
 
     def check_loss(self, name: str, loss: torch.Tensor) -> None:
+        if not self.progress.check_is_due():
+            return
         # The mean over the processes, so that all of them stop.
         mean = self.accelerator.reduce(loss, "mean").item()
         if not math.isfinite(mean):
@@ -257,8 +240,10 @@ class Trainer:
         """Log figures, as means over the processes."""
         means = self.accelerator.reduce(torch.stack([value.float() for value in figures.values()]), "mean").tolist()
         line = dict(zip(figures, means, strict=True))
-        line["learning rate"] = self.config.learning_rate_at(self.progress.step - 1)
-        line["steps/s"] = (self.progress.step - self.first_step) / (time.monotonic() - self.started)
+        line["learning rate"] = self.optimizer.param_groups[0]["lr"]
+        line["steps/s"] = self.progress.steps_per_second
+        if self.config.minutes is not None:
+            line["minutes"] = self.progress.seconds / 60
         self.log(line)
 
     def log(self, line: dict[str, float]) -> None:
@@ -278,6 +263,7 @@ class Trainer:
             ValueError: If a weight is not finite; nothing is written then.
         """
         self.check_weights()
+        self.seconds_saved = self.progress.seconds
         self.checkpoints.save(self.accelerator, self.progress.step)
         if self.accelerator.is_main_process:
             with self.averaged_weights():
