@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from safetensors.torch import load_file, save_file
 
 from conftest import make_clip
@@ -79,7 +80,11 @@ TINY = (
 def train(packs: Path, output: Path, *options: object) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("training.train_direct.VALIDATION_SIZE", 1)
-        main([str(word) for word in (packs, output, *TINY, *options)])
+        AcceleratorState._reset_state()  # the other tests of this process have another precision
+        try:
+            main([str(word) for word in (packs, output, *TINY, *options)])
+        finally:
+            AcceleratorState._reset_state()
 
 
 @pytest.fixture(scope="module")
