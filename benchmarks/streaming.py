@@ -153,7 +153,7 @@ def run_pulse(args: argparse.Namespace) -> None:
         for path in args.clips:
             inputs = list(islice(back_and_forth(read_clip(path)), args.frames))
             stream = pipe.stream(aligned=True, gain_mode=mode)
-            block = stream.restorer.block_length
+            block = stream.restorer.gains.block_length
             change = changes(inputs, np.array([frame.image for frame in stream.restore(inputs)]))
             expected = changes(inputs, np.array([cv2.resize(frame, (size, size)) for frame in inputs]))
             at_border = np.arange(1, len(change) + 1) % block == 0

@@ -3,12 +3,14 @@
     python examples/webcam.py out.mp4                  # the first camera, until Ctrl-C
     python examples/webcam.py out.mp4 --source 1 --seconds 20
     python examples/webcam.py out.mp4 --source rtsp://camera/stream
+    python examples/webcam.py out.mp4 --source in.mp4  # a file in place of a camera
 
-A restored frame is written up to three seconds after its capture, because tracking and smoothing use future frames.
-Memory does not grow.
+A restored frame is written three frames after its capture. With `--latency normal`, which is steadier, it is written up
+to three seconds later, because tracking and smoothing then use future frames. Memory does not grow.
 """
 
 import argparse
+import sys
 import time
 from pathlib import Path
 
@@ -24,11 +26,12 @@ def main() -> None:
     parser.add_argument("--source", default="0", help="number of a camera, or anything else that OpenCV opens")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after this time")
     parser.add_argument("--model", default="keep-small")
+    parser.add_argument("--latency", choices=["low", "normal"], default="low")
     args = parser.parse_args()
 
     camera = cv2.VideoCapture(int(args.source) if args.source.isdecimal() else args.source)
     if not camera.isOpened():
-        parser.error(f"there is no camera {args.source}")
+        sys.exit(f"There is no camera or file {args.source}: pass its number or name with --source.")
     frame_rate = camera.get(cv2.CAP_PROP_FPS) or 25.0
     width, height = (round(camera.get(name)) for name in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
 
@@ -37,7 +40,7 @@ def main() -> None:
     started, number = time.monotonic(), 0
     with (
         VideoWriter(args.output, width=width, height=height, frame_rate=frame_rate) as writer,
-        pipe.stream(frame_rate=frame_rate) as stream,
+        pipe.stream(frame_rate=frame_rate, latency=args.latency) as stream,
     ):
         try:
             while time.monotonic() - started < args.seconds:
@@ -52,7 +55,10 @@ def main() -> None:
         for restored in stream.flush():
             writer.write(restored)
             number += 1
-    print(f"{args.output}: {number} frames, {number / (time.monotonic() - started):.1f} per second")
+    seconds = time.monotonic() - started
+    print(
+        f"{args.output}: {number} frames, {number / seconds:.1f} per second, returned {stream.look_ahead} frames later"
+    )
 
 
 if __name__ == "__main__":

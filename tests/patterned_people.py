@@ -51,8 +51,10 @@ class Clip:
         self.images.append(draw_frame(people, *[side] * len(people)))
         self.found.append(faces_at(*(people[person] for person in (people if seen is None else seen)), side=side))
 
-    def place(self, frame_rate: float = RATE, **options) -> list[list[PlacedFace]]:
-        tracker = FaceTracker(frame_rate, **options)
+    def place(
+        self, frame_rate: float = RATE, tracker_class: type[FaceTracker] = FaceTracker, **options
+    ) -> list[list[PlacedFace]]:
+        tracker = tracker_class(frame_rate, **options)
         images: dict[int, np.ndarray] = {}
         placed = []
         for index, (image, found) in enumerate(zip(self.images, self.found, strict=True)):

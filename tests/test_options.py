@@ -24,6 +24,7 @@ from keep_hf.options import RestorationOptions
         ("upscale", 5),
         ("upscale", 1.5),
         ("gain_mode", "forward"),
+        ("latency", "lowest"),
         ("frame_rate", 0),
         ("frame_rate", float("inf")),
     ],
@@ -31,6 +32,11 @@ from keep_hf.options import RestorationOptions
 def test_an_invalid_value_is_named(option, value):
     with pytest.raises(ValueError, match=rf"^{option} must.*{re.escape(str(value))}"):
         RestorationOptions(**{option: value})
+
+
+def test_official_windows_have_no_low_latency():
+    with pytest.raises(ValueError, match=r"^latency must be 'normal' with gain_mode='official'"):
+        RestorationOptions(latency="low", gain_mode="official")
 
 
 @pytest.mark.parametrize(

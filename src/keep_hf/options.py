@@ -11,6 +11,7 @@ if TYPE_CHECKING:  # the command line reads the defaults without importing numpy
 
 
 GAIN_MODES = ("stream", "official")
+LATENCIES = ("normal", "low")
 DEFAULT_MODEL = "keep-small"
 
 
@@ -32,6 +33,9 @@ class RestorationOptions:
         gain_mode (`"stream"` or `"official"`, *optional*, defaults to `"stream"`): `"stream"` carries the Kalman state
             through a whole scene. `"official"` drops it after every `gain_window` frames and detects no scene cuts, as
             the published script does.
+        latency (`"normal"` or `"low"`, *optional*, defaults to `"normal"`): With `"normal"`, tracking, smoothing and
+            gains use up to three seconds of future frames. With `"low"`, for cameras, they use those before, and at
+            most three frames after: every frame is returned three frames later. Needs `gain_mode="stream"`.
         background (`Callable`, *optional*): Enlarges a frame, a uint8 array `(h, w, 3)`; see
             [`keep_hf.restoration.background.load_background`]. Its result is resized where its factor is not
             `upscale`. By default frames are enlarged by cubic interpolation.
@@ -49,6 +53,7 @@ class RestorationOptions:
     strength: float = 1.0
     upscale: int = 1
     gain_mode: str = "stream"
+    latency: str = "normal"
     background: "Callable[[np.ndarray], np.ndarray] | None" = None
     frame_rate: float = 25.0
 
@@ -67,6 +72,12 @@ class RestorationOptions:
             raise ValueError(f"upscale must be 1, 2, 3 or 4, got {self.upscale}.")
         if self.gain_mode not in GAIN_MODES:
             raise ValueError(f"gain_mode must be one of {', '.join(GAIN_MODES)}, got {self.gain_mode!r}.")
+        if self.latency not in LATENCIES:
+            raise ValueError(f"latency must be one of {', '.join(LATENCIES)}, got {self.latency!r}.")
+        if self.latency == "low" and self.gain_mode == "official":
+            raise ValueError(
+                "latency must be 'normal' with gain_mode='official', which waits for whole windows, got 'low'."
+            )
         if not (math.isfinite(self.frame_rate) and self.frame_rate > 0):
             raise ValueError(f"frame_rate must be a positive number, got {self.frame_rate}.")
 

@@ -19,7 +19,7 @@ from diffusers.utils import BaseOutput
 from PIL import Image
 
 from .faces.detector import FaceDetector
-from .faces.follower import FaceFollower
+from .faces.follower import HORIZONS, FaceFollower
 from .faces.identity import FaceIdentity
 from .faces.tracking.tracks import FaceTrack, link_tracks
 from .faces.yunet import YuNet
@@ -36,6 +36,7 @@ from .restoration.background import describe_background
 from .restoration.compositor import FaceCompositor
 from .restoration.face_restorer import FaceRestorer
 from .restoration.fingerprint import fingerprint
+from .restoration.gains import CrossFadedGains, Gains, NoGains, PastGains, WindowGains
 from .restoration.resumable import restore_file
 from .restoration.stream import FaceStream
 from .version import __version__
@@ -180,6 +181,7 @@ class KeepPipeline(DiffusionPipeline):
         strength: float = 1.0,
         upscale: int = 1,
         gain_mode: str = "stream",
+        latency: str = "normal",
         background: Callable[[np.ndarray], np.ndarray] | None = None,
         frame_rate: float = 25.0,
         output_type: str = "pil",
@@ -191,7 +193,7 @@ class KeepPipeline(DiffusionPipeline):
             video: Path of a video file, animated image or image folder; list or iterator of `PIL.Image` or of uint8
                 arrays `(h, w, 3)`; uint8 array `(t, h, w, c)`; float array `(t, h, w, c)` or float tensor
                 `(t, c, h, w)` in [0, 1].
-            aligned, faces, min_face_size, fidelity, strength, upscale, gain_mode, background, frame_rate: See
+            aligned, faces, min_face_size, fidelity, strength, upscale, gain_mode, latency, background, frame_rate: See
                 [`RestorationOptions`].
             output_type (`str`, *optional*, defaults to `"pil"`): `"pil"`, `"np"` or `"pt"`.
             return_dict (`bool`, *optional*, defaults to `True`): Whether to return a [`KeepPipelineOutput`].
@@ -236,6 +238,7 @@ class KeepPipeline(DiffusionPipeline):
         strength: float = 1.0,
         upscale: int = 1,
         gain_mode: str = "stream",
+        latency: str = "normal",
         background: Callable[[np.ndarray], np.ndarray] | None = None,
         frame_rate: float = 25.0,
         strict: bool = False,
@@ -252,7 +255,7 @@ class KeepPipeline(DiffusionPipeline):
             source (`str` or `os.PathLike`): Video file, animated GIF, PNG or WebP, or image folder.
             target (`str` or `os.PathLike`): `.mp4`, `.mov`, `.mkv` or `.webm` file; a name without suffix becomes an
                 image folder.
-            aligned, faces, min_face_size, fidelity, strength, upscale, gain_mode, background, frame_rate: See
+            aligned, faces, min_face_size, fidelity, strength, upscale, gain_mode, latency, background, frame_rate: See
                 [`RestorationOptions`].
             strict (`bool`, *optional*, defaults to `False`): Raise an error if the source is truncated or damaged. By
                 default a truncated file is restored as far as it goes, and the last good frame is shown again in the
@@ -302,12 +305,13 @@ class KeepPipeline(DiffusionPipeline):
         strength: float = 1.0,
         upscale: int = 1,
         gain_mode: str = "stream",
+        latency: str = "normal",
         background: Callable[[np.ndarray], np.ndarray] | None = None,
         frame_rate: float = 25.0,
     ) -> FaceStream:
         """Restore frames as they come, from a camera or a generator, in bounded memory.
 
-            with pipe.stream(frame_rate=30) as stream:
+            with pipe.stream(frame_rate=30, latency="low") as stream:
                 for frame in camera:
                     for restored in stream.step(frame):
                         show(restored)
@@ -315,7 +319,7 @@ class KeepPipeline(DiffusionPipeline):
                     show(restored)
 
         Args:
-            aligned, faces, min_face_size, fidelity, strength, upscale, gain_mode, background, frame_rate: See
+            aligned, faces, min_face_size, fidelity, strength, upscale, gain_mode, latency, background, frame_rate: See
                 [`RestorationOptions`].
 
         Returns:
@@ -397,6 +401,7 @@ class KeepPipeline(DiffusionPipeline):
             options.faces,
             options.min_face_size,
             find_cuts=options.gain_mode != "official",  # the published script detects no scene cuts
+            horizon=HORIZONS[options.latency],
         )
         recursion = KalmanRecursion(self.vq, self.kalman, self.flow)
         fidelity = self._fidelity(options)
@@ -412,14 +417,22 @@ class KeepPipeline(DiffusionPipeline):
         restorer = FaceRestorer(
             recursion,
             compositor,
-            gain_window=self.config.gain_window,
-            gain_mode=options.gain_mode,
+            gains=self._gains(options, recursion.uses_codes(fidelity)),
             fidelity=fidelity,
             aligned=options.aligned,
             device=self._execution_device,
             batch_size=1 if self.is_compiled else BATCH_SIZE,
         )
         return FaceStream(follower, restorer, self.identity, close=self.maybe_free_model_hooks)
+
+    def _gains(self, options: RestorationOptions, uses_codes: bool) -> Gains:
+        """Which frames the gain network sees; only the codes need gains."""
+        window, kalman = self.config.gain_window, self.kalman if uses_codes else None
+        if options.gain_mode == "official":
+            return WindowGains(kalman, window)
+        if kalman is None:
+            return NoGains(1 if options.latency == "low" else max(1, window // 2))
+        return PastGains(kalman, window) if options.latency == "low" else CrossFadedGains(kalman, window)
 
     def _count_frames(self, num_frames: int | None) -> Any:
         # Some files do not contain the number of their frames; without it the progress bar has no end.

@@ -8,7 +8,7 @@ import torch
 
 from conftest import KnownFaces, make_clip, make_faces
 from keep_hf import Faces
-from keep_hf.faces.follower import DETECTION_BATCH, FaceFollower, FollowedFrame
+from keep_hf.faces.follower import HORIZONS, FaceFollower, FollowedFrame
 from keep_hf.restoration.state import pack, unpack
 
 
@@ -58,8 +58,8 @@ def test_batches_of_the_detector_start_again_in_every_scene():
     detector = RecordingDetector(CLIP)
     follow(FaceFollower(detector, 25.0))
     # In the first batch, one frame is also searched in three orientations.
-    first = [DETECTION_BATCH, 3]
-    assert detector.batches == [*first, 3, *first, DETECTION_BATCH, 4, *first, 1]
+    first = [8, 3]
+    assert detector.batches == [*first, 3, *first, 8, 4, *first, 1]
 
 
 def test_without_cuts_the_video_is_one_scene():
@@ -67,12 +67,20 @@ def test_without_cuts_the_video_is_one_scene():
     assert [frame.index for frame in frames if frame.starts_scene] == [0]
 
 
-def test_no_more_frames_are_held_than_the_look_ahead():
-    follower = FaceFollower(KnownFaces(CLIP), 10.0, find_cuts=False)
+@pytest.mark.parametrize("latency", ["normal", "low"])
+def test_as_many_frames_are_held_as_the_look_ahead(latency):
+    follower = FaceFollower(KnownFaces(CLIP), 10.0, find_cuts=False, horizon=HORIZONS[latency])
+    held = []
     for image in IMAGES:
         follower.step(image)
-        assert len(follower.images) <= follower.look_ahead
-    assert follower.num_out >= len(IMAGES) - follower.look_ahead
+        held.append(len(follower.images))
+    assert max(held) == follower.look_ahead
+    assert follower.num_out == len(IMAGES) - held[-1]
+
+
+def test_the_low_horizon_is_three_frames():
+    assert FaceFollower(KnownFaces(CLIP), 60.0, horizon=HORIZONS["low"]).look_ahead == 3
+    assert FaceFollower(None, 60.0, horizon=HORIZONS["low"]).look_ahead == 1
 
 
 def test_aligned_frames_are_one_person_with_a_segment_per_scene():
@@ -83,13 +91,14 @@ def test_aligned_frames_are_one_person_with_a_segment_per_scene():
     assert frames[5].faces[0].box.tolist() == [0, 0, 128, 96]
 
 
+@pytest.mark.parametrize("latency", ["normal", "low"])
 @pytest.mark.parametrize("aligned", [False, True])
 @pytest.mark.parametrize("stop", [0, 5, 12, 26, 39])
-def test_a_follower_continues_from_a_saved_state(stop, aligned):
+def test_a_follower_continues_from_a_saved_state(stop, aligned, latency):
     def new_follower() -> FaceFollower:
         detector = KnownFaces(CLIP)
         detector.num_seen = saved_detector
-        return FaceFollower(None if aligned else detector, 25.0)
+        return FaceFollower(None if aligned else detector, 25.0, horizon=HORIZONS[latency])
 
     saved_detector = 0
     expected = follow(new_follower())

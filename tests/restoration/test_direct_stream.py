@@ -44,9 +44,10 @@ def test_the_flow_is_saved_with_the_pipeline(pipe):
     assert pipe.flow.side == SIZE // 2
 
 
+@pytest.mark.parametrize("latency", ["normal", "low"])
 @pytest.mark.parametrize("fidelity", [1.0, 0.5])
-def test_a_stream_continues_from_a_saved_state(pipe, video, fidelity):
-    options = {"frame_rate": 5, "fidelity": fidelity}
+def test_a_stream_continues_from_a_saved_state(pipe, video, fidelity, latency):
+    options = {"frame_rate": 5, "fidelity": fidelity, "latency": latency}
     with pipe.stream(**options) as stream:
         expected = stream.step(video) + stream.flush()
     assert (np.stack(expected) != video).any(axis=(1, 2, 3)).sum() >= len(FACES) - 1
@@ -61,6 +62,19 @@ def test_a_stream_continues_from_a_saved_state(pipe, video, fidelity):
     pipe.detector.num_seen = before.follower.num_searched
     restored += [image for frame in video[17:] for image in after.step(frame)] + after.flush()
     np.testing.assert_array_equal(np.stack(restored), np.stack(expected))
+
+
+def test_frames_wait_for_gains_only_where_codes_are_used(pipe, video):
+    """They wait for the cut finder (2), for their batch of 8 and block of 10, and with codes for the next block."""
+    frames = np.concatenate([video] * 2)[:, :SIZE, :SIZE]
+    for fidelity, expected in ((1.0, 2 + 7 + 9), (0.5, 2 + 7 + 9 + 10)):
+        stream = pipe.stream(aligned=True, fidelity=fidelity)
+        held = []
+        for frame in frames:
+            stream.step(frame)
+            held.append(stream.num_in - stream.num_out)
+        assert stream.look_ahead == expected
+        assert expected - 6 < max(held) <= expected
 
 
 def test_grey_video_stays_grey(pipe, video):

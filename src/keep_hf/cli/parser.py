@@ -8,7 +8,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..options import DEFAULT_MODEL, GAIN_MODES, RestorationOptions
+from ..options import DEFAULT_MODEL, GAIN_MODES, LATENCIES, RestorationOptions
 from ..version import __version__
 
 
@@ -70,6 +70,12 @@ def _add_restore(commands: "Commands") -> None:
         "--upscale", type=int, default=RestorationOptions.upscale, help="enlarge the frames by this factor, 1 to 4"
     )
     parser.add_argument("--gain-mode", choices=GAIN_MODES, default=RestorationOptions.gain_mode)
+    parser.add_argument(
+        "--latency",
+        choices=LATENCIES,
+        default=RestorationOptions.latency,
+        help="low: as for a camera, to try it on a file",
+    )
     _add_device(parser)
     parser.add_argument("--dtype", choices=DTYPES, default="fp32")
     parser.add_argument("--compile", action="store_true", help="compile the networks first: for long videos on a GPU")

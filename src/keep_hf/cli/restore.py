@@ -82,6 +82,7 @@ def restoration_options(args: argparse.Namespace) -> RestorationOptions:
         strength=args.strength,
         upscale=args.upscale,
         gain_mode=args.gain_mode,
+        latency=args.latency,
         background=load_background(args.background, args.device) if args.background else None,
         frame_rate=args.frame_rate,
     )

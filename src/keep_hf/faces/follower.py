@@ -13,15 +13,39 @@ import numpy as np
 from ..state_version import check_state_version
 from ..stopwatch import Stopwatch
 from .detector import FaceDetector
-from .orientation import SceneDetector
+from .orientation import CausalSceneDetector, SceneDetector
 from .scene_cuts import CutFinder
+from .tracking.causal import CausalTracker
 from .tracking.tracker import FaceTracker
 from .tracking.tracks import FaceTrack, PlacedFace, link_tracks
 from .yunet import YuNet
 
 
-DETECTION_BATCH = 8
-STATE_VERSION = 2
+STATE_VERSION = 3
+
+
+@dataclass(frozen=True)
+class Horizon:
+    """How far a follower looks ahead.
+
+    Args:
+        cuts (`int`): Number of frames after a frame that are seen before a scene cut is decided.
+        detection_batch (`int`): Number of frames that the detector gets at once.
+        scene_detector (`type[SceneDetector]`): Decides the orientation of the faces of a scene.
+        tracker (`type[FaceTracker]`): Decides who is in a frame; has a look-ahead of its own.
+    """
+
+    cuts: int
+    detection_batch: int
+    scene_detector: type[SceneDetector]
+    tracker: type[FaceTracker]
+
+
+# By the option `latency`. The sum for "low" is three frames: one for the cuts, two for the tracker.
+HORIZONS = {
+    "normal": Horizon(2, 8, SceneDetector, FaceTracker),
+    "low": Horizon(1, 1, CausalSceneDetector, CausalTracker),
+}
 
 
 @dataclass
@@ -72,6 +96,8 @@ class FaceFollower:
             Longer side of the box in pixels from which a face counts.
         find_cuts (`bool`, defaults to `True`):
             Whether to look for scene cuts; otherwise the whole video is one scene.
+        horizon ([`Horizon`], defaults to `HORIZONS["normal"]`):
+            How far to look ahead.
     """
 
     def __init__(
@@ -81,12 +107,13 @@ class FaceFollower:
         faces: str | Collection[int] = "all",
         min_face_size: float = 0.0,
         find_cuts: bool = True,
+        horizon: Horizon = HORIZONS["normal"],
     ) -> None:
-        self.detector = detector
-        self.scene_detector = SceneDetector(detector) if detector is not None else None
+        self.detector, self.horizon = detector, horizon
+        self.scene_detector = horizon.scene_detector(detector) if detector is not None else None
         self.frame_rate, self.faces, self.min_face_size = frame_rate, faces, min_face_size
-        self.tracker = FaceTracker(frame_rate, faces, min_face_size)
-        self.finder = CutFinder() if find_cuts else None
+        self.tracker = horizon.tracker(frame_rate, faces, min_face_size)
+        self.finder = CutFinder(horizon.cuts) if find_cuts else None
         self.images: dict[int, np.ndarray] = {}  # frames that were not returned yet
         # The next frame to be passed in, to be assigned to a scene, to be searched for faces, and to be returned
         self.num_in = self.num_assigned = self.num_searched = self.num_out = 0
@@ -96,9 +123,9 @@ class FaceFollower:
 
     @property
     def look_ahead(self) -> int:
-        """The largest number of frames that are held."""
+        """The largest number of frames that are held after a step."""
         tracking = 0 if self.detector is None else self.tracker.look_ahead
-        return (self.finder.look_ahead if self.finder else 0) + DETECTION_BATCH + tracking
+        return (self.finder.look_ahead if self.finder else 0) + self.horizon.detection_batch - 1 + tracking
 
     def step(self, image: np.ndarray) -> list[FollowedFrame]:
         """Take the next frame.
@@ -142,7 +169,7 @@ class FaceFollower:
         """Assign the next frame to a scene: to a new one after a cut."""
         out = self._end_scene() if is_cut else []
         self.num_assigned += 1
-        if self.num_assigned - self.num_searched == DETECTION_BATCH:
+        if self.num_assigned - self.num_searched == self.horizon.detection_batch:
             out += self._search()
         return out
 
@@ -164,8 +191,8 @@ class FaceFollower:
     def _end_scene(self) -> list[FollowedFrame]:
         out = self._search() + self._release(self.tracker.flush())
         self.scene = self.num_assigned
-        self.scene_detector = SceneDetector(self.detector) if self.detector is not None else None
-        self.tracker = FaceTracker(
+        self.scene_detector = self.horizon.scene_detector(self.detector) if self.detector is not None else None
+        self.tracker = self.horizon.tracker(
             self.frame_rate,
             self.faces,
             self.min_face_size,
@@ -189,7 +216,7 @@ class FaceFollower:
         """Return all but the images, as numbers, arrays, lists and dictionaries."""
         return {
             "version": STATE_VERSION,
-            "turns": self.scene_detector.turns if self.scene_detector else None,
+            "scene_detector": self.scene_detector.state_dict() if self.scene_detector else None,
             "tracker": self.tracker.state_dict(),
             "finder": self.finder.state_dict() if self.finder else None,
             "num_in": self.num_in,
@@ -216,7 +243,7 @@ class FaceFollower:
         check_state_version(state, STATE_VERSION, "FaceFollower")
         self.tracker.load_state_dict(state["tracker"])
         if self.scene_detector:
-            self.scene_detector.turns = state["turns"]
+            self.scene_detector.load_state_dict(state["scene_detector"])
         if self.finder:
             self.finder.load_state_dict(state["finder"])
         self.num_in, self.num_assigned = state["num_in"], state["num_assigned"]

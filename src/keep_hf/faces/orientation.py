@@ -3,11 +3,18 @@
 Detectors are made for upright faces.  They miss a turned face, or find it with a lower score and wrong landmarks.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from .detection import Faces
 from .detector import FaceDetector
 from .yunet import YuNet
+
+
+# Of a detector that gets single frames: which ones are searched in all orientations, and how many must agree
+SEARCH_EVERY, VOTES = 4, 3
 
 
 class SceneDetector:
@@ -40,17 +47,30 @@ class SceneDetector:
         """
         if self.turns is not None:
             return self._detect_turned(frames, self.turns)
-        turns, found = 0, self._detect_turned(frames, 0)
+        turns, found = self._search(frames)
+        if _is_in_half(found):
+            self.turns = turns
+        return found
+
+    def _search(self, frames: list[np.ndarray]) -> tuple[int, list[Faces]]:
+        """Return the best orientation of a batch, and the faces in it."""
+        found = self._detect_turned(frames, 0)
         scores = [_best_score(faces) for faces in found]
         example = int(np.argmax(scores)) if any(scores) else len(frames) // 2
         other = self._find_better_turns(frames[example], scores[example])
         if other is not None:
             turned = self._detect_turned(frames, other)
             if sum(map(_best_score, turned)) > sum(scores) and _is_in_half(turned):
-                turns, found = other, turned
-        if _is_in_half(found):
-            self.turns = turns
-        return found
+                return other, turned
+        return 0, found
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state between two calls."""
+        return {"turns": self.turns}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from the state of another detector of this class."""
+        self.turns = state["turns"]
 
     def _find_better_turns(self, frame: np.ndarray, score: float) -> int | None:
         """Return the turns, other than 0, with the best face, or `None` if no score is better than `score`."""
@@ -62,6 +82,43 @@ class SceneDetector:
         found = self.detector.detect([turn(frame, turns) for frame in frames])
         height, width = frames[0].shape[:2]
         return [turn_back(faces, turns, width, height) for faces in found]
+
+
+class CausalSceneDetector(SceneDetector):
+    """Decide the orientation of a scene frame by frame.
+
+    One frame cannot decide it: its best face may be an error of the detector.  Until the orientation is decided, every
+    fourth frame is searched in all orientations.  It is decided when three of these frames agree.
+    """
+
+    def __init__(self, detector: FaceDetector | YuNet, turns: int | None = None) -> None:
+        super().__init__(detector, turns)
+        self.votes = [0, 0, 0, 0]
+        self.num_seen = 0
+
+    def detect(self, frames: list[np.ndarray]) -> list[Faces]:
+        """Detect the faces in the next frames of the scene, see [`SceneDetector`]."""
+        return [self._detect_next(frame) for frame in frames]
+
+    def _detect_next(self, frame: np.ndarray) -> Faces:
+        is_searched = self.turns is None and self.num_seen % SEARCH_EVERY == 0
+        self.num_seen += 1
+        if not is_searched:
+            return self._detect_turned([frame], self.turns or 0)[0]
+        turns, (faces,) = self._search([frame])
+        self.votes[turns] += len(faces) > 0
+        if self.votes[turns] == VOTES:
+            self.turns = turns
+        return faces
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state between two calls, as numbers and lists."""
+        return super().state_dict() | {"votes": list(self.votes), "num_seen": self.num_seen}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from the state of another detector of this class."""
+        super().load_state_dict(state)
+        self.votes, self.num_seen = list(state["votes"]), state["num_seen"]
 
 
 def turn(frame: np.ndarray, turns: int) -> np.ndarray:

@@ -1,10 +1,10 @@
-"""Scene cuts, found while frames stream in, with a look-ahead of two frames.
+"""Scene cuts, found while frames stream in, with a look-ahead of a few frames.
 
 Frames are reduced to thumbnails.  One of two neighbours is warped onto the other by optical flow, so that pans, zooms
 and moving heads do not count.  The two are then compared by the correlation of their local structure, which is robust
 to a change of exposure, and by their mean difference, which is robust to noise in flat images.  Two neighbours that
-match in neither way are a cut, with two exceptions: the video returns within two frames to what it showed before (a
-flash, a damaged frame), or it changes as much in the frames before or after (a fade, a whip pan).
+match in neither way are a cut, with two exceptions: the video returns within the look-ahead to what it showed before
+(a flash, a damaged frame), or it changes as much in the frames before or after (a fade, a whip pan).
 
 A jump of the camera within one set, or an omitted part of a take, is no cut: the place and the size of objects hardly
 change.
@@ -35,13 +35,13 @@ class CutFinder:
     A decision depends only on the frames since the last cut and on the next `look_ahead` frames: after a cut the
     decisions are those of a new finder that starts at the cut.
 
-    Attributes:
-        look_ahead (`int`): Number of frames after a frame that must be seen before it is decided.
+    Args:
+        look_ahead (`int`, defaults to 2): Number of frames after a frame that must be seen before it is decided. With
+            one frame, a flash of two frames is a cut, and so is the first step of a fade or of a whip pan.
     """
 
-    look_ahead = 2
-
-    def __init__(self) -> None:
+    def __init__(self, look_ahead: int = 2) -> None:
+        self.look_ahead = look_ahead
         # Thumbnails of up to three decided frames of the present scene, then those of the undecided frames.
         self._thumbnails: list[np.ndarray] = []
         self._num_undecided = 0

@@ -4,14 +4,8 @@ Frames are processed in blocks, which start again in every scene. Crops, optical
 computed for a block at a time; the rest of the recursion goes frame by frame, with all faces of a frame in one batch,
 each with a Kalman state of its own.
 
-The gain network is not causal: it sees `gain_window` frames at once. In stream mode a block is half a window, so every
-frame is in two windows. Along the block the gains change over linearly from those of the earlier window to those of
-the later one, so that the result does not jump at the end of a window:
-
-    window   |- block 0 -|- block 1 -|
-    window               |- block 1 -|- block 2 -|
-
-In official mode a block is a whole window, and the state is dropped after it, as in the published script.
+A block is restored as soon as its gains are known; [`keep_hf.restoration.gains`] decides how long a block is, and
+whether it waits for the next one.
 """
 
 from collections.abc import Iterator, Mapping
@@ -29,9 +23,10 @@ from ..stopwatch import Stopwatch
 from ..video.pixels import to_images
 from .block import Block, ObservedSegment, observe_block
 from .compositor import FaceCompositor, FacePair
+from .gains import Gains
 
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 
 
 @dataclass
@@ -55,8 +50,7 @@ class FaceRestorer:
     Args:
         recursion ([`KalmanRecursion`]): The networks.
         compositor ([`FaceCompositor`]): Blends the restored faces into the frames.
-        gain_window (`int`): Number of frames that the gain network sees at once.
-        gain_mode (`"stream"` or `"official"`): Whether the state is carried on or dropped after each window.
+        gains ([`Gains`]): Computes the gains of a block, and decides how long a block is.
         fidelity (`float`): Weight of the features of the crop in the decoder, from 0 to 1.
         aligned (`bool`): The frames are the crops.
         device (`torch.device`): The device of the networks.
@@ -68,36 +62,31 @@ class FaceRestorer:
         recursion: KalmanRecursion,
         compositor: FaceCompositor,
         *,
-        gain_window: int,
-        gain_mode: str,
+        gains: Gains,
         fidelity: float,
         aligned: bool,
         device: torch.device,
         batch_size: int,
     ) -> None:
-        self.recursion, self.compositor = recursion, compositor
-        self.carries_state = gain_mode == "stream"
-        self.block_length = max(1, gain_window // 2) if self.carries_state else gain_window
+        self.recursion, self.compositor, self.gains = recursion, compositor, gains
         self.fidelity, self.aligned, self.device, self.batch_size = fidelity, aligned, device, batch_size
         self.watch = Stopwatch()
 
         self.filling: list[FollowedFrame] = []  # frames of the next block
         self.waiting: Block | None = None  # observed, but not restored: its gains need the block after it
-        # By track segment:
-        self.earlier_gains: dict[int, torch.Tensor] = {}  # gains of the waiting block in the earlier of its windows
-        self.states: dict[int, KalmanState] = {}  # after the last restored frame
+        self.states: dict[int, KalmanState] = {}  # after the last restored frame, by track segment
 
     @property
     def latency(self) -> int:
-        """The largest number of frames that are held."""
-        return (2 if self.carries_state else 1) * self.block_length
+        """The largest number of frames that are held after a step."""
+        return (2 if self.gains.waits else 1) * self.gains.block_length - 1
 
     def step(self, frame: FollowedFrame) -> Iterator[RestoredFrame]:
         """Take the next frame, and yield the frames that are restored by then, in order."""
         if frame.starts_scene:
             yield from self.flush()
         self.filling.append(frame)
-        if len(self.filling) == self.block_length:
+        if len(self.filling) == self.gains.block_length:
             yield from self._end_block()
 
     def flush(self) -> Iterator[RestoredFrame]:
@@ -106,21 +95,23 @@ class FaceRestorer:
             yield from self._end_block()
         if self.waiting:
             yield from self._restore(self.waiting, following={})
-        self.waiting, self.earlier_gains, self.states = None, {}, {}
+        self.waiting, self.states = None, {}
+        self.gains.reset()
         self.compositor.reset()
 
     def _end_block(self) -> Iterator[RestoredFrame]:
         block = self._observe(self.filling, self._previous_crops())
         self.filling = []
-        if not self.carries_state:
-            yield from self._restore(block, following={})
-            self.states = {}
+        if self.gains.waits:
+            waiting, self.waiting = self.waiting, block
+            if waiting:
+                yield from self._restore(waiting, block.segments)
             return
-        waiting, self.waiting = self.waiting, block
-        if waiting:
-            yield from self._restore(waiting, block.segments)
+        yield from self._restore(block, following={})
+        if not self.gains.carries_state:
+            self.states = {}
 
-    # What does not depend on the previous output: flow, observation (equation 11) and gain
+    # What does not depend on the previous output: flow and observation (equation 11)
 
     def _previous_crops(self) -> dict[int, torch.Tensor]:
         """By track segment, the crop `(1, 3, size, size)` of the frame before the block that is filled now."""
@@ -139,32 +130,11 @@ class FaceRestorer:
             watch=self.watch,
         )
 
-    def _gains(
-        self, segments: Mapping[int, ObservedSegment], following: Mapping[int, ObservedSegment]
-    ) -> dict[int, torch.Tensor]:
-        """Gains `(1, n, 1, grid, grid)` of the track segments of a block; `following` are those of the next block."""
-        if self.recursion.kalman is None or not self.recursion.uses_codes(self.fidelity):
-            return {}
-        gains, later_gains = {}, {}
-        for number, segment in segments.items():
-            parts = [segment, following[number]] if number in following else [segment]
-            window = torch.cat([part.observation.latents for part in parts if part.observation.latents is not None], 1)
-            found = self.recursion.kalman(window)
-            gains[number] = found[:, : len(segment)]
-            if number in following:
-                later_gains[number] = found[:, len(segment) :]
-            if number in self.earlier_gains:
-                weight = (torch.arange(len(segment), device=found.device) + 0.5) / self.block_length
-                weight = weight[:, None, None, None].to(found.dtype)
-                gains[number] = (1 - weight) * self.earlier_gains[number] + weight * gains[number]
-        self.earlier_gains = later_gains
-        return gains
-
     # What depends on it: prediction (equation 12), update (equation 8) and generation
 
     def _restore(self, block: Block, following: Mapping[int, ObservedSegment]) -> Iterator[RestoredFrame]:
         with self.watch.time("gains"):
-            gains = self._gains(block.segments, following)
+            gains = self.gains.step(block.segments, following)
         for frame in block.frames:
             with self.watch.time("recursion"):
                 self.states = self._step(frame, block.segments, gains)
@@ -225,7 +195,7 @@ class FaceRestorer:
             "version": STATE_VERSION,
             "waiting": [frame.state_dict() for frame in waiting],
             "filling": [frame.state_dict() for frame in self.filling],
-            "earlier_gains": dict(self.earlier_gains),
+            "gains": dict(self.gains.memory),
             "states": {number: state.state_dict() for number, state in self.states.items()},
             "compositor": self.compositor.state_dict(),
             "seconds": dict(self.watch.seconds),
@@ -247,7 +217,7 @@ class FaceRestorer:
             return [FollowedFrame.from_state_dict(frame, images[frame["index"]]) for frame in saved]
 
         self.states = {number: KalmanState.from_state_dict(saved) for number, saved in state["states"].items()}
-        self.earlier_gains = dict(state["earlier_gains"])
+        self.gains.memory = dict(state["gains"])
         self.compositor.load_state_dict(state["compositor"])
         self.watch.seconds = dict(state["seconds"])
         self.waiting, self.filling = None, frames(state["filling"])

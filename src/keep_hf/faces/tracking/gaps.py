@@ -1,4 +1,4 @@
-"""Fill the frames in which the detector lost a face for a moment."""
+"""Fill the frames in which the detector lost a face: afterwards (`fill_gap`), or while it is lost (`hold_face`)."""
 
 from collections.abc import Mapping
 
@@ -49,6 +49,33 @@ def fill_gap(
             return
         filled[frame] = Sighting(box, landmarks.astype(np.float32), 0.0)
     person.seen |= filled
+
+
+def hold_face(person: Person, now: int, people: list[Person], images: Mapping[int, np.ndarray], max_gap: int) -> None:
+    """Keep a person in place in a frame in which they were not detected, without knowing whether they return.
+
+    The face is where it was in the frame before, or moved on as before it was lost, whichever the image confirms
+    better. If it confirms neither, or another person was detected there, the person is away until they are detected
+    again.
+
+    Args:
+        person ([`Person`]): Who was not detected; `seen` gets the face.
+        now (`int`): Index of the frame.
+        people (`list[Person]`): Everyone in the scene, with the detections of the frame.
+        images (`Mapping[int, np.ndarray]`): RGB frames, uint8, by index; that of the frame is read.
+        max_gap (`int`): Largest number of successive frames that are filled in.
+    """
+    if now - person.last > max_gap or now - 1 not in person.seen:
+        return
+    before = person.seen[now - 1]
+
+    def similarity(shift: np.ndarray) -> float:
+        return float(compute_appearance(images[now], before.landmarks + shift) @ person.latest_appearance)
+
+    shift = max((np.zeros(2, np.float32), person.velocity), key=similarity)
+    box = (before.box + np.tile(shift, 2)).astype(np.float32)
+    if similarity(shift) > STILL_THERE and not _is_occupied(now, box, [one for one in people if one is not person]):
+        person.seen[now] = Sighting(box, (before.landmarks + shift).astype(np.float32), 0.0)
 
 
 def _is_occupied(frame: int, box: np.ndarray, others: list[Person]) -> bool:

@@ -1,4 +1,7 @@
-"""Landmarks smoothed along time by a Gaussian low-pass filter before alignment (KEEP, arXiv 2408.05205, section 4)."""
+"""Landmarks smoothed along time by a Gaussian low-pass filter before alignment (KEEP, arXiv 2408.05205, section 4).
+
+`smooth_at` is the published filter, which is symmetric; `smooth_causally` is for frames whose future is not known.
+"""
 
 from collections.abc import Mapping
 
@@ -56,3 +59,23 @@ def smooth_at(frame: int, points: Mapping[int, np.ndarray], sigma: float) -> np.
         mean += weight * points[first + min(place, 2 * number - 1 - place)]
         total += weight
     return mean / total
+
+
+def smooth_causally(frame: int, points: Mapping[int, np.ndarray], sigma: float) -> np.ndarray:
+    """Return the Gaussian mean over the frames that are known: all before one frame, and few or none after it.
+
+    The sequence is not mirrored. With mirrored frames a moving face would lag behind twice as far.
+
+    Args:
+        frame (`int`): Index of the frame.
+        points (`Mapping[int, np.ndarray]`): The known values of consecutive frames, by frame.
+        sigma (`float`): Standard deviation of the Gaussian in frames, 0 or more; 0 leaves the value unchanged.
+
+    Returns:
+        `np.ndarray`, float64: of the shape of one value.
+    """
+    if sigma == 0:
+        return points[frame].astype(np.float64)
+    weights = {index: float(np.exp(-0.5 * ((index - frame) / sigma) ** 2)) for index in points}
+    mean = sum((weights[index] * points[index].astype(np.float64) for index in points), np.zeros(points[frame].shape))
+    return mean / sum(weights.values())

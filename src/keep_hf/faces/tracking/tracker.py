@@ -54,6 +54,8 @@ class FaceTracker:
             The first numbers of people and of track segments that the scenes before have not used.
     """
 
+    smoothing_seconds = SMOOTHING_SECONDS
+
     def __init__(
         self,
         frame_rate: float,
@@ -66,7 +68,7 @@ class FaceTracker:
         frame_rate = min(frame_rate, MAX_FRAME_RATE)
         self.faces, self.min_face_size = faces, min_face_size
         self.max_gap = max(1, round(GAP_SECONDS * frame_rate))
-        self.sigma = SMOOTHING_SECONDS * frame_rate
+        self.sigma = self.smoothing_seconds * frame_rate
         self.radius = smoothing_radius(self.sigma)
         self.fade = max(1, round(FADE_SECONDS * frame_rate))
         # A decision needs every sighting that smoothing reaches, and a gap there is filled only when it ends.
@@ -125,7 +127,7 @@ class FaceTracker:
         new = set(range(len(detections)))
         for match in match_people(self.people, detections, now, self.max_gap):
             person, detection = self.people[match.person], detections[match.detection]
-            fill_gap(person, now, detection, self.people, images, self.max_gap)
+            self._bridge(person, now, detection, images)
             person.add(now, detection, self.max_gap)
             new.remove(match.detection)
         for index in sorted(new):
@@ -134,9 +136,13 @@ class FaceTracker:
             person.add(now, detection, self.max_gap)
             self.people.append(person)
 
+    def _bridge(self, person: Person, now: int, detection: Detection, images: Mapping[int, np.ndarray]) -> None:
+        """Fill the frames in which a person was lost who is detected again in frame `now`."""
+        fill_gap(person, now, detection, self.people, images, self.max_gap)
+
     def _forget(self) -> None:
         """Remove sightings that no later decision needs, and people who were never confirmed."""
-        oldest = self.num_decided - self.radius - 1
+        oldest = self.num_decided - max(self.radius, self.max_gap) - 1
         for person in self.people:
             person.seen = {frame: face for frame, face in person.seen.items() if frame >= oldest}
         self.people = [person for person in self.people if person.seen or person.track_id >= 0]
@@ -158,7 +164,7 @@ class FaceTracker:
             size = float(np.median(np.array([face.size for face in run.values()], np.float32)))
             person.large_enough = size >= self.min_face_size * (SIZE_MARGIN if person.large_enough else 1)
             if person.large_enough:
-                landmarks = smooth_at(frame, {i: face.landmarks for i, face in run.items()}, self.sigma)
+                landmarks = self._smooth(frame, {i: face.landmarks for i, face in run.items()})
                 present.append((size, PlacedFace(person.track_id, -1, run[frame].box, landmarks, run[frame].score)))
 
         selected = self._select(present)
@@ -170,6 +176,10 @@ class FaceTracker:
         self.segments = {placed.track_id: placed.segment for placed in selected}
         self.decided[frame] = selected
         self.num_decided = frame + 1
+
+    def _smooth(self, frame: int, landmarks: Mapping[int, np.ndarray]) -> np.ndarray:
+        """Smooth the landmarks of a person in a frame; `landmarks` are those of the run around it."""
+        return smooth_at(frame, landmarks, self.sigma)
 
     def _confirm(self, person: Person, first: int, ended: bool) -> bool:
         """Confirm a person, and give them a number, if the run from frame `first` on has enough detections."""
