@@ -5,8 +5,8 @@
     python examples/webcam.py out.mp4 --source rtsp://camera/stream
     python examples/webcam.py out.mp4 --source in.mp4  # a file in place of a camera
 
-A restored frame is written three frames after its capture. With `--latency normal`, which is steadier, it is written up
-to three seconds later, because tracking and smoothing then use future frames. Memory does not grow.
+A restored frame is written three frames after its capture. With `--latency normal` it is written up to three seconds
+later, because tracking and smoothing then use future frames. Memory does not grow.
 """
 
 import argparse

@@ -35,10 +35,15 @@ def pipe() -> KeepPipeline:
     return pipe
 
 
+@pytest.fixture(scope="module", params=["normal", "low"])
+def latency(request) -> str:
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def restored(video, pipe) -> tuple:
+def restored(video, pipe, latency) -> tuple:
     """The restored frames, the people in each of them, and the report."""
-    stream = pipe.stream(frame_rate=FRAME_RATE)
+    stream = pipe.stream(frame_rate=FRAME_RATE, latency=latency)
     done = list(stream.restore(video.frames))
     return np.array([frame.image for frame in done]), [frame.followed.faces for frame in done], stream.report()
 
@@ -88,21 +93,22 @@ def test_frames_without_people_are_unchanged(video, restored):
     assert all(len(faces[i]) == 1 for i in hidden)
 
 
-def test_faces_fade_in_and_out(restored):
+def test_faces_fade_in_and_out(restored, latency):
     """From frame to frame the weight of a face changes by at most one step of the fade, except at cuts."""
+    step = {"normal": 1 / 5, "low": 1 / 3}[latency]
     _, faces, report = restored
     before: dict[int, float] = {}
     for index, people in enumerate(faces):
         now = {face.track_id: face.weight for face in people}
         if index not in report["scenes"]:
             steps = [abs(now.get(number, 0) - before.get(number, 0)) for number in {*now, *before}]
-            assert max(steps, default=0) <= 1 / 5, index
+            assert max(steps, default=0) <= step + 1e-9, index
         before = now
 
 
-def test_a_scene_is_restored_as_if_it_were_alone(video, pipe, restored):
+def test_a_scene_is_restored_as_if_it_were_alone(video, pipe, restored, latency):
     start, end = video.cuts
-    stream = pipe.stream(frame_rate=FRAME_RATE)
+    stream = pipe.stream(frame_rate=FRAME_RATE, latency=latency)
     alone = np.array([frame.image for frame in stream.restore(video.frames[start:end])])
     assert (alone != video.frames[start:end]).any()
     np.testing.assert_array_equal(restored[0][start:end], alone)
