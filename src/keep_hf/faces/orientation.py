@@ -93,7 +93,7 @@ class CausalSceneDetector(SceneDetector):
 
     def __init__(self, detector: FaceDetector | YuNet, turns: int | None = None) -> None:
         super().__init__(detector, turns)
-        self.votes = [0, 0, 0, 0]
+        self.votes = [0, 0, 0, 0]  # number of searched frames by turns
         self.num_seen = 0
 
     def detect(self, frames: list[np.ndarray]) -> list[Faces]:
