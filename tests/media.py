@@ -155,9 +155,9 @@ def copy_clip(source: Path, target: Path, **options) -> list[np.ndarray]:
         VideoReader(source) as reader,
         VideoWriter(target, reader, width=reader.width, height=reader.height, **options) as writer,
     ):
-        for frame in reader:
+        for frame in reader.read(deep=writer.bits > 8):
             images.append(frame.image)
-            writer.write(frame.image, frame.pts, frame.duration)
+            writer.write(frame.image if frame.deep is None else frame.deep, frame.pts, frame.duration)
     return images
 
 

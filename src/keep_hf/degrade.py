@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 
 from .video.reader import VideoReader
-from .video.segments.segment_encoder import REPRODUCIBLE
+from .video.segments.encoding import REPRODUCIBLE
 from .video.writer import VideoWriter
 
 
@@ -166,7 +166,9 @@ def degrade_video(
         )
     with VideoReader(source) as reader:
         sampled = _SampledDegradation(_resolve(degradation), reader.height, reader.width, seed)
-        with VideoWriter(target, reader, width=sampled.width, height=sampled.height, crf=sampled.crf) as writer:
+        with VideoWriter(
+            target, reader, width=sampled.width, height=sampled.height, crf=sampled.crf, bits=8
+        ) as writer:
             for frame in reader:
                 writer.write(sampled.apply(frame.image), frame.pts, frame.duration)
 

@@ -1,4 +1,4 @@
-"""The options of a restoration: their names, defaults, meaning and checks, in one place."""
+"""The options of a restoration and of the output file: their names, defaults, meaning and checks, in one place."""
 
 import math
 from collections.abc import Callable, Collection, Mapping
@@ -13,6 +13,9 @@ if TYPE_CHECKING:  # the command line reads the defaults without importing numpy
 GAIN_MODES = ("stream", "official")
 LATENCIES = ("normal", "low")
 DEFAULT_MODEL = "keep-small"
+CODECS = ("h264", "hevc", "vp9")
+PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
+LARGEST_CRF = 51
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,3 +92,32 @@ class RestorationOptions:
             arguments (`Mapping[str, Any]`): `locals()` at the beginning of a function. Other arguments are ignored.
         """
         return cls(**{field.name: arguments[field.name] for field in fields(cls)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodingOptions:
+    """How a video file is encoded. `KeepPipeline.restore_video` and `VideoWriter` take the same options by name.
+
+    Args:
+        codec (`"h264"`, `"hevc"` or `"vp9"`, *optional*): By default VP9 for `.webm`; otherwise H.264, or HEVC if the
+            source has more than 8 bits and is not H.264 itself, or is HDR.
+        crf (`int`, *optional*): Constant rate factor, from 0 (best) to 51. By default 16, which cannot be
+            distinguished from the original by eye.
+        preset (`str`, *optional*): Trade-off between time and file size of H.264 and HEVC, from `"ultrafast"` to
+            `"veryslow"`; `"medium"` by default.
+
+    Raises:
+        ValueError: If an option has a value that is not allowed; the message names the option and the value.
+    """
+
+    codec: str | None = None
+    crf: int | None = None
+    preset: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.codec is not None and self.codec not in CODECS:
+            raise ValueError(f"codec must be one of {', '.join(CODECS)}, got {self.codec!r}.")
+        if self.crf is not None and not 0 <= self.crf <= LARGEST_CRF:
+            raise ValueError(f"crf must be from 0 to {LARGEST_CRF}, got {self.crf}.")
+        if self.preset is not None and self.preset not in PRESETS:
+            raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {self.preset!r}.")

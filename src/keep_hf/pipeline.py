@@ -30,7 +30,7 @@ from .models.flow.gmflow import GMFlow
 from .models.kalman import KalmanGainNetwork
 from .models.recursion import KalmanRecursion
 from .models.vq import KeepVQModel
-from .options import RestorationOptions
+from .options import EncodingOptions, RestorationOptions
 from .registration import register_components
 from .restoration.background import describe_background
 from .restoration.compositor import FaceCompositor
@@ -242,6 +242,9 @@ class KeepPipeline(DiffusionPipeline):
         background: Callable[[np.ndarray], np.ndarray] | None = None,
         frame_rate: float = 25.0,
         strict: bool = False,
+        codec: str | None = None,
+        crf: int | None = None,
+        preset: str | None = None,
         resume: bool = False,
         segment_frames: int = SEGMENT_FRAMES,
     ) -> dict[str, Any]:
@@ -260,6 +263,8 @@ class KeepPipeline(DiffusionPipeline):
             strict (`bool`, *optional*, defaults to `False`): Raise an error if the source is truncated or damaged. By
                 default a truncated file is restored as far as it goes, and the last good frame is shown again in the
                 place of a frame that cannot be decoded; warnings and the report count such frames.
+            codec, crf, preset: How the file is encoded, see [`EncodingOptions`]. Videos with more than 8 bits per
+                colour, also HDR, keep 10 bits and their metadata, except in WebM.
             resume (`bool`, *optional*, defaults to `False`): Continue after the last finished segment of an earlier
                 run, if there is one. The result is that of an uninterrupted run. Options, weights, frame rate and the
                 version of the package must be the same. A `background` from `load_background` is recognized by its
@@ -279,14 +284,15 @@ class KeepPipeline(DiffusionPipeline):
         if segment_frames < 1:
             raise ValueError(f"segment_frames must be 1 or more, got {segment_frames}.")
         options = RestorationOptions.from_arguments(locals())
+        encoding = EncodingOptions(codec=codec, crf=crf, preset=preset)
         started = time.perf_counter()
         with open_video(source, frame_rate, strict) as reader:
             frame_rate = float(reader.frame_rate)
             size = self.vq.config.sample_size
             width, height = (size, size) if aligned else (reader.width * upscale, reader.height * upscale)
             with (
-                create_video(target, reader, width, height, resume) as writer,
-                self._open_stream(options, frame_rate) as stream,
+                create_video(target, reader, width, height, resume, encoding) as writer,
+                self._open_stream(options, frame_rate, is_exact=writer.bits > 8) as stream,
                 self._count_frames(reader.num_frames) as bar,
             ):
                 job = self._describe_job(options, frame_rate)
@@ -393,7 +399,7 @@ class KeepPipeline(DiffusionPipeline):
         """Return 8 hexadecimal digits that differ between pipelines with different weights."""
         return fingerprint(self.vq, self.kalman, self.flow, self.detector, self.parser)
 
-    def _open_stream(self, options: RestorationOptions, frame_rate: float) -> FaceStream:
+    def _open_stream(self, options: RestorationOptions, frame_rate: float, is_exact: bool = False) -> FaceStream:
         """Connect the parts, in the order of the data."""
         follower = FaceFollower(
             None if options.aligned else self.face_detector(),
@@ -422,6 +428,7 @@ class KeepPipeline(DiffusionPipeline):
             aligned=options.aligned,
             device=self._execution_device,
             batch_size=1 if self.is_compiled else BATCH_SIZE,
+            is_exact=is_exact,
         )
         return FaceStream(follower, restorer, self.identity, close=self.maybe_free_model_hooks)
 

@@ -56,7 +56,6 @@ def test_reading_from_the_middle(tmp_path, name, codec):
     assert list(reader.read(20)) == []
 
 
-@pytest.mark.filterwarnings("ignore:.*has 10 bits")
 @pytest.mark.parametrize(
     ("name", "codec", "pixel_format"),
     [
@@ -91,12 +90,6 @@ def test_grey(tmp_path, colour):
     assert difference(read, grey) <= 1
     result = next(iter(VideoReader(tmp_path / "out.mp4"))).image
     assert np.abs(result.astype(int) - grey).mean() < 1.5
-
-
-def test_more_than_eight_bits_cause_a_warning(tmp_path):
-    source = write_clip(tmp_path / "in.mkv", pixel_format="yuv420p10le")
-    with pytest.warns(UserWarning, match="has 10 bits per colour; the output has 8"):
-        VideoReader(source)
 
 
 def test_transparency_is_ignored_with_a_warning(tmp_path):

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ..video.media_files import VIDEO_SUFFIXES, check_exists, check_is_local, contains_images, find_videos
-from ..video.writer import OUTPUT_FORMATS
+from ..video.segments.output_format import OUTPUT_FORMATS
 
 
 def list_jobs(source: Path, target: Path) -> list[tuple[Path, Path]]:

@@ -8,7 +8,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..options import DEFAULT_MODEL, GAIN_MODES, LATENCIES, RestorationOptions
+from ..options import CODECS, DEFAULT_MODEL, GAIN_MODES, LATENCIES, PRESETS, RestorationOptions
 from ..version import __version__
 
 
@@ -86,6 +86,9 @@ def _add_restore(commands: "Commands") -> None:
     )
     _add_frame_rate(parser)
     parser.add_argument("--strict", action="store_true", help="fail on a truncated or damaged video: exit code 1")
+    parser.add_argument("--codec", choices=CODECS, help="codec of the output; by default chosen by the source")
+    parser.add_argument("--crf", type=int, help="quality of the output, from 0 (best) to 51; 16 by default")
+    parser.add_argument("--preset", choices=PRESETS, help="speed of H.264 and HEVC; medium by default")
     parser.add_argument("--resume", action="store_true", help="continue an interrupted run after its last segment")
     parser.add_argument("--report", type=Path, help="JSON file to write a summary to")
 

@@ -9,7 +9,7 @@ from accelerate import PartialState
 
 from ..faces.face_parser import load_parser
 from ..faces.identity import FaceIdentity
-from ..options import RestorationOptions
+from ..options import EncodingOptions, RestorationOptions
 from ..pipeline import KeepPipeline
 from ..restoration.background import load_background
 from .jobs import list_jobs
@@ -20,6 +20,7 @@ from .output import check_output_path, collected_warnings, name_file, print_mess
 def run(args: argparse.Namespace) -> None:
     """Restore the videos of this process and write the report."""
     jobs = list_jobs(args.input, args.output)
+    encoding = EncodingOptions(codec=args.codec, crf=args.crf, preset=args.preset)
     is_batch = jobs[0][0] != args.input
     if args.report:
         check_output_path(args.report, "report")
@@ -39,7 +40,7 @@ def run(args: argparse.Namespace) -> None:
         if args.resume and is_batch and target.exists():
             continue  # finished by an earlier run
         try:
-            reports.append(restore(pipe, source, target, args, options))
+            reports.append(restore(pipe, source, target, args, options, encoding))
         except (ValueError, OSError) as error:
             message = f"{name_file(error, source)}{resume_hint(target)}"
             if not is_batch:
@@ -89,12 +90,19 @@ def restoration_options(args: argparse.Namespace) -> RestorationOptions:
 
 
 def restore(
-    pipe: KeepPipeline, source: Path, target: Path, args: argparse.Namespace, options: RestorationOptions
+    pipe: KeepPipeline,
+    source: Path,
+    target: Path,
+    args: argparse.Namespace,
+    options: RestorationOptions,
+    encoding: EncodingOptions,
 ) -> dict[str, Any]:
     """Restore one video and return its report."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with collected_warnings() as messages:
-        report = pipe.restore_video(source, target, strict=args.strict, resume=args.resume, **vars(options))
+        report = pipe.restore_video(
+            source, target, strict=args.strict, resume=args.resume, **vars(options), **vars(encoding)
+        )
     report["warnings"] = list(dict.fromkeys([*report["warnings"], *messages]))
     if not report["tracks"] and not options.aligned:
         print_message(f"{source}: No faces found. The frames are unchanged.")

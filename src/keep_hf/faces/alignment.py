@@ -135,16 +135,16 @@ def paste_face(
     mask: np.ndarray | None = None,
     crop: np.ndarray | None = None,
 ) -> None:
-    """Paste an aligned face into its frame under a soft mask, in place.
+    """Paste an aligned face into its frame, or into a part of it, under a soft mask, in place.
 
     Pixels outside the mask are unchanged. With `crop` only the difference of face and crop is added, so that the frame
     keeps detail that the crop, which may be smaller, does not have.
 
     Args:
         image (`np.ndarray` of shape `(height, width, 3)`):
-            RGB frame, uint8; it is modified.
+            RGB frame, uint8, or float32 in levels of 255; it is modified. In float32 nothing is rounded or clipped.
         face (`np.ndarray` of shape `(size, size, 3)`):
-            RGB crop, uint8.
+            RGB crop, uint8, or float32 in levels of 255.
         matrix (`np.ndarray` of shape `(2, 3)`):
             Transform from frame pixels to crop pixels with which the crop was cut out.
         strength (`float`, defaults to 1.0):
@@ -168,10 +168,7 @@ def paste_face(
         raise ValueError(f"crop must have the shape {face.shape} of the face, got {crop.shape}.")
     if not 0 <= strength <= 1:
         raise ValueError(f"strength must lie in 0 to 1, got {strength}.")
-    inverse = cv2.invertAffineTransform(matrix)
-    corners = np.array([(0, 0), (size, 0), (size, size), (0, size)]) @ inverse[:, :2].T + inverse[:, 2]
-    left, top = np.maximum(np.floor(corners.min(axis=0)), 0).astype(int)
-    right, bottom = np.minimum(np.ceil(corners.max(axis=0)) + 1, (image.shape[1], image.shape[0])).astype(int)
+    left, top, right, bottom = pasted_box(matrix, size, image.shape[1], image.shape[0])
     if left >= right or top >= bottom:
         return
 
@@ -185,14 +182,36 @@ def paste_face(
     weight = _crop_mask(size) * np.float32(strength)
     if mask is not None:
         weight *= mask
-    to_box = inverse - np.array([(0, 0, left), (0, 0, top)])
-    box_size = (int(right - left), int(bottom - top))
+    to_box = cv2.invertAffineTransform(matrix) - np.array([(0, 0, left), (0, 0, top)])
+    box_size = (right - left, bottom - top)
     front, weight = _warp_back(front, weight, to_box, _scale(matrix), box_size)
     behind = image[top:bottom, left:right]
     if crop is None:
         front = cv2.subtract(front, behind, dtype=cv2.CV_32F)
     change = cv2.multiply(front, cv2.merge([weight] * 3))
-    image[top:bottom, left:right] = cv2.add(behind, change, dtype=cv2.CV_8U)
+    image[top:bottom, left:right] = cv2.add(behind, change, dtype=cv2.CV_8U if image.dtype == np.uint8 else cv2.CV_32F)
+
+
+def pasted_box(matrix: np.ndarray, size: int, width: int, height: int) -> tuple[int, int, int, int]:
+    """Compute the part of a frame in which a pasted face lies.
+
+    Args:
+        matrix (`np.ndarray` of shape `(2, 3)`):
+            Transform from frame pixels to crop pixels.
+        size (`int`):
+            Side of the crop in pixels.
+        width, height (`int`):
+            Size of the frame in pixels.
+
+    Returns:
+        `tuple[int, int, int, int]`: left, top, right and bottom; the last two are not part of it. If no pixel is,
+        left is not smaller than right, or top not smaller than bottom.
+    """
+    inverse = cv2.invertAffineTransform(matrix)
+    corners = np.array([(0, 0), (size, 0), (size, size), (0, size)]) @ inverse[:, :2].T + inverse[:, 2]
+    left, top = np.maximum(np.floor(corners.min(axis=0)), 0).astype(int)
+    right, bottom = np.minimum(np.ceil(corners.max(axis=0)) + 1, (width, height)).astype(int)
+    return int(left), int(top), int(right), int(bottom)
 
 
 def _warp_back(

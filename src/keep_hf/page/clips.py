@@ -18,8 +18,8 @@ from av.video.stream import VideoStream
 from ..video.containers import ffmpeg_name, open_container
 from ..video.reader import VideoFrame, VideoReader
 from ..video.segments.converted_audio import ConvertedAudio
+from ..video.segments.encoding import Encoding
 from ..video.segments.muxer import decoding_time
-from ..video.segments.segment_encoder import Encoding
 from ..video.segments.stream_writers import CONVERSIONS
 
 

@@ -27,10 +27,43 @@ STATE_VERSION = 1
 
 @dataclass(frozen=True)
 class FacePair:
-    """A face before and after its restoration: two RGB crops of shape `(size, size, 3)`, uint8."""
+    """A face before and after its restoration.
+
+    Args:
+        crop, restored (`np.ndarray` of shape `(size, size, 3)`): RGB, uint8.
+        exact (`np.ndarray` of shape `(size, size, 3)`, *optional*): `restored` before it was rounded: float32 in
+            levels of 255, for frames with more than 8 bits per colour.
+    """
 
     crop: np.ndarray
     restored: np.ndarray
+    exact: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class FacePaste:
+    """A restored face and its place in a frame: the arguments of [`paste_face`] besides the frame."""
+
+    face: np.ndarray
+    matrix: np.ndarray
+    strength: float
+    offset: np.ndarray | None
+    mask: np.ndarray | None
+    crop: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class Composition:
+    """A frame with its restored faces.
+
+    Args:
+        image (`np.ndarray` of shape `(h, w, 3)`): RGB, uint8.
+        pastes (`list[FacePaste]`, *optional*): The faces that were pasted into the frame, in this order. `None` if
+            more than faces has changed: the frame is a crop, or a network has enlarged the background.
+    """
+
+    image: np.ndarray
+    pastes: list[FacePaste] | None
 
 
 @dataclass
@@ -81,7 +114,7 @@ class FaceCompositor:
 
     def compose(
         self, frame: FollowedFrame, pairs: Mapping[int, FacePair], matrices: Mapping[int, np.ndarray]
-    ) -> np.ndarray:
+    ) -> Composition:
         """Blend the restored faces into a frame.
 
         Args:
@@ -90,7 +123,7 @@ class FaceCompositor:
             matrices (`Mapping[int, np.ndarray]`): The maps `(2, 3)` from pixels of the frame to pixels of the crops.
 
         Returns:
-            `np.ndarray` of shape `(h * upscale, w * upscale, 3)`, or of that of the crop if `aligned`: RGB, uint8.
+            [`Composition`] of `(h * upscale, w * upscale)` pixels, or of those of the crop if `aligned`.
         """
         # The mean over a part of the frame decides as well as the mean over all of it.
         step = max(1, min(frame.image.shape[:2]) // GREY_SAMPLES)
@@ -98,34 +131,38 @@ class FaceCompositor:
         self.smoothed.is_grey = is_grey(frame.image[::step, ::step], limit)
         if self.smoothed.is_grey:
             # A correction of a frame with a tint has no colour of its own: the tint stays.
-            pairs = {
-                segment: FacePair(to_grey(pair.crop) if self.adds_corrections else pair.crop, to_grey(pair.restored))
-                for segment, pair in pairs.items()
-            }
+            pairs = {segment: self._remove_colour(pair) for segment, pair in pairs.items()}
         if self.aligned:
             (pair,) = pairs.values()
-            return cv2.addWeighted(pair.restored, self.strength, pair.crop, 1 - self.strength, 0)
+            return Composition(cv2.addWeighted(pair.restored, self.strength, pair.crop, 1 - self.strength, 0), None)
 
         masks = self._measure_masks(pairs)
         offsets = {} if self.adds_corrections else self._measure_colour_offsets(pairs, masks)
         image = self._enlarge(frame.image)
+        pastes = []
         # The largest faces last: they are in front and cover those behind them.
         for face in sorted(frame.faces, key=lambda face: float((face.box[2:] - face.box[:2]).max())):
             segment = face.segment
-            paste_face(
-                image,
-                pairs[segment].restored,
+            pair = pairs[segment]
+            paste = FacePaste(
+                pair.restored if pair.exact is None else pair.exact,
                 _enlarge_matrix(matrices[segment], self.upscale),
                 self.strength * face.weight,
                 offsets.get(segment),
                 masks.get(segment),
-                pairs[segment].crop if self.adds_corrections else None,
+                pair.crop if self.adds_corrections else None,
             )
-        return image
+            paste_face(image, **vars(paste))
+            pastes.append(paste)
+        return Composition(image, None if self.background else pastes)
 
     def reset(self) -> None:
         """Start a new scene."""
         self.smoothed = SmoothedMeasurements()
+
+    def _remove_colour(self, pair: FacePair) -> FacePair:
+        crop = to_grey(pair.crop) if self.adds_corrections else pair.crop
+        return FacePair(crop, to_grey(pair.restored), None if pair.exact is None else to_grey(pair.exact))
 
     def _measure_masks(self, pairs: Mapping[int, FacePair]) -> dict[int, np.ndarray]:
         if self.parser is not None:

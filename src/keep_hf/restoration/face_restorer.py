@@ -20,9 +20,9 @@ from ..models.kalman import KalmanState
 from ..models.recursion import KalmanRecursion, Observation
 from ..state_version import check_state_version
 from ..stopwatch import Stopwatch
-from ..video.pixels import to_images
+from ..video.pixels import to_images, to_levels
 from .block import Block, ObservedSegment, observe_block
-from .compositor import FaceCompositor, FacePair
+from .compositor import FaceCompositor, FacePair, FacePaste
 from .gains import Gains
 
 
@@ -37,11 +37,13 @@ class RestoredFrame:
         followed (`FollowedFrame`): The input frame and its faces.
         image (`np.ndarray` of shape `(h, w, 3)`): The output, RGB, uint8.
         pairs (`dict[int, FacePair]`): The crop and the restored face, by the number of the track.
+        pastes (`list[FacePaste]`, *optional*): See [`Composition`].
     """
 
     followed: FollowedFrame
     image: np.ndarray
     pairs: dict[int, FacePair]
+    pastes: list[FacePaste] | None
 
 
 class FaceRestorer:
@@ -55,6 +57,8 @@ class FaceRestorer:
         aligned (`bool`): The frames are the crops.
         device (`torch.device`): The device of the networks.
         batch_size (`int`): Largest number of faces in one batch of the recursion; bounds memory.
+        is_exact (`bool`, *optional*, defaults to `False`): Also return the restored faces without rounding them to 8
+            bits.
     """
 
     def __init__(
@@ -67,9 +71,11 @@ class FaceRestorer:
         aligned: bool,
         device: torch.device,
         batch_size: int,
+        is_exact: bool = False,
     ) -> None:
         self.recursion, self.compositor, self.gains = recursion, compositor, gains
         self.fidelity, self.aligned, self.device, self.batch_size = fidelity, aligned, device, batch_size
+        self.is_exact = is_exact
         self.watch = Stopwatch()
 
         self.filling: list[FollowedFrame] = []  # frames of the next block
@@ -139,14 +145,16 @@ class FaceRestorer:
             with self.watch.time("recursion"):
                 self.states = self._step(frame, block.segments, gains)
                 # The copy to the host waits for the device.
-                pairs = {
-                    number: FacePair(to_images(state.frame[0]), to_images(state.output[0]))
-                    for number, state in self.states.items()
-                }
+                pairs = {number: self._to_pair(state) for number, state in self.states.items()}
             with self.watch.time("paste"):
                 matrices = {number: block.segments[number].matrix(frame.index) for number in pairs}
-                image = self.compositor.compose(frame, pairs, matrices)
-            yield RestoredFrame(frame, image, {face.track_id: pairs[face.segment] for face in frame.faces})
+                composition = self.compositor.compose(frame, pairs, matrices)
+            by_track = {face.track_id: pairs[face.segment] for face in frame.faces}
+            yield RestoredFrame(frame, composition.image, by_track, composition.pastes)
+
+    def _to_pair(self, state: KalmanState) -> FacePair:
+        exact = to_levels(state.output[0]) if self.is_exact else None
+        return FacePair(to_images(state.frame[0]), to_images(state.output[0]), exact)
 
     def _step(
         self, frame: FollowedFrame, segments: Mapping[int, ObservedSegment], gains: Mapping[int, torch.Tensor]

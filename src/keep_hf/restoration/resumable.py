@@ -13,8 +13,11 @@ from typing import Any
 import numpy as np
 
 from ..video.image_folder import ImageFolderWriter
-from ..video.reader import prefetch
-from ..video.writer import Source, VideoWriter
+from ..video.reader import VideoFrame, VideoReader, prefetch
+from ..video.segments.output_format import Source
+from ..video.writer import VideoWriter
+from .deep_frames import restore_deep
+from .face_restorer import RestoredFrame
 from .state import pack
 from .stream import FaceStream
 
@@ -53,12 +56,21 @@ def restore_file(
                 warnings.warn(message, stacklevel=2)
             return earlier["report"]
 
-    times: deque[tuple[int, int]] = deque()  # presentation times and durations of the frames that the stream holds
+    held: deque[VideoFrame] = deque()  # what the writer needs of the frames that the stream holds
 
     def read_images() -> Iterator[np.ndarray]:
-        for frame in prefetch(reader.read(writer.num_written)):
-            times.append((frame.pts, frame.duration))
+        start = writer.num_written
+        is_deep = writer.bits > 8
+        frames = reader.read(start, deep=is_deep) if isinstance(reader, VideoReader) else reader.read(start)
+        for frame in prefetch(frames):
+            held.append(frame)
             yield frame.image
+
+    def write(restored: RestoredFrame) -> None:
+        frame = held.popleft()
+        image = restored.image if frame.deep is None else restore_deep(frame.deep, restored)
+        writer.write(image, frame.pts, frame.duration)
+        on_frames(1)
 
     images = read_images()
     if earlier is not None:
@@ -67,15 +79,13 @@ def restore_file(
     in_segment = 0
     for image in images:
         for restored in stream.advance(image):
-            writer.write(restored.image, *times.popleft())
-            on_frames(1)
+            write(restored)
             in_segment += 1
         if in_segment >= segment_frames:
             writer.end_segment({"job": job, "stream": stream.state_dict(), "report": None})
             in_segment = 0
     for restored in stream.finish():
-        writer.write(restored.image, *times.popleft())
-        on_frames(1)
+        write(restored)
     report = stream.report() | reader.damage.to_dict(reader.path)
     writer.end_segment({"job": job, "stream": None, "report": report})
     return report

@@ -23,6 +23,8 @@ from ..state_version import check_state_version
 from .animation import AnimationReader
 from .colour import Colour
 from .decoding.damage import Damage
+from .deep.deep_format import warn_of_eight_bits
+from .deep.deep_image import DeepImage
 from .fitting import fit_image
 from .media_files import IMAGE_SUFFIXES, check_exists, is_image
 from .part_folder import PartFolder, Setting, describe_source, report_write_errors, sync
@@ -170,6 +172,7 @@ class ImageFolderWriter:
             such a run, start from the beginning.
 
     Attributes:
+        bits (`int`): Bits per colour: 8.
         num_written (`int`): Number of frames so far, including those of the run that is resumed.
         resumed: State that the earlier run saved last, or `None`; the frames before it must not be written again.
 
@@ -195,7 +198,10 @@ class ImageFolderWriter:
             raise ValueError(f"{self.path} is a file; pass a folder name.")
         if width < 1 or height < 1:
             raise ValueError(f"width and height must be positive, got {width} x {height}.")
+        if isinstance(source, VideoReader) and source.deep is not None:
+            warn_of_eight_bits(source.deep, source.path, self.path)
         self.source, self.width, self.height, self.resume = source, width, height, resume
+        self.bits = 8
         names = source.names if isinstance(source, ImageFolderReader) else []
         self._stems = [Path(name).stem for name in names]
         if source is not None and len({stem.lower() for stem in self._stems}) < len(self._stems):
@@ -240,7 +246,7 @@ class ImageFolderWriter:
     def _name(self, index: int) -> str:
         return f"{self._stems[index] if index < len(self._stems) else f'{index:06d}'}.png"
 
-    def write(self, image: np.ndarray, pts: int | None = None, duration: int | None = None) -> None:
+    def write(self, image: np.ndarray | DeepImage, pts: int | None = None, duration: int | None = None) -> None:
         """Write the next frame.
 
         Args:
@@ -252,6 +258,8 @@ class ImageFolderWriter:
             OSError: If it cannot be written.
         """
         shape = (self.height, self.width, 3)
+        if isinstance(image, DeepImage):
+            raise ValueError(f"{self.path}: images have 8 bits per colour, got a frame of 10 bits.")
         if image.dtype != np.uint8 or image.shape != shape:
             raise ValueError(f"{self.path}: image must be uint8 of shape {shape}, got {image.dtype} {image.shape}.")
         if not self._is_complete:

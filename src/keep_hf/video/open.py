@@ -3,11 +3,16 @@
 import os
 from pathlib import Path
 
+from ..options import EncodingOptions
 from .animation import AnimationReader
 from .image_folder import ImageFolderReader, ImageFolderWriter
 from .media_files import is_animated_format
 from .reader import VideoReader
-from .writer import Source, VideoWriter
+from .segments.output_format import Source
+from .writer import VideoWriter
+
+
+DEFAULT_ENCODING = EncodingOptions()
 
 
 def open_video(
@@ -35,7 +40,12 @@ def open_video(
 
 
 def create_video(
-    path: str | os.PathLike, source: Source, width: int, height: int, resume: bool
+    path: str | os.PathLike,
+    source: Source,
+    width: int,
+    height: int,
+    resume: bool,
+    encoding: EncodingOptions = DEFAULT_ENCODING,
 ) -> VideoWriter | ImageFolderWriter:
     """Create a video file or, if the path has no suffix, a folder of images.
 
@@ -45,9 +55,23 @@ def create_video(
             what is taken over.
         width, height (`int`): Size of the frames in pixels.
         resume (`bool`): Whether to continue an earlier run.
+        encoding ([`EncodingOptions`], *optional*): How a file is encoded; a folder of images takes no such options.
 
     Raises:
-        ValueError: If the target cannot be written or resumed.
+        ValueError: If the target cannot be written or resumed, or an option is not for it.
     """
-    writer = VideoWriter if Path(path).suffix else ImageFolderWriter
-    return writer(path, source, width=width, height=height, resume=resume)
+    if Path(path).suffix:
+        return VideoWriter(
+            path,
+            source,
+            width=width,
+            height=height,
+            codec=encoding.codec,
+            crf=encoding.crf,
+            preset=encoding.preset,
+            resume=resume,
+        )
+    given = [f"{name}={value}" for name, value in vars(encoding).items() if value is not None]
+    if given:
+        raise ValueError(f"{path} is a folder of PNG images; leave out {', '.join(given)}, or write a video file.")
+    return ImageFolderWriter(path, source, width=width, height=height, resume=resume)

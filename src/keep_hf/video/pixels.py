@@ -40,3 +40,16 @@ def to_images(tensor: torch.Tensor) -> np.ndarray:
     """
     levels = (tensor.float().clamp(-1, 1) * 0.5 + 0.5).mul(255).round().to(torch.uint8)
     return levels.movedim(-3, -1).contiguous().cpu().numpy()
+
+
+def to_levels(tensor: torch.Tensor) -> np.ndarray:
+    """Convert a tensor to images without rounding.
+
+    Args:
+        tensor (`torch.Tensor` of shape `(..., 3, h, w)`): Nominally in [-1, 1]; other values are clamped.
+
+    Returns:
+        `np.ndarray` of shape `(..., h, w, 3)`, float32 in levels of 255.
+    """
+    levels = (tensor.float().clamp(-1, 1) * 0.5 + 0.5).mul(255)
+    return levels.movedim(-3, -1).contiguous().cpu().numpy()

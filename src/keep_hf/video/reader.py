@@ -24,13 +24,12 @@ from av.container import InputContainer
 from av.format import Flags as FormatFlags
 from av.video.stream import VideoStream
 
-from .colour import read_colour, to_rgb
 from .containers import find_video_stream, open_container
+from .decoding.conversion import FrameConverter
 from .decoding.damage import Damage
 from .decoding.frames import DamageFoundError, DecodedFrame, decode_damaged, decode_threaded
-from .decoding.orientation import Orientation
 from .decoding.truncation import announced_frames, is_cut_off
-from .fitting import fit_image
+from .deep.deep_image import DeepImage
 from .timing.clock import Clock, read_clock
 from .timing.frame_times import FrameTimes
 
@@ -47,12 +46,14 @@ class VideoFrame:
         pts (`int`): When the frame appears, in units of `time_base`.
         time_base (`Fraction`): Seconds per unit.
         duration (`int`): How long it is shown, in units of `time_base`.
+        deep ([`DeepImage`], *optional*): The frame with 10 bits per colour, see [`VideoReader.read`].
     """
 
     image: np.ndarray
     pts: int
     time_base: Fraction
     duration: int
+    deep: DeepImage | None = None
 
 
 class _ClosedError(Exception):
@@ -83,7 +84,10 @@ class VideoReader:
         time_base (`Fraction`): Seconds per unit of the timestamps.
         num_frames (`int`, *optional*): Number of frames according to the file; `None` if the file does not contain it.
         audio_streams (`list[int]`): Indices of the audio streams in the file.
-        colour ([`Colour`]): Meaning of the file's YUV values.
+        codec (`str`): FFmpeg's name of the codec.
+        colour ([`Colour`]): How the RGB frames become YUV values of 8 bits: as in the file, except for HDR, whose
+            frames are mapped to the standard range.
+        deep ([`DeepFormat`], *optional*): Meaning of the file's values if it has more than 8 bits per colour.
         pixel_aspect (`Fraction`): Width of a displayed pixel divided by its height.
         start (`Fraction`): Seconds on the clock of the file that correspond to time 0.
         damage ([`Damage`]): What was damaged, once an iteration has reached the end of the file.
@@ -112,9 +116,11 @@ class VideoReader:
             first = _decode_first(container, video, self.path)
             self.audio_streams = [audio.index for audio in container.streams.audio]
             self.num_frames = video.frames or None
+            self.codec = video.codec_context.codec.canonical_name
+            self._converter = FrameConverter(first, self.path)
+            self.colour, self.deep = self._converter.colour, self._converter.deep
             self._read_timing(container, video, first)
             self._read_geometry(video, first)
-            self.colour = read_colour(first, self.path)
         _warn_of_losses(first, self.path)
 
     def _read_timing(self, container: InputContainer, stream: VideoStream, first: av.VideoFrame) -> None:
@@ -132,14 +138,9 @@ class VideoReader:
     def _read_geometry(self, stream: VideoStream, first: av.VideoFrame) -> None:
         self._stored_size = (first.width, first.height)
         self.rotation = first.rotation
-        self._orientation = Orientation.read(first)
+        self.width, self.height = self._converter.size
         pixel_aspect = stream.sample_aspect_ratio or Fraction(1)
-        if self._orientation.transposed:
-            self.height, self.width = self._stored_size
-            self.pixel_aspect = 1 / pixel_aspect
-        else:
-            self.width, self.height = self._stored_size
-            self.pixel_aspect = pixel_aspect
+        self.pixel_aspect = 1 / pixel_aspect if self._converter.orientation.transposed else pixel_aspect
 
     def __enter__(self) -> "VideoReader":
         return self
@@ -154,12 +155,14 @@ class VideoReader:
     def __iter__(self) -> Iterator[VideoFrame]:
         return self.read()
 
-    def read(self, start: int = 0) -> Iterator[VideoFrame]:
+    def read(self, start: int = 0, *, deep: bool = False) -> Iterator[VideoFrame]:
         """Decode the file from its beginning, and yield the frames from number `start` on.
 
         Args:
             start (`int`, *optional*, defaults to 0): Number of frames to skip. They are decoded, because timestamps
                 and later frames depend on them, but not converted to RGB.
+            deep (`bool`, *optional*, defaults to `False`): Also return the frames of videos with more than 8 bits per
+                colour as 10-bit YUV, which doubles their memory.
 
         Returns:
             `Iterator[VideoFrame]`: The frames, with the same timestamps as when all frames are read.
@@ -170,10 +173,10 @@ class VideoReader:
         damage = Damage(is_cut_off=self._is_cut_off, num_announced=self._num_announced)
         # Another thread may close the reader (see `prefetch`); the frames then end early.
         with contextlib.suppress(_ClosedError):
-            yield from self._read(start, damage)
+            yield from self._read(start, damage, deep)
             self._report(damage)
 
-    def _read(self, start: int, damage: Damage) -> Iterator[VideoFrame]:
+    def _read(self, start: int, damage: Damage, deep: bool) -> Iterator[VideoFrame]:
         times, good = self._open_times(), None
         for decoded in self._decode():
             index = damage.num_read
@@ -185,7 +188,9 @@ class VideoReader:
             damage.num_read += 1
             if index >= start:
                 duration = decoded.frame.duration if decoded.frame else None
-                yield VideoFrame(self._to_image(good), pts, self.time_base, duration or times.step)
+                image = self._converter.to_image(good)
+                deep_image = self._converter.to_deep_image(good, image) if deep else None
+                yield VideoFrame(image, pts, self.time_base, duration or times.step, deep_image)
 
     def _decode(self) -> Iterator[DecodedFrame]:
         num_frames = 0
@@ -243,10 +248,6 @@ class VideoReader:
                 f"{self.path}: the frame size changes from {self._stored_size} to {size} at frame {damage.num_read}. "
                 "Without strict, the following frames are fitted into the first size."
             )
-
-    def _to_image(self, frame: av.VideoFrame) -> np.ndarray:
-        image = self._orientation.apply(to_rgb(frame, self.colour))
-        return image if image.shape == (self.height, self.width, 3) else fit_image(image, self.width, self.height)
 
     def _report(self, damage: Damage) -> None:
         is_first = self.damage.num_read == 0
@@ -326,11 +327,8 @@ def _decode_first(container: InputContainer, stream: VideoStream, path: Path) ->
 
 def _warn_of_losses(first: av.VideoFrame, path: Path) -> None:
     components = first.format.components
-    bits = max(component.bits for component in components)
     if any(component.is_alpha for component in components):
         warnings.warn(f"{path}: transparency is ignored.", stacklevel=3)
-    if bits > 8:
-        warnings.warn(f"{path} has {bits} bits per colour; the output has 8.", stacklevel=3)
     if first.rotation % 90:
         warnings.warn(
             f"{path} is to be rotated by {first.rotation} degrees for display; only quarter turns are applied.",

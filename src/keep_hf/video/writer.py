@@ -4,46 +4,35 @@
 the end the packets of all segments are written, without encoding them again, into one file together with the audio,
 subtitles, chapters and metadata of the source.
 
-The output has 8 bits per colour, whatever the source has.
+Sources of 8 bits per colour are written with 8 bits, deeper ones with 10 and the metadata of HDR.
 """
 
 import contextlib
 import os
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any
 
 import av
 import numpy as np
 
+from ..options import EncodingOptions
 from ..state_version import check_state_version
-from .animation import AnimationReader
 from .colour import Colour
-from .image_folder import ImageFolderReader
+from .deep.deep_image import DeepImage
 from .part_folder import PartFolder, Setting, describe_source, report_write_errors, sync
 from .reader import VideoReader
+from .segments.encoding import ENCODERS, Encoding
 from .segments.muxer import Muxer
-from .segments.segment_encoder import PRESETS, Encoding, SegmentEncoder
+from .segments.output_format import Source, check_encoder, check_target, choose_codec
+from .segments.segment_encoder import SegmentEncoder
 
 
-class OutputFormat(NamedTuple):
-    """FFmpeg's names of a container format and of the encoder that is used with it."""
-
-    container: str
-    encoder: str
-
-
-OUTPUT_FORMATS = {
-    ".mp4": OutputFormat("mp4", "libx264"),
-    ".mov": OutputFormat("mov", "libx264"),
-    ".mkv": OutputFormat("matroska", "libx264"),
-    ".webm": OutputFormat("webm", "libvpx-vp9"),
-}
-
-Source = VideoReader | AnimationReader | ImageFolderReader
+DEFAULT_CRF, DEFAULT_PRESET = 16, "medium"
 
 STATE_VERSION = 1
 
@@ -87,7 +76,11 @@ class VideoWriter:
     Until the `with` block ends, everything is in the folder `name.part` beside the file, for example `out.mp4.part`.
     If the block ends without an exception, the file appears under its name, complete, and the folder is removed. After
     an exception or a kill the folder stays if `end_segment` was called, and another writer with `resume=True` can
-    continue. The encoder is H.264 for mp4, mov and mkv, and VP9 for webm. The disk needs space for twice the result.
+    continue. The disk needs space for twice the result.
+
+    A source with more than 8 bits per colour becomes a video of 10 bits, H.264 High 10 or HEVC Main 10, with the
+    colour description, the range and the static HDR metadata of the source; WebM has 8. Chroma is subsampled to 4:2:0.
+    Frames from `VideoReader.read(deep=True)` are written as they are; RGB frames are converted.
 
         with VideoReader("in.mp4") as reader, VideoWriter("out.mp4", reader, width=640, height=480) as writer:
             for frame in reader:
@@ -101,13 +94,13 @@ class VideoWriter:
             new container does not support is converted or left out, with a warning that names it.
         width, height (`int`): Size of the frames in pixels.
         frame_rate (`Fraction` or `float`, *optional*): Frames per second; needed without `source`.
-        crf (`int`, *optional*, defaults to 16): Constant rate factor, from 0 (lossless) to 51; 16 cannot be
-            distinguished from the original by eye.
-        preset (`str`, *optional*, defaults to `"medium"`): x264's trade-off between time and file size.
+        codec, crf, preset: See [`EncodingOptions`].
+        bits (`int`, *optional*): 8 or 10 bits per colour; by default those of the source, as described above.
         resume (`bool`, *optional*, defaults to `False`): Continue an earlier run with the same arguments; without
             such a run, start from the beginning.
 
     Attributes:
+        bits (`int`): Bits per colour of the file.
         num_written (`int`): Number of frames so far, including those of the run that is resumed.
         resumed: State that the earlier run saved last, or `None`; the frames before it must not be written again.
 
@@ -125,12 +118,15 @@ class VideoWriter:
         width: int,
         height: int,
         frame_rate: Fraction | float | None = None,
-        crf: int = 16,
-        preset: str = "medium",
+        codec: str | None = None,
+        crf: int | None = None,
+        preset: str | None = None,
+        bits: int | None = None,
         resume: bool = False,
     ) -> None:
         self.path, self.source, self.resume = Path(path), source, resume
-        self.format = _check_target(self.path, source)
+        options = EncodingOptions(codec=codec, crf=crf, preset=preset)
+        self.format = check_target(self.path, source)
         if source is not None and frame_rate is None:
             frame_rate = source.frame_rate
         if frame_rate is None:
@@ -139,23 +135,31 @@ class VideoWriter:
             raise ValueError(f"frame_rate must be positive, got {frame_rate}.")
         if width < 1 or height < 1:
             raise ValueError(f"width and height must be positive, got {width} x {height}.")
-        if not 0 <= crf <= 51:
-            raise ValueError(f"crf must be from 0 to 51, got {crf}.")
-        if preset not in PRESETS:
-            raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {preset!r}.")
+        codec, deep = choose_codec(self.path, source, options.codec, bits)
+        if codec == "vp9" and preset is not None:
+            raise ValueError(f"{self.path} is written with VP9, which has no presets; leave out preset={preset!r}.")
         self.frame_rate = Fraction(frame_rate).limit_denominator(100_000)
         self.time_base = source.time_base if source else 1 / self.frame_rate
         self._encoding = Encoding(
-            encoder=self.format.encoder,
+            encoder=ENCODERS[codec],
             width=width,
             height=height,
             frame_rate=self.frame_rate,
             time_base=self.time_base,
-            crf=crf,
-            preset=preset,
+            crf=DEFAULT_CRF if options.crf is None else options.crf,
+            preset=options.preset or DEFAULT_PRESET,
             colour=source.colour if source else Colour(),
             pixel_aspect=source.pixel_aspect if source else Fraction(1),
+            deep=deep,
         )
+        check_encoder(self.path, codec, self._encoding)
+        self.bits = 8 if deep is None else 10
+        if deep is not None and deep.metadata.dynamic:
+            warnings.warn(
+                f"{self.path} does not include the {', '.join(deep.metadata.dynamic)} metadata of its source; what "
+                "does not need them is kept.",
+                stacklevel=2,
+            )
 
     def __enter__(self) -> "VideoWriter":
         with contextlib.ExitStack() as resources, report_write_errors(self.path):
@@ -181,6 +185,7 @@ class VideoWriter:
             "encoder": encoding.encoder,
             "crf": encoding.crf,
             "preset": encoding.preset,
+            "pixel format": encoding.pixel_format,
             "PyAV": av.__version__,
         }
         return settings | (describe_source(self.source.path) if self.source else {})
@@ -206,11 +211,12 @@ class VideoWriter:
     def _segment_path(self, index: int) -> Path:
         return self._folder.path / f"{index:05d}.packets"
 
-    def write(self, image: np.ndarray, pts: int | None = None, duration: int | None = None) -> None:
+    def write(self, image: np.ndarray | DeepImage, pts: int | None = None, duration: int | None = None) -> None:
         """Write the next frame. It is encoded in the background and must not be modified after the call.
 
         Args:
-            image (`np.ndarray`): RGB uint8 of shape `(height, width, 3)`.
+            image (`np.ndarray` or [`DeepImage`]): RGB uint8 of shape `(height, width, 3)`, or 10-bit YUV of this size
+                for a file of 10 bits.
             pts (`int`, *optional*): When it appears, in units of `time_base` (the source's), later than the previous
                 frame; by default frames follow each other at the frame rate.
             duration (`int`, *optional*): How long it is shown, in the same units; 1 / frame rate by default. It
@@ -220,9 +226,7 @@ class VideoWriter:
             ValueError: If the image has another size or type, or `pts` does not increase.
             OSError: If this frame or an earlier one cannot be written.
         """
-        shape = (self._encoding.height, self._encoding.width, 3)
-        if image.dtype != np.uint8 or image.shape != shape:
-            raise ValueError(f"{self.path}: image must be uint8 of shape {shape}, got {image.dtype} {image.shape}.")
+        self._check_image(image)
         if pts is None:
             pts = round(self.num_written / (self.frame_rate * self.time_base))
         if self._last_pts is not None and pts <= self._last_pts:
@@ -234,6 +238,19 @@ class VideoWriter:
                 self._segment.write(image, pts, duration or self._encoding.frame_duration)
         self._last_pts = pts
         self.num_written += 1
+
+    def _check_image(self, image: np.ndarray | DeepImage) -> None:
+        width, height = self._encoding.width, self._encoding.height
+        if isinstance(image, DeepImage):
+            if self.bits == 8 or image.size != (width, height):
+                raise ValueError(
+                    f"{self.path} has {self.bits} bits per colour and {width} x {height} pixels, got a frame of 10 "
+                    f"bits and {image.size[0]} x {image.size[1]} pixels."
+                )
+        elif image.dtype != np.uint8 or image.shape != (height, width, 3):
+            raise ValueError(
+                f"{self.path}: image must be uint8 of shape {(height, width, 3)}, got {image.dtype} {image.shape}."
+            )
 
     def end_segment(self, state: Any) -> None:
         """Finish a segment, from whose end a killed run can be resumed, and save the state of the caller there.
@@ -286,18 +303,3 @@ class VideoWriter:
         if self._segment is not None:
             self._segment.abandon()
         self._folder.close(remove=self._is_complete or self._folder.saved is None)
-
-
-def _check_target(path: Path, source: Source | None) -> OutputFormat:
-    suffix = path.suffix.lower()
-    if suffix not in OUTPUT_FORMATS:
-        raise ValueError(f"{path}: the output must be one of {', '.join(OUTPUT_FORMATS)}.")
-    if not path.parent.is_dir():
-        raise ValueError(f"{path}: the folder {path.parent} does not exist; create it first.")
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder; pass a file name.")
-    if source is not None and path.exists() and path.samefile(source.path):
-        raise ValueError(f"{path} is the source itself; choose another name.")
-    if OUTPUT_FORMATS[suffix].encoder not in av.codecs_available:
-        raise ValueError(f"{path}: this build of PyAV has no {OUTPUT_FORMATS[suffix].encoder}; write another format.")
-    return OUTPUT_FORMATS[suffix]

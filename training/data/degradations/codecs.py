@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from av.video.codeccontext import VideoCodecContext
 
-from keep_hf.video.segments.segment_encoder import REPRODUCIBLE
+from keep_hf.video.segments.encoding import REPRODUCIBLE
 
 
 COMPRESSIONS = {

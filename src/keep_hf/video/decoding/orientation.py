@@ -33,9 +33,9 @@ class Orientation:
         return cls(True, bool(c < 0), bool(b < 0)) if abs(b) > abs(a) else cls(False, bool(a < 0), bool(d < 0))
 
     def apply(self, image: np.ndarray) -> np.ndarray:
-        """Transform an image `(h, w, 3)`; the result is contiguous."""
+        """Transform an image `(h, w, 3)` or a plane `(h, w)`; the result is contiguous."""
         if self.transposed:
-            image = image.transpose(1, 0, 2)
+            image = image.swapaxes(0, 1)
         if self.mirrored_x:
             image = image[:, ::-1]
         if self.mirrored_y:

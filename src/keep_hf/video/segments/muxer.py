@@ -18,7 +18,7 @@ from av.video.stream import VideoStream
 
 from ..containers import METADATA_ERRORS, ffmpeg_name, open_container
 from ..reader import VideoReader
-from .segment_encoder import Encoding
+from .encoding import Encoding
 from .stream_plan import plan_streams
 from .stream_writers import CONVERSIONS, StreamPlan, carry_streams
 from .video_packets import read_video_packets
@@ -129,6 +129,8 @@ class Muxer:
     ) -> tuple[VideoStream, Iterator[av.Packet]]:
         stream = cast(VideoStream, container.add_stream(self.encoding.encoder, rate=self.encoding.frame_rate))
         self.encoding.configure(stream.codec_context)
+        if self.encoding.encoder == "libx265" and self.container_format in ("mp4", "mov"):
+            stream.codec_context.codec_tag = "hvc1"  # Apple's players do not know FFmpeg's default, hev1
         others: Iterator[av.Packet] = iter(())
         if self.source is not None:
             source = resources.enter_context(open_container(self.source.path))
@@ -137,7 +139,8 @@ class Muxer:
         return stream, others
 
     def _video_packets(self, stream: VideoStream, segments: Sequence[Path]) -> Iterator[av.Packet]:
-        delay = 2 if stream.codec_context.has_b_frames else 0  # x264's B-pyramid
+        # The B-pyramid of x264 and x265; FFmpeg does not report that of x265.
+        delay = 2 if stream.codec_context.has_b_frames or self.encoding.encoder == "libx265" else 0
         for packet in read_video_packets(segments, self.encoding, delay):
             packet.stream = stream
             yield packet

@@ -9,30 +9,19 @@ import queue
 import struct
 import threading
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple, cast
 
 import av
-import cv2
 import numpy as np
 from av.codec.context import Flags
 from av.video.codeccontext import VideoCodecContext
-from av.video.reformatter import ColorRange
 
-from ..colour import Colour, from_rgb
+from ..deep.deep_image import DeepImage
+from .encoding import Encoding
 
 
-PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
-
-# x264's AVX-512 code reads uninitialised memory when the width is not a multiple of 128, and then encodes the same
-# frames differently each time; without it the result is that of plain C. (Found with x264 165 under MALLOC_PERTURB_.)
-CPU_AVX512_SKX = 256  # OpenCV's constant, which its Python module does not export
-REPRODUCIBLE = {"x264-params": "asm=avx2"} if cv2.checkHardwareSupport(CPU_AVX512_SKX) else {}
-
-# The output of x264 depends on its number of threads, so that must not be the number of cores of the machine.
-THREADS = 8
 # Number of frames that wait for the encoder, at most.
 QUEUE_SIZE = 4
 
@@ -40,71 +29,10 @@ QUEUE_SIZE = 4
 HEADER = struct.Struct("<qqI?")
 
 
-@dataclass(frozen=True)
-class Encoding:
-    """Settings of an encoder.
-
-    Args:
-        encoder (`str`): `"libx264"` or `"libvpx-vp9"`.
-        width, height (`int`): Size of the frames in pixels.
-        frame_rate (`Fraction`): Frames per second.
-        time_base (`Fraction`): Seconds per unit of the timestamps.
-        crf (`int`): Constant rate factor, from 0 (lossless) to 51.
-        preset (`str`): One of `PRESETS`; for x264 only.
-        colour ([`Colour`]): Colour description to convert to and to declare.
-        pixel_aspect (`Fraction`): Width of a pixel divided by its height.
-    """
-
-    encoder: str
-    width: int
-    height: int
-    frame_rate: Fraction
-    time_base: Fraction
-    crf: int
-    preset: str
-    colour: Colour
-    pixel_aspect: Fraction
-
-    @property
-    def pixel_format(self) -> str:
-        """The pixel format of the encoded video."""
-        # x264 accepts odd sides only in 4:4:4; padding would be visible and cropping would lose a line.
-        is_odd = self.width % 2 or self.height % 2
-        return "yuv444p" if is_odd and self.encoder == "libx264" else "yuv420p"
-
-    @property
-    def frame_duration(self) -> int:
-        """Duration of a frame at the frame rate, in units of `time_base`."""
-        return max(1, round(1 / (self.frame_rate * self.time_base)))
-
-    def configure(self, context: VideoCodecContext) -> None:
-        """Apply the settings to an encoder that is not open yet."""
-        options = {"crf": str(self.crf)}
-        if self.encoder == "libx264":
-            options |= {"preset": self.preset} | REPRODUCIBLE
-        else:
-            options |= {"b": "0", "deadline": "good", "cpu-used": "4", "row-mt": "1"}
-        context.options = options
-        context.width, context.height = self.width, self.height
-        context.framerate, context.time_base = self.frame_rate, self.time_base
-        context.pix_fmt = self.pixel_format
-        context.thread_type = "FRAME"  # PyAV's default divides each frame into slices, which reduces quality
-        context.thread_count = THREADS
-        context.colorspace, context.color_range = self.colour.matrix, ColorRange.MPEG
-        context.color_primaries, context.color_trc = self.colour.primaries, self.colour.transfer
-        context.sample_aspect_ratio = self.pixel_aspect
-
-    def to_frame(self, image: np.ndarray, pts: int) -> av.VideoFrame:
-        """Convert an RGB image, uint8 of shape `(height, width, 3)`, to a frame for the encoder."""
-        frame = from_rgb(image, self.colour, self.pixel_format)
-        frame.pts, frame.time_base = pts, self.time_base
-        return frame
-
-
 class TimedImage(NamedTuple):
     """An image to encode, with its time and duration in units of the encoding's time base."""
 
-    image: np.ndarray
+    image: np.ndarray | DeepImage
     pts: int
     duration: int
 
@@ -127,7 +55,7 @@ class SegmentEncoder:
         self._thread = threading.Thread(target=self._run, name="encoder", daemon=True)
         self._thread.start()
 
-    def write(self, image: np.ndarray, pts: int, duration: int) -> None:
+    def write(self, image: np.ndarray | DeepImage, pts: int, duration: int) -> None:
         """Hand the next frame to the thread; blocks while the queue is full."""
         if self._error is not None:
             raise self._error

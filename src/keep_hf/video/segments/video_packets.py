@@ -9,7 +9,8 @@ from typing import cast
 
 import av
 
-from .segment_encoder import Encoding, read_segment
+from .encoding import Encoding
+from .segment_encoder import read_segment
 
 
 def read_video_packets(segments: Sequence[Path], encoding: Encoding, delay: int) -> Iterator[av.Packet]:
