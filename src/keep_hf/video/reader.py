@@ -27,7 +27,7 @@ from av.video.stream import VideoStream
 from .containers import find_video_stream, open_container
 from .decoding.conversion import FrameConverter
 from .decoding.damage import Damage
-from .decoding.frames import DamageFoundError, DecodedFrame, decode_damaged, decode_threaded
+from .decoding.frames import DecodedFrame, decode_damaged, decode_threaded, replace_damaged
 from .decoding.truncation import announced_frames, is_cut_off
 from .deep.deep_image import DeepImage
 from .timing.clock import Clock, read_clock
@@ -193,19 +193,11 @@ class VideoReader:
                 yield VideoFrame(image, pts, self.time_base, duration or times.step, deep_image)
 
     def _decode(self) -> Iterator[DecodedFrame]:
-        num_frames = 0
-        try:
-            for decoded in self._run(partial(decode_threaded, clock=self.clock)):
-                yield decoded
-                num_frames += 1
-            return
-        except DamageFoundError:
-            pass
-        for decoded in self._run(partial(decode_damaged, clock=self.clock, has_times=self._times == "presentation")):
-            if num_frames > 0:
-                num_frames -= int(decoded.frame is not None)
-            else:
-                yield decoded
+        has_times = self._times == "presentation"
+        return replace_damaged(
+            self._run(partial(decode_threaded, clock=self.clock)),
+            self._run(partial(decode_damaged, clock=self.clock, has_times=has_times)),
+        )
 
     def _run(self, decode: Callable[[InputContainer, VideoStream], Iterator[DecodedFrame]]) -> Iterator[DecodedFrame]:
         container = open_container(self.path)

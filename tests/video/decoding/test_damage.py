@@ -1,5 +1,6 @@
 """Damaged videos: frames that cannot be decoded keep their place, and warnings count them."""
 
+import itertools
 import warnings
 from fractions import Fraction
 from types import SimpleNamespace
@@ -9,6 +10,8 @@ import numpy as np
 import pytest
 
 from damaged import GARBAGE, damage_packets
+from keep_hf.video import reader
+from keep_hf.video.decoding.frames import HELD_FRAMES, DamageFoundError, DecodedFrame, replace_damaged
 from keep_hf.video.decoding.orientation import Orientation
 from keep_hf.video.reader import VideoReader
 from media import copy_clip, difference, gradient, times, write_clip
@@ -23,10 +26,10 @@ def read_damaged(path):
     """The frames of a file, its damage, and the text of the warnings."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        reader = VideoReader(path)
-        frames = list(reader)
-        assert [frame.pts for frame in reader] == [frame.pts for frame in frames]  # no second warning
-    return frames, reader.damage, [str(warning.message) for warning in caught]
+        video = VideoReader(path)
+        frames = list(video)
+        assert [frame.pts for frame in video] == [frame.pts for frame in frames]  # no second warning
+    return frames, video.damage, [str(warning.message) for warning in caught]
 
 
 @pytest.mark.filterwarnings("ignore:.*has 10 bits")
@@ -139,11 +142,68 @@ def test_damaged_files_are_read_from_the_middle_as_from_the_start(tmp_path, cont
     frames = list(VideoReader(damaged))
     assert len(frames) == 40
     for start in (0, 1, 10, 11, 12, 13, 26, 39):
-        reader = VideoReader(damaged)
-        rest = list(reader.read(start))
+        video = VideoReader(damaged)
+        rest = list(video.read(start))
         assert [frame.pts for frame in rest] == [frame.pts for frame in frames[start:]]
         assert all(np.array_equal(a.image, b.image) for a, b in zip(rest, frames[start:], strict=True))
-        assert reader.damage.num_read == 40
+        assert video.damage.num_read == 40
+
+
+def refuse_threads(container, stream, clock):
+    raise DamageFoundError
+    yield
+
+
+@pytest.mark.filterwarnings("ignore:.*could not be decoded", "ignore:.*damaged parts", "ignore:.*is truncated")
+@pytest.mark.parametrize("name", ["in.mp4", "in.mkv", "in.ts"])
+@pytest.mark.parametrize("damaged", [[9], [10, 11], [30, 31, 32]])
+def test_the_number_of_threads_does_not_change_damaged_frames(tmp_path, monkeypatch, name, damaged):
+    # B-frames that are shown before a damaged frame depend on it, and were decoded with it.
+    rng = np.random.default_rng(0)
+    images = [np.roll(gradient(index, 96, 64) + rng.integers(0, 60, (64, 96, 3), dtype=np.uint8), index, 1)
+              for index in range(40)]  # fmt: skip
+    source = write_clip(tmp_path / "whole.mp4", images=images)
+    path = damage_packets(source, tmp_path / name, damaged, 0.4)
+    threaded = list(VideoReader(path))
+    monkeypatch.setattr(reader, "decode_threaded", refuse_threads)
+    expected = list(VideoReader(path))
+    assert [frame.pts for frame in threaded] == [frame.pts for frame in expected]
+    assert all(np.array_equal(a.image, b.image) for a, b in zip(threaded, expected, strict=True))
+
+
+@pytest.mark.parametrize("num_lost", [0, 2])
+@pytest.mark.parametrize("found", [3, 6, 20, None])
+def test_frames_just_before_damage_come_from_the_second_decoding(num_lost, found):
+    lost = [DecodedFrame(None, pts) for pts in range(num_lost)]
+    first, second = (
+        [DecodedFrame(SimpleNamespace(name=name), pts) for pts in range(30)] for name in ("first", "second")
+    )
+
+    def threaded():
+        yield from lost
+        yield from first[:found]
+        if found is not None:
+            raise DamageFoundError
+
+    result = list(replace_damaged(threaded(), iter([*lost, *second])))
+    assert [frame.pts for frame in result] == [*range(num_lost), *range(30)]
+    assert all(frame.frame is None for frame in result[:num_lost])
+    names = [frame.frame.name for frame in result[num_lost:]]
+    kept = 30 if found is None else max(0, found - HELD_FRAMES)
+    assert names == ["first"] * kept + ["second"] * (30 - kept)
+    assert HELD_FRAMES >= 8
+
+
+@pytest.mark.parametrize("bad", [9, 10, 11, 12])
+def test_lost_frames_of_avi_are_at_their_places(tmp_path, bad):
+    # AVI has no times of its own; the frame that is missing is found by the order of the others.
+    images = [gradient(3 * index, 96, 64) for index in range(20)]
+    source = write_clip(tmp_path / "whole.avi", images=images, codec="mpeg4")
+    frames, damage, _ = read_damaged(damage_packets(source, tmp_path / "in.avi", [bad]))
+    assert damage.num_repeated == 1
+    assert [frame.pts for frame in frames] == list(range(20))
+    assert np.array_equal(frames[bad].image, frames[bad - 1].image)
+    assert difference(frames[bad - 1].image, next(itertools.islice(VideoReader(source), bad - 1, None)).image) == 0
 
 
 def test_frames_before_an_edit_list_are_not_repeated(tmp_path):

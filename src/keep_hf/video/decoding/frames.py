@@ -6,6 +6,7 @@ depend on the number of threads.
 """
 
 import heapq
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -18,6 +19,8 @@ from av.video.stream import VideoStream
 from ..timing.clock import Clock, ClockCorrection
 
 
+# B-frames that may depend on a damaged frame, which is shown after them.
+HELD_FRAMES = 8
 # Number of frames by which a decoder may confuse the order after an error.
 REORDER_DEPTH = 4
 # Seconds by which times decrease at most within one recording; beyond, recordings were joined.
@@ -65,6 +68,8 @@ def decode_threaded(container: InputContainer, stream: VideoStream, clock: Clock
     try:
         for packet in _read_packets(container, stream, clock):
             ledger.add(packet)
+            if _is_cut_off(packet, container):
+                raise DamageFoundError
             for frame in stream.decode(packet):
                 lost = ledger.lost_before(frame)
                 if frame.is_corrupt or ledger.has_gap:
@@ -75,6 +80,35 @@ def decode_threaded(container: InputContainer, stream: VideoStream, clock: Clock
         raise DamageFoundError from error
     if ledger.misses_end:
         raise DamageFoundError
+
+
+def replace_damaged(threaded: Iterator[DecodedFrame], damaged: Iterator[DecodedFrame]) -> Iterator[DecodedFrame]:
+    """Go on with another decoding of the same stream from the first sign of damage on.
+
+    Args:
+        threaded (`Iterator[DecodedFrame]`): From `decode_threaded`.
+        damaged (`Iterator[DecodedFrame]`): From `decode_damaged`; only used if the other one finds damage.
+    """
+    held: deque[DecodedFrame] = deque()
+    num_frames = num_lost = 0  # that were returned
+    try:
+        for decoded in threaded:
+            held.append(decoded)
+            if len(held) > HELD_FRAMES:
+                yield (shown := held.popleft())
+                num_frames += int(shown.frame is not None)
+                num_lost += int(shown.frame is None)
+        yield from held
+        return
+    except DamageFoundError:
+        pass
+    for decoded in damaged:
+        if decoded.frame is None and num_lost > 0:
+            num_lost -= 1
+        elif decoded.frame is not None and num_frames > 0:
+            num_frames -= 1
+        elif num_frames == 0:
+            yield decoded
 
 
 def decode_damaged(
@@ -106,7 +140,7 @@ def _decode_packets(
 ) -> Iterator[av.VideoFrame]:
     for packet in _read_packets(container, stream, clock, skip_errors=True):
         ledger.add(packet)
-        if packet.is_corrupt and container.format.name != "mpegts":  # the file ends within it
+        if _is_cut_off(packet, container):
             ledger.fail(packet)
             continue
         try:
@@ -156,6 +190,11 @@ def _read_packets(
     yield end
 
 
+def _is_cut_off(packet: av.Packet, container: InputContainer) -> bool:
+    """Whether the file ends within a packet. In MPEG-TS, the mark of such packets means that a part may be missing."""
+    return packet.is_corrupt and container.format.name != "mpegts"
+
+
 class _Ledger:
     """Which packets have become frames.
 
@@ -172,7 +211,9 @@ class _Ledger:
         self._has_times = has_times
         self._waiting: list[int] = []  # heap of the times of packets whose frames have not appeared
         self._failed: set[int] = set()
-        self._num_failed_without_time = 0
+        # For each packet without a time that failed: the number of frames that the decoder held, which come before it.
+        self._failed_without_time: list[int] = []
+        self._num_decoded = 0
         self._num_frames = 0
         self._has_failed = False
         self._is_one_to_one = True
@@ -189,23 +230,24 @@ class _Ledger:
         if self._starts_with_key_frame is None:
             self._starts_with_key_frame = packet.is_keyframe
         # Frames before the start of an edit list are decoded, but not shown.
-        if packet.size and packet.pts is not None and self._has_times and not packet.is_discard:
+        is_shown = packet.size > 0 and not packet.is_discard
+        self._num_decoded += int(is_shown)
+        if is_shown and packet.pts is not None and self._has_times:
             heapq.heappush(self._waiting, packet.pts)
 
     def fail(self, packet: av.Packet) -> None:
         """The decoder returned an error for it."""
         self._has_failed = True
         if packet.pts is None or not self._has_times:
-            self._num_failed_without_time += 1
+            self._num_decoded -= 1
+            self._failed_without_time.append(self._num_decoded - self._num_frames)
         else:
             self._failed.add(packet.pts)
 
     def lost_before(self, frame: av.VideoFrame) -> list[int | None]:
         """The times of frames that were lost between the previous frame and this one."""
         passed = self._pop_until(frame.pts) if self._has_times else []
-        # A frame that was returned in spite of an error is damaged, not lost.
-        num_without_time = max(0, self._num_failed_without_time - int(frame.is_corrupt))
-        self._num_failed_without_time = 0
+        num_without_time = self._count_due(frame)
         lost = self._lost(passed)
         if self._num_frames == 0:
             # Frames before the first key frame are no damage if they only precede it in the order of display.
@@ -218,7 +260,14 @@ class _Ledger:
 
     def lost_at_end(self) -> list[int | None]:
         """The times of frames that were lost after the last frame."""
-        return [*self._lost(sorted(self._waiting)), *[None] * self._num_failed_without_time]
+        return [*self._lost(sorted(self._waiting)), *[None] * len(self._failed_without_time)]
+
+    def _count_due(self, frame: av.VideoFrame) -> int:
+        if frame.is_corrupt and self._failed_without_time:
+            self._failed_without_time.pop(0)  # this frame was returned in spite of the error: it is damaged, not lost
+        num_due = sum(held <= 0 for held in self._failed_without_time)
+        self._failed_without_time = [held - 1 for held in self._failed_without_time if held > 0]
+        return num_due
 
     def _pop_until(self, pts: int | None) -> list[int]:
         passed = []
