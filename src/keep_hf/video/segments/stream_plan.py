@@ -6,10 +6,12 @@ of the new container, which writes them nowhere. What fails then would otherwise
 
 import contextlib
 import io
+import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
+from typing import IO
 
 import av
 from av.container import InputContainer
@@ -39,7 +41,7 @@ def plan_streams(reader: VideoReader, container_format: str, options: Mapping[st
         actions = {
             stream.index: _possible_actions(stream, container_format)
             for stream in source.streams
-            if stream.index != reader.stream and stream.index not in covers
+            if stream.index != reader.stream and stream.index not in covers and not _is_timecode(stream)
         }
     chosen, failures, damaged = _try_actions(reader, container_format, options, actions)
     converted = [
@@ -63,6 +65,8 @@ def plan_streams(reader: VideoReader, container_format: str, options: Mapping[st
 
 
 def _describe(stream: Stream) -> str:
+    if stream.type == "attachment":
+        return f"stream {stream.index} (attachment, {stream.metadata.get('filename', 'without a name')})"
     codec = stream.codec_context.codec.canonical_name if stream.codec_context else "unknown codec"
     return f"stream {stream.index} ({'cover image' if is_cover(stream) else stream.type}, {codec})"
 
@@ -72,6 +76,11 @@ def _possible_actions(stream: Stream, container_format: str) -> list[str]:
     codec = stream.codec_context.codec if stream.codec_context else None
     is_convertible = codec is not None and (stream.type == "audio" or codec.text_sub)
     return [COPY, CONVERSIONS[container_format][stream.type]] if is_convertible else [COPY]
+
+
+def _is_timecode(stream: Stream) -> bool:
+    """Whether a stream holds the timecode, which muxers write from metadata."""
+    return stream.type == "data" and "timecode" in stream.metadata
 
 
 def _find_timecode(source: InputContainer, reader: VideoReader) -> str | None:
@@ -115,13 +124,14 @@ def _try_actions(
                 index: _Trial(source.streams[index], possible[0], container_format, options, reader.start)
                 for index, possible in waiting.items()
             }
-            for packet in read_packets(source, [index for index, trial in trials.items() if trial.is_open], reader):
+            for packet in read_packets(source, trials, reader):
                 trials[packet.stream.index].write(packet)
             for index, trial in trials.items():
                 trial.close()
-                if trial.error is None:
-                    if trial.num_written or trial.type != "data":  # empty: the chapters of MP4, for example
-                        chosen[index] = waiting[index][0]
+                if trial.is_empty:
+                    del waiting[index]
+                elif trial.error is None:
+                    chosen[index] = waiting[index][0]
                     if trial.damaged:
                         damaged[index] = trial.damaged
                     del waiting[index]
@@ -139,32 +149,41 @@ class _Trial:
     def __init__(
         self, stream: Stream, action: str, container_format: str, options: Mapping[str, str], start: Fraction
     ) -> None:
-        self.type, self.num_written = stream.type, 0
+        self.type = stream.type
+        self.is_empty = stream.type == "data"  # the chapters of MP4, for example, are in a stream without packets
         self.error: Exception | None = None
+        # Muxers accept some covers and data, and do not write them: these are read again.
+        self._file: IO[bytes] | _Nowhere
+        self._file = tempfile.TemporaryFile() if is_cover(stream) or stream.type == "data" else _Nowhere()  # noqa: SIM115
         options = {name: value for name, value in options.items() if name != "movflags"}  # reads the file again
-        self._output = av.open(_Nowhere(), "w", format=container_format, container_options=options, **METADATA_ERRORS)
+        self._output = av.open(self._file, "w", format=container_format, container_options=options, **METADATA_ERRORS)
         with self._catch():
             self._writer = open_stream_writer(stream, self._output, action, start)
             self._output.start_encoding()
-
-    @property
-    def is_open(self) -> bool:
-        return self.error is None
 
     @property
     def damaged(self) -> list[float]:
         return self._writer.damaged
 
     def write(self, packet: av.Packet) -> None:
+        self.is_empty &= packet.size == 0
         with self._catch():
             if self.error is None:
-                for converted in self._writer.convert(packet):
-                    self._output.mux(converted)
-                    self.num_written += 1
+                self._output.mux(self._writer.convert(packet))
 
     def close(self) -> None:
         with self._catch():
             self._output.close()
+            if not isinstance(self._file, _Nowhere):
+                with self._file:
+                    self._check_content(self._file)
+
+    def _check_content(self, file: IO[bytes]) -> None:
+        if self.error is None and not self.is_empty:
+            file.seek(0)
+            with av.open(file) as written:
+                if not any(stream.type == self.type for stream in written.streams):
+                    raise ValueError("the stream is missing in the file")
 
     @contextlib.contextmanager
     def _catch(self) -> Iterator[None]:
