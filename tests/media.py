@@ -77,7 +77,9 @@ def write_clip(
             stream.codec_context.colorspace, stream.codec_context.color_range = colour
         if sample_aspect is not None:
             stream.codec_context.sample_aspect_ratio = sample_aspect
-        audio_streams = [container.add_stream(audio_codec, rate=48000) for _ in languages] if audio_codec else []
+        # Windows Media has no default.
+        sound = {"bit_rate": 96000} if audio_codec in ("wmav1", "wmav2") else {}
+        audio_streams = [container.add_stream(audio_codec, rate=48000, **sound) for _ in languages if audio_codec]
         for audio_stream, language in zip(audio_streams, languages, strict=False):
             if language:
                 audio_stream.metadata["language"] = language

@@ -241,6 +241,7 @@ class KeepPipeline(DiffusionPipeline):
         latency: str = "normal",
         background: Callable[[np.ndarray], np.ndarray] | None = None,
         frame_rate: float = 25.0,
+        video_stream: int | None = None,
         strict: bool = False,
         codec: str | None = None,
         crf: int | None = None,
@@ -260,6 +261,8 @@ class KeepPipeline(DiffusionPipeline):
                 image folder.
             aligned, faces, min_face_size, fidelity, strength, upscale, gain_mode, latency, background, frame_rate: See
                 [`RestorationOptions`].
+            video_stream (`int`, *optional*): Which video stream of a file is restored, as its index among all streams.
+                By default the one that is marked as the default, or else the first. Others are copied.
             strict (`bool`, *optional*, defaults to `False`): Raise an error if the source is truncated or damaged. By
                 default a truncated file is restored as far as it goes, and the last good frame is shown again in the
                 place of a frame that cannot be decoded; warnings and the report count such frames.
@@ -286,7 +289,7 @@ class KeepPipeline(DiffusionPipeline):
         options = RestorationOptions.from_arguments(locals())
         encoding = EncodingOptions(codec=codec, crf=crf, preset=preset)
         started = time.perf_counter()
-        with open_video(source, frame_rate, strict) as reader:
+        with open_video(source, frame_rate, strict, video_stream) as reader:
             frame_rate = float(reader.frame_rate)
             size = self.vq.config.sample_size
             width, height = (size, size) if aligned else (reader.width * upscale, reader.height * upscale)
@@ -345,12 +348,14 @@ class KeepPipeline(DiffusionPipeline):
         faces: str | Collection[int] = "all",
         min_face_size: float = 0.0,
         frame_rate: float = 25.0,
+        video_stream: int | None = None,
     ) -> list[FaceTrack]:
         """Find and track the faces of a video without restoring them; the option `faces` takes their numbers.
 
         Args:
             video: As for `__call__`; a file may have any length.
             faces, min_face_size, frame_rate: See [`RestorationOptions`].
+            video_stream (`int`, *optional*): See `restore_video`.
 
         Returns:
             `list[FaceTrack]`: In the order of their first appearance.
@@ -362,7 +367,7 @@ class KeepPipeline(DiffusionPipeline):
         detector = self.face_detector()
         try:
             if isinstance(video, str | os.PathLike):
-                with open_video(video, frame_rate) as reader:
+                with open_video(video, frame_rate, video_stream=video_stream) as reader:
                     follower = FaceFollower(detector, float(reader.frame_rate), faces, min_face_size)
                     return follower.tracks(frame.image for frame in prefetch(reader.read()))
             return FaceFollower(detector, frame_rate, faces, min_face_size).tracks(read_frames(video))

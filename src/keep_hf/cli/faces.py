@@ -20,13 +20,15 @@ def run(args: argparse.Namespace) -> None:
             raise ValueError(f"{args.sheet} must be a .jpg or a .png.")
     check_exists(args.input)
     pipe = load_pipeline(args).to(selected_device(args))
-    tracks = pipe.follow(args.input, min_face_size=args.min_face_size, frame_rate=args.frame_rate)
+    tracks = pipe.follow(
+        args.input, min_face_size=args.min_face_size, frame_rate=args.frame_rate, video_stream=args.video_stream
+    )
     for track in tracks:
         size = np.median((track.boxes[:, 2:] - track.boxes[:, :2]).max(axis=1))
         print(f"{track.track_id}: {len(track)} frames from {track.frames[0]} to {track.frames[-1]}, {size:.0f} pixels")
     if not tracks:
         print("No faces found.")
     if args.sheet:
-        with open_video(args.input, args.frame_rate) as reader:
+        with open_video(args.input, args.frame_rate, video_stream=args.video_stream) as reader:
             sheet = draw_people((frame.image for frame in reader.read()), tracks)
         Image.fromarray(sheet).save(args.sheet)

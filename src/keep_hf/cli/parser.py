@@ -85,6 +85,7 @@ def _add_restore(commands: "Commands") -> None:
         "--identity", help="model that measures face similarity for the report: an .onnx file or a Hub repository"
     )
     _add_frame_rate(parser)
+    _add_video_stream(parser)
     parser.add_argument("--strict", action="store_true", help="fail on a truncated or damaged video: exit code 1")
     parser.add_argument("--codec", choices=CODECS, help="codec of the output; by default chosen by the source")
     parser.add_argument("--crf", type=int, help="quality of the output, from 0 (best) to 51; 16 by default")
@@ -100,6 +101,7 @@ def _add_faces(commands: "Commands") -> None:
     _add_model(parser, f"whose detector to use: {MODEL}")
     parser.add_argument("--min-face-size", type=float, default=0, help="in pixels; smaller faces are not listed")
     _add_frame_rate(parser)
+    _add_video_stream(parser)
     _add_device(parser)
     parser.set_defaults(dtype="fp32")
 
@@ -176,6 +178,11 @@ def _add_face_selection(parser: argparse.ArgumentParser) -> None:
 def _add_frame_rate(parser: argparse.ArgumentParser) -> None:
     help = "frames per second of a folder of images"
     parser.add_argument("--frame-rate", type=float, default=RestorationOptions.frame_rate, help=help)
+
+
+def _add_video_stream(parser: argparse.ArgumentParser) -> None:
+    help = "index of the video stream among all streams of the file; by default the one marked as the default"
+    parser.add_argument("--video-stream", type=int, metavar="N", help=help)
 
 
 def _add_device(parser: argparse.ArgumentParser) -> None:

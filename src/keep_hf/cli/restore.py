@@ -101,7 +101,13 @@ def restore(
     target.parent.mkdir(parents=True, exist_ok=True)
     with collected_warnings() as messages:
         report = pipe.restore_video(
-            source, target, strict=args.strict, resume=args.resume, **vars(options), **vars(encoding)
+            source,
+            target,
+            video_stream=args.video_stream,
+            strict=args.strict,
+            resume=args.resume,
+            **vars(options),
+            **vars(encoding),
         )
     report["warnings"] = list(dict.fromkeys([*report["warnings"], *messages]))
     if not report["tracks"] and not options.aligned:

@@ -188,6 +188,8 @@ class VideoWriter:
             "pixel format": encoding.pixel_format,
             "PyAV": av.__version__,
         }
+        if isinstance(self.source, VideoReader):
+            settings["video stream"] = self.source.stream
         return settings | (describe_source(self.source.path) if self.source else {})
 
     def _restore(self, state: WriterState) -> None:

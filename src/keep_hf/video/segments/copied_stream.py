@@ -1,12 +1,13 @@
 """A stream whose packets are copied without encoding them again."""
 
+import math
 from fractions import Fraction
 
 import av
 from av.container import OutputContainer
 from av.stream import Disposition, Stream
 
-from .running_times import RunningTimes
+from .running_times import SHORTEST_STEP, RunningTimes
 
 
 class CopiedStream:
@@ -23,6 +24,7 @@ class CopiedStream:
         options = {"opaque": True} if stream.type == "video" else {}
         self.target, self.start = output.add_stream_from_template(stream, **options), start
         self.damaged: list[float] = []  # packets are not decoded
+        self.is_data = stream.type == "data"
         self._times = RunningTimes(stream.type in ("subtitle", "data"), stream.type == "video")
 
     def convert(self, packet: av.Packet) -> list[av.Packet]:
@@ -33,6 +35,8 @@ class CopiedStream:
             shift = round(self.start / packet.time_base)
             packet.pts = None if packet.pts is None else packet.pts - shift
             packet.dts = None if packet.dts is None else packet.dts - shift
+            if self.is_data and not packet.duration:  # in MP4, the last packet would not be in the stream
+                packet.duration = math.ceil(SHORTEST_STEP / packet.time_base)
             packets = self._times.repair(packet)
         for each in packets:
             each.stream = self.target

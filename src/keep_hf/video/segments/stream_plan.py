@@ -73,6 +73,8 @@ def _describe(stream: Stream) -> str:
 
 def _possible_actions(stream: Stream, container_format: str) -> list[str]:
     """The actions to try, the best first."""
+    if stream.type == "attachment" and container_format != "matroska":
+        return []  # the muxer of WebM accepts attachments and does not write them
     codec = stream.codec_context.codec if stream.codec_context else None
     is_convertible = codec is not None and (stream.type == "audio" or codec.text_sub)
     return [COPY, CONVERSIONS[container_format][stream.type]] if is_convertible else [COPY]
@@ -115,9 +117,9 @@ def _try_actions(
 ) -> tuple[dict[int, str], list[int], dict[int, list[float]]]:
     """The first action that works for each stream, the streams for which none does, and times of damage."""
     chosen: dict[int, str] = {}
-    failures: list[int] = []
+    failures = [index for index, possible in actions.items() if not possible]
     damaged: dict[int, list[float]] = {}
-    waiting = {index: list(possible) for index, possible in actions.items()}
+    waiting = {index: list(possible) for index, possible in actions.items() if possible}
     while waiting:
         with open_container(reader.path) as source:
             trials = {
@@ -152,9 +154,10 @@ class _Trial:
         self.type = stream.type
         self.is_empty = stream.type == "data"  # the chapters of MP4, for example, are in a stream without packets
         self.error: Exception | None = None
-        # Muxers accept some covers and data, and do not write them: these are read again.
+        # Muxers accept some of these and do not write them, so they are read again.
         self._file: IO[bytes] | _Nowhere
-        self._file = tempfile.TemporaryFile() if is_cover(stream) or stream.type == "data" else _Nowhere()  # noqa: SIM115
+        is_read_again = is_cover(stream) or stream.type == "data"
+        self._file = tempfile.TemporaryFile() if is_read_again else _Nowhere()  # noqa: SIM115
         options = {name: value for name, value in options.items() if name != "movflags"}  # reads the file again
         self._output = av.open(self._file, "w", format=container_format, container_options=options, **METADATA_ERRORS)
         with self._catch():
