@@ -1,5 +1,6 @@
 """What an interrupted restoration leaves, how it is resumed, and that only the same job is."""
 
+import errno
 import sys
 from unittest.mock import patch
 
@@ -15,6 +16,7 @@ from keep_hf import KeepPipeline, __version__
 from keep_hf.models.recursion import KalmanRecursion
 from keep_hf.restoration.stream import FaceStream
 from keep_hf.video.open import open_video
+from keep_hf.video.segments.muxer import Muxer
 from media import write_clip
 from restored import ONE, TWO, Identity, make_source
 
@@ -105,6 +107,19 @@ def test_a_strict_run_that_fails_is_resumed_without_strict(make_pipe, tmp_path):
     with pytest.warns(UserWarning, match="could not be decoded"):
         pipe.restore_video(source, tmp_path / "out.mp4", segment_frames=4, resume=True)
     assert pipe.detector.num_seen < 30
+
+
+def test_a_failed_joining_is_repeated_without_restoring(make_pipe, tmp_path, monkeypatch):
+    source = make_source(tmp_path / "in.mp4", 12, frame_rate=5)
+    with monkeypatch.context() as patch:
+        patch.setattr(Muxer, "_write", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left")))
+        with pytest.raises(OSError, match="No space left"):
+            make_pipe(*[ONE] * 12, gain_window=4).restore_video(source, tmp_path / "out.mp4", segment_frames=5)
+    pipe = make_pipe(*[ONE] * 12, gain_window=4)
+    report = pipe.restore_video(source, tmp_path / "out.mp4", segment_frames=5, resume=True)
+    assert pipe.detector.num_seen == 0
+    assert report["frames"] == 12
+    assert not (tmp_path / "out.mp4.part").exists()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL, which Windows lacks")

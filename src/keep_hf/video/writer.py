@@ -299,7 +299,9 @@ class VideoWriter:
         sync(self.path.parent)
         self._is_complete = True
         if self._folder.saved is not None:
-            self._save(WriterState.from_state_dict(self._folder.saved).caller_state)
+            # The file is complete; the state is used if the process is killed before the folder is removed.
+            with contextlib.suppress(OSError):
+                self._save(WriterState.from_state_dict(self._folder.saved).caller_state)
 
     def _close_folder(self) -> None:
         if self._segment is not None:

@@ -89,7 +89,7 @@ class Muxer:
                 return self._write(segments, path, plan)
             except Exception as error:
                 is_system_error = isinstance(error, OSError) and error.errno in SYSTEM_ERRORS
-                if is_system_error or not plan.streams:
+                if is_system_error or isinstance(error, MemoryError) or not plan.streams:
                     raise
                 warnings.warn(
                     f"{self.target} cannot be written with all other streams of its source ({error}); "
