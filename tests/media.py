@@ -107,6 +107,29 @@ def write_clip(
     return path
 
 
+def write_two_videos(path: Path, default: int | None) -> Path:
+    """Two videos of different sizes and a tone; `default` is the number of the video that is marked."""
+    clips = [
+        write_clip(path.with_name("wide.mkv"), num_frames=10, audio_codec="aac"),
+        write_clip(path.with_name("small.mkv"), num_frames=10, width=48, height=32),
+    ]
+    with av.open(str(path), "w") as output:
+        streams = []
+        opened = [av.open(str(clip)) for clip in clips]
+        for container in opened:
+            streams.append([output.add_stream_from_template(stream, opaque=True) for stream in container.streams])
+        for number in range(2):
+            marked = Disposition.default if number == default else Disposition(0)
+            streams[number][0].disposition = marked
+        for container, targets in zip(opened, streams, strict=True):
+            for packet in container.demux():
+                if packet.size:
+                    packet.stream = targets[packet.stream.index]
+                    output.mux(packet)
+            container.close()
+    return path
+
+
 def encode_tone(stream: AudioStream, number: int, seconds: float) -> list[av.Packet]:
     """A sine tone of 440 Hz times `number + 1`, delayed by a third of a second times `number`."""
     time = np.arange(round(48000 * seconds)) / 48000

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import av
 import gradio
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from keep_hf.cli import main
 from keep_hf.cli.jobs import list_jobs
 from keep_hf.models import fast_paths
 from keep_hf.models.recursion import KalmanRecursion
-from media import packets, write_clip
+from media import packets, write_clip, write_two_videos
 from paths import SHARED
 from processes import launch
 
@@ -142,6 +143,17 @@ def test_a_warning_is_one_line(model, tmp_path, capsys):
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("keep-hf: warning: ")
     assert "stream 1" in line
+
+
+def test_another_video_stream_is_restored(model, tmp_path, capsys):
+    source = write_two_videos(tmp_path / "in.mkv", 0)
+    arguments = ["restore", source, tmp_path / "out.mkv", "--model", model]
+    for options, sizes in (([], [96, 48]), (["--video-stream", "2"], [48, 96])):
+        assert main([*map(str, arguments), *options]) == 0
+        with av.open(str(tmp_path / "out.mkv")) as container:
+            assert [stream.width for stream in container.streams.video] == sizes
+    assert "in.mkv has no video stream 1; choose one of 0, 2" in fails([*arguments, "--video-stream", "1"], capsys)
+    assert "no video stream 1" in fails(["faces", source, "--model", model, "--video-stream", "1"], capsys)
 
 
 def test_a_damaged_video_is_restored_with_a_warning(model, tmp_path, capsys):

@@ -11,7 +11,7 @@ import pytest
 from av.stream import Disposition
 
 from keep_hf.video.reader import VideoReader
-from media import copy_clip, gradient, packets, times, write_clip
+from media import copy_clip, gradient, packets, times, write_clip, write_two_videos
 
 
 def copy_streams(source: Path, output: av.container.OutputContainer, types: Sequence[str]) -> None:
@@ -81,29 +81,6 @@ def test_bitmap_subtitles_and_data(tmp_path, codec, name, suffix, is_kept):
     else:
         with av.open(str(target)) as container:
             assert {stream.type for stream in container.streams} == {"video", "audio"}
-
-
-def write_two_videos(path: Path, default: int | None) -> Path:
-    """Two videos of different sizes and a tone; `default` is the number of the video that is marked."""
-    clips = [
-        write_clip(path.with_name("wide.mkv"), num_frames=10, audio_codec="aac"),
-        write_clip(path.with_name("small.mkv"), num_frames=10, width=48, height=32),
-    ]
-    with av.open(str(path), "w") as output:
-        streams = []
-        opened = [av.open(str(clip)) for clip in clips]
-        for container in opened:
-            streams.append([output.add_stream_from_template(stream, opaque=True) for stream in container.streams])
-        for number in range(2):
-            marked = Disposition.default if number == default else Disposition(0)
-            streams[number][0].disposition = marked
-        for container, targets in zip(opened, streams, strict=True):
-            for packet in container.demux():
-                if packet.size:
-                    packet.stream = targets[packet.stream.index]
-                    output.mux(packet)
-            container.close()
-    return path
 
 
 @pytest.mark.parametrize(("default", "width"), [(0, 96), (1, 48), (None, 96)])
