@@ -82,7 +82,9 @@ class Muxer:
             for index in self._plan.streams
             if self.source and index in self.source.audio_streams
         }
-        attempts = [(self._plan, ""), (StreamPlan(sound), "only the audio is taken over, converted")]
+        attempts = [(self._plan, "")]
+        if sound:
+            attempts.append((StreamPlan(sound), "only the audio is taken over, converted"))
         attempts.append((StreamPlan(), "all of them are left out"))
         for number, (plan, _) in enumerate(attempts):
             try:
