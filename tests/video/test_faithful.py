@@ -4,6 +4,7 @@ The table contains the exceptions. Run with `-s` to see the measurements.
 """
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -12,6 +13,7 @@ import av
 import numpy as np
 import pytest
 
+from damaged import damage_packets, join_sizes, move_index_to_front, truncate
 from keep_hf.video.reader import VideoReader
 from media import copy_clip, gradient, times, write_clip
 
@@ -26,6 +28,10 @@ NO_ALPHA = "transparency left out"
 PRIMING = "the silence at the start of AAC, removed in MP4 and MOV, is before 0"
 PADDING = "the padding of the last audio packet, removed in WebM, is audible"
 MPEG_AUDIO = "MP4 has the same name for MP2 and MP3"
+DAMAGED = "a damaged frame is replaced by the one before"
+CONCEALED = "a damaged frame was completed by the decoder"
+TRUNCATED = "the file is truncated"
+RESIZED = "the frame size changes"
 AVERAGE = "average frame rate of the container, computed from the times that it contains"
 
 TEXTS = {".mp4": "mov_text", ".mov": "mov_text", ".mkv": "subrip", ".webm": "webvtt"}
@@ -33,14 +39,32 @@ TEXTS = {".mp4": "mov_text", ".mov": "mov_text", ".mkv": "subrip", ".webm": "web
 
 @dataclass
 class Case:
-    """An input and its output; `options` are those of `media.write_clip`."""
+    """An input and its output; `options` are those of `media.write_clip`, and `change` damages the file."""
 
     source: str
     target: str
     options: dict = field(default_factory=dict)
     exceptions: tuple[str, ...] = ()
+    change: Callable[[Path, Path], Path] | None = None
 
 
+def damage_some(source: Path, target: Path) -> Path:
+    return damage_packets(source, target, [8, 12])
+
+
+def damage_last(source: Path, target: Path) -> Path:
+    return damage_packets(source, target, [13])
+
+
+def conceal(source: Path, target: Path) -> Path:
+    return damage_packets(source, target, [9], 0.5)
+
+
+def truncate_download(source: Path, target: Path) -> Path:
+    return truncate(move_index_to_front(source, source.with_name(f"front_{source.name}")), target, 0.7)
+
+
+MJPEG = {"codec": "mjpeg", "pixel_format": "yuvj420p"}
 CASES = [
     Case("in.mp4", "out.mp4", {"frame_rate": NTSC_24, "audio_codec": "aac"}),
     Case("in.mp4", "out.mov", {"frame_rate": NTSC, "audio_codec": "aac", "languages": ("dan", "eng")}),
@@ -86,6 +110,18 @@ CASES = [
     Case("in.ts", "out.mp4", {"codec": "mpeg2video", "frame_rate": NTSC, "audio_codec": "mp2"}, (MPEG_AUDIO,)),
     Case("in.ts", "out.mkv", {"codec": "mpeg2video", "audio_codec": "mp2"}, (MILLISECONDS,)),
     Case("in.ts", "out.webm", {"codec": "mpeg2video", "audio_codec": "mp2"}, (MILLISECONDS, OPUS)),
+    Case("2024-11-26T12:30:01.mp4", "http:out.mp4", {"audio_codec": "aac"}),
+    Case("-i.mkv", "-y.mkv", {"audio_codec": "flac"}),
+    Case("100%03d.mkv", "%03d.webm", {"audio_codec": "libopus", "codec": "mpeg4"}),
+    Case("in.mp4", "out.mp4", {"audio_codec": "aac"}, (DAMAGED,), damage_some),
+    Case("in.mkv", "out.mp4", MJPEG | VARIABLE | {"audio_codec": "aac"}, (DAMAGED, AVERAGE), damage_some),
+    Case("in.mov", "out.mkv", MJPEG | {"rotation": 90, "frame_rate": NTSC}, (DAMAGED, MILLISECONDS), damage_some),
+    Case("in.avi", "out.mp4", {"codec": "mpeg4", "audio_codec": "libmp3lame"}, (DAMAGED, AVERAGE), damage_some),
+    Case("in.mp4", "out.mp4", {"codec": "libx265", "audio_codec": "aac"}, (DAMAGED,), damage_last),
+    Case("in.mp4", "out.webm", {"codec": "mpeg4", "audio_codec": "libopus"}, (CONCEALED,), conceal),
+    Case("in.mp4", "out.mp4", MJPEG, (TRUNCATED, DAMAGED, AVERAGE), truncate_download),
+    Case("in.mkv", "out.mkv", MJPEG | {"audio_codec": "flac"}, (TRUNCATED,), truncate),
+    Case("in.h264", "out.mp4", {"container_format": "h264"}, (RESIZED,), join_sizes),
 ]  # fmt: skip
 
 
@@ -129,7 +165,14 @@ def audio_interval(path: Path, index: int) -> tuple[Fraction, Fraction]:
 
 
 def expected_warnings(case: Case) -> list[str]:
-    patterns = {OPUS: "to opus", AAC: "to aac", TEXT: "subtitle", EIGHT_BITS: "10 bits", NO_ALPHA: "transparency"}
+    damage = {DAMAGED: "not be decoded", CONCEALED: "damaged parts", TRUNCATED: "truncated", RESIZED: "size changes"}
+    patterns = damage | {
+        OPUS: "to opus",
+        AAC: "to aac",
+        TEXT: "subtitle",
+        EIGHT_BITS: "10 bits",
+        NO_ALPHA: "transparency",
+    }
     return [patterns[exception] for exception in case.exceptions if exception in patterns]
 
 
@@ -140,13 +183,18 @@ def describe(case: Case) -> str:
 @pytest.mark.parametrize(
     "case", CASES, ids=[f"{index}-{case.source}-{case.target}" for index, case in enumerate(CASES)]
 )
-def test_table(tmp_path, case):
+def test_table(tmp_path, monkeypatch, case):
+    monkeypatch.chdir(tmp_path)  # relative names, as users type them
     options = {"num_frames": 14} | case.options
-    source, target = write_clip(tmp_path / case.source, **options), tmp_path / case.target
+    source, target = tmp_path / "whole" / case.source, Path(case.target)
+    source.parent.mkdir()
+    write_clip(source, **options)
+    whole = times(source)
+    source = case.change(source, Path(case.source)) if case.change else source.rename(case.source)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         read = copy_clip(source, target)
-        before, after = read_content(source), read_content(target)
+        before, after = read_content(source.resolve()), read_content(target.resolve())
     messages = " ".join(str(warning.message) for warning in caught)
     assert all(pattern in messages for pattern in expected_warnings(case))
     assert bool(messages) == bool(expected_warnings(case)), messages
@@ -160,6 +208,9 @@ def test_table(tmp_path, case):
         f"{[codec for _, codec in after.streams]} {', '.join(case.exceptions)}",
         end="",
     )
+    number = min(len(whole), len(before.times))
+    assert before.times[:number] == whole[:number]
+    assert len(before.times) == len(whole) or {TRUNCATED, RESIZED} & set(case.exceptions)
     rounding = Fraction(1, 2000) if MILLISECONDS in case.exceptions else 0
     assert late <= rounding
     assert abs(before.duration - after.duration) <= 3 * rounding

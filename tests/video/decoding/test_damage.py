@@ -9,7 +9,7 @@ import av
 import numpy as np
 import pytest
 
-from damaged import GARBAGE, damage_packets
+from damaged import GARBAGE, damage_packets, join_sizes
 from keep_hf.video import reader
 from keep_hf.video.decoding.frames import HELD_FRAMES, DamageFoundError, DecodedFrame, replace_damaged
 from keep_hf.video.decoding.orientation import Orientation
@@ -252,15 +252,10 @@ def test_undamaged_files_with_packets_that_are_not_shown(tmp_path):
 # Size
 
 
-def write_two_sizes(path, first=(96, 64), second=(128, 96)):
-    """A raw H.264 stream whose size changes after 6 frames."""
-    parts = []
-    for number, (width, height) in enumerate((first, second)):
-        part = path.with_name(f"{number}.h264")
-        write_clip(part, width=width, height=height, num_frames=6, container_format="h264")
-        parts.append(part.read_bytes())
-    path.write_bytes(b"".join(parts))
-    return path
+def write_two_sizes(path, second=(128, 96)):
+    """A raw H.264 stream of 96 x 64, whose size changes after 6 frames."""
+    first = write_clip(path.with_name("first.h264"), num_frames=6, container_format="h264")
+    return join_sizes(first, path, second)
 
 
 @pytest.mark.parametrize(("second", "bars"), [((192, 128), 0), ((48, 32), 0), ((64, 96), 26), ((98, 64), 0)])
