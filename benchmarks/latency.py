@@ -88,7 +88,7 @@ def restore(pipe: KeepPipeline, frames: np.ndarray, rate: float, latency: str) -
     """The restored frames, enlarged to the size of the truth; the look-ahead; and the seconds of CPU time."""
     restored, held = [], 0
     started = time.process_time()
-    with pipe.stream(frame_rate=rate, latency=latency, upscale=SCALE) as stream:
+    with pipe.stream(frame_rate=rate, latency=latency, upscale=SCALE, strength=1.0) as stream:
         for frame in frames:
             restored += stream.step(frame)
             held = max(held, stream.num_in - stream.num_out)

@@ -18,6 +18,7 @@ import importlib.util
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice, pairwise
 from pathlib import Path
 
@@ -25,6 +26,7 @@ import cv2
 import numpy as np
 
 from keep_hf.degrade import Degradation, degrade_frames
+from keep_hf.faces.follower import HORIZONS
 from keep_hf.faces.scene_cuts import CutFinder
 from keep_hf.video.reader import VideoReader
 
@@ -137,9 +139,9 @@ def make_hard(clips: dict[str, np.ndarray], faces: list[str], rng: np.random.Gen
 # --- Finders ---------------------------------------------------------------------------------------------------------
 
 
-def find_cuts(frames: np.ndarray) -> set[int]:
+def find_cuts(frames: np.ndarray, latency: str = "normal") -> set[int]:
     """The cuts that the package finds."""
-    finder = CutFinder()
+    finder = CutFinder(HORIZONS[latency].cuts)
     decided = [is_cut for frame in frames if (is_cut := finder.step(frame)) is not None] + finder.flush()
     return {index for index, is_cut in enumerate(decided) if is_cut}
 
@@ -205,7 +207,8 @@ def main() -> None:
     rng = np.random.default_rng(args.seed)
     clips = read_clips(args.media)
     faces = sorted(map(str, (args.media / "train_faces").glob("*.jpg")))
-    finders = {"keep_hf": find_cuts, **scenedetect_finders()}
+    finders: dict[str, Finder] = {"keep_hf": find_cuts, "keep_hf, low latency": partial(find_cuts, latency="low")}
+    finders |= scenedetect_finders()
     scores = {name: Score() for name in finders}
     num_frames = num_cuts = 0
     for index in range(args.compilations):
