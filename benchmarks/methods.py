@@ -8,6 +8,7 @@ favours the complete network.
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -151,7 +152,9 @@ def _pipeline(pipe: KeepPipeline, fidelity: float, gain_mode: str = "stream") ->
     pipe.set_progress_bar_config(disable=True)
 
     def restore(clip: DegradedClip) -> np.ndarray:
-        with pipe.stream(aligned=True, fidelity=fidelity, gain_mode=gain_mode, frame_rate=clip.frame_rate) as stream:
+        # The networks are measured, so nothing of the input is blended in.
+        options: dict[str, Any] = {"fidelity": fidelity, "gain_mode": gain_mode, "strength": 1.0}
+        with pipe.stream(aligned=True, frame_rate=clip.frame_rate, **options) as stream:
             return np.stack([restored.image for restored in stream.restore(clip.frames)])
 
     return restore

@@ -152,7 +152,7 @@ def run_pulse(args: argparse.Namespace) -> None:
         num_borders = 0
         for path in args.clips:
             inputs = list(islice(back_and_forth(read_clip(path)), args.frames))
-            stream = pipe.stream(aligned=True, gain_mode=mode)
+            stream = pipe.stream(aligned=True, gain_mode=mode, strength=1.0)
             block = stream.restorer.gains.block_length
             change = changes(inputs, np.array([frame.image for frame in stream.restore(inputs)]))
             expected = changes(inputs, np.array([cv2.resize(frame, (size, size)) for frame in inputs]))
@@ -203,7 +203,7 @@ def run_drift(args: argparse.Namespace) -> None:
     current: list[np.ndarray] = []
     print("| pass | mean of the face (R, G, B) | contrast | difference from the first pass | similarity to it |")
     print("|---|---|---|---|---|")
-    stream = pipe.stream(aligned=True)
+    stream = pipe.stream(aligned=True, strength=1.0)
     for i, restored in enumerate(stream.restore(islice(back_and_forth(frames), args.frames))):
         current.append(restored.image)
         if len(current) == period or i == args.frames - 1:

@@ -20,7 +20,8 @@ def to_uint8(video: np.ndarray) -> np.ndarray:
 
 
 def restore(pipe: KeepPipeline, video, **options) -> np.ndarray:
-    """Restored frames, uint8 `(t, h, w, 3)`."""
+    """Restored frames, uint8 `(t, h, w, 3)`; at full strength by default."""
+    options = {"strength": 1.0} | options
     return to_uint8(pipe(video, output_type="np", **options).frames)
 
 

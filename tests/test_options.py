@@ -21,6 +21,7 @@ from keep_hf.options import RestorationOptions
         ("fidelity", 1.5),
         ("fidelity", float("nan")),
         ("strength", -0.1),
+        ("strength", "much"),
         ("upscale", 5),
         ("upscale", 1.5),
         ("gain_mode", "forward"),
@@ -46,12 +47,20 @@ def test_official_windows_have_no_low_latency():
         ("faces", "largest"),
         ("fidelity", None),
         ("fidelity", 0),
+        ("strength", "auto"),
+        ("strength", 0.5),
         ("upscale", 4),
         ("frame_rate", 1e-3),
     ],
 )
 def test_a_valid_value_is_kept(option, value):
     assert getattr(RestorationOptions(**{option: value}), option) == value
+
+
+def test_official_mode_blends_nothing_unless_it_is_asked_to():
+    assert RestorationOptions().fixed_strength is None
+    assert RestorationOptions(gain_mode="official").fixed_strength == 1
+    assert RestorationOptions(gain_mode="official", strength=0.5).fixed_strength == 0.5
 
 
 @pytest.mark.parametrize("name", ["__call__", "restore_video", "stream", "follow"])

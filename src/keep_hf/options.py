@@ -12,6 +12,7 @@ if TYPE_CHECKING:  # the command line reads the defaults without importing numpy
 
 GAIN_MODES = ("stream", "official")
 LATENCIES = ("normal", "low")
+AUTO = "auto"
 DEFAULT_MODEL = "keep-small"
 CODECS = ("h264", "hevc", "vp9")
 PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
@@ -31,7 +32,10 @@ class RestorationOptions:
             unchanged.
         fidelity (`float`, *optional*): Weight of the features of the input crop in the decoder, from 0 (the face is
             decoded from its codes alone) to 1 (closest to the input). By default the setting of the pipeline.
-        strength (`float`, *optional*, defaults to 1.0): Weight of the restored face against the input, from 0 to 1.
+        strength (`float` or `"auto"`, *optional*, defaults to `"auto"`): Weight of the restored face against the
+            input, from 0 to 1. With `"auto"` each face gets a weight of its own, which changes slowly: it depends on
+            how degraded the face is and on how far the result departs from it, and a face that is already sharp is
+            left as it is. See [`keep_hf.restoration.auto_strength`]. With `gain_mode="official"`, `"auto"` is 1.
         upscale (`int`, *optional*, defaults to 1): Factor by which the frames are enlarged, from 1 to 4.
         gain_mode (`"stream"` or `"official"`, *optional*, defaults to `"stream"`): `"stream"` carries the Kalman state
             through a whole scene. `"official"` drops it after every `gain_window` frames and detects no scene cuts, as
@@ -53,7 +57,7 @@ class RestorationOptions:
     faces: str | Collection[int] = "all"
     min_face_size: float = 0.0
     fidelity: float | None = None
-    strength: float = 1.0
+    strength: float | str = AUTO
     upscale: int = 1
     gain_mode: str = "stream"
     latency: str = "normal"
@@ -68,9 +72,10 @@ class RestorationOptions:
             raise ValueError(f"faces must name at least one track by a number of 0 or more, got {self.faces!r}.")
         if not self.min_face_size >= 0:
             raise ValueError(f"min_face_size must be 0 or more pixels, got {self.min_face_size}.")
-        for name, value in (("fidelity", self.fidelity), ("strength", self.strength)):
-            if value is not None and not 0 <= value <= 1:
-                raise ValueError(f"{name} must be from 0 to 1, got {value}.")
+        if self.fidelity is not None and not 0 <= self.fidelity <= 1:
+            raise ValueError(f"fidelity must be from 0 to 1, got {self.fidelity}.")
+        if self.strength != AUTO and (isinstance(self.strength, str) or not 0 <= self.strength <= 1):
+            raise ValueError(f"strength must be from 0 to 1 or {AUTO!r}, got {self.strength!r}.")
         if self.upscale not in (1, 2, 3, 4):
             raise ValueError(f"upscale must be 1, 2, 3 or 4, got {self.upscale}.")
         if self.gain_mode not in GAIN_MODES:
@@ -83,6 +88,13 @@ class RestorationOptions:
             )
         if not (math.isfinite(self.frame_rate) and self.frame_rate > 0):
             raise ValueError(f"frame_rate must be a positive number, got {self.frame_rate}.")
+
+    @property
+    def fixed_strength(self) -> float | None:
+        """The weight of every restored face; `None` if each gets its own."""
+        if not isinstance(self.strength, str):
+            return self.strength
+        return 1.0 if self.gain_mode == "official" else None  # the published script blends nothing
 
     @classmethod
     def from_arguments(cls, arguments: Mapping[str, Any]) -> "RestorationOptions":

@@ -30,7 +30,7 @@ from .models.flow.gmflow import GMFlow
 from .models.kalman import KalmanGainNetwork
 from .models.recursion import KalmanRecursion
 from .models.vq import KeepVQModel
-from .options import EncodingOptions, RestorationOptions
+from .options import AUTO, EncodingOptions, RestorationOptions
 from .registration import register_components
 from .restoration.background import describe_background
 from .restoration.compositor import FaceCompositor
@@ -178,7 +178,7 @@ class KeepPipeline(DiffusionPipeline):
         faces: str | Collection[int] = "all",
         min_face_size: float = 0.0,
         fidelity: float | None = None,
-        strength: float = 1.0,
+        strength: float | str = AUTO,
         upscale: int = 1,
         gain_mode: str = "stream",
         latency: str = "normal",
@@ -235,7 +235,7 @@ class KeepPipeline(DiffusionPipeline):
         faces: str | Collection[int] = "all",
         min_face_size: float = 0.0,
         fidelity: float | None = None,
-        strength: float = 1.0,
+        strength: float | str = AUTO,
         upscale: int = 1,
         gain_mode: str = "stream",
         latency: str = "normal",
@@ -311,7 +311,7 @@ class KeepPipeline(DiffusionPipeline):
         faces: str | Collection[int] = "all",
         min_face_size: float = 0.0,
         fidelity: float | None = None,
-        strength: float = 1.0,
+        strength: float | str = AUTO,
         upscale: int = 1,
         gain_mode: str = "stream",
         latency: str = "normal",
@@ -418,7 +418,7 @@ class KeepPipeline(DiffusionPipeline):
         fidelity = self._fidelity(options)
         compositor = FaceCompositor(
             aligned=options.aligned,
-            strength=options.strength,
+            strength=options.fixed_strength,
             upscale=options.upscale,
             background=options.background,
             parser=self.parser,
@@ -458,6 +458,7 @@ class KeepPipeline(DiffusionPipeline):
         return vars(options) | {
             "faces": options.faces if isinstance(options.faces, str) else sorted(options.faces),
             "fidelity": self._fidelity(options),
+            "strength": AUTO if options.fixed_strength is None else options.fixed_strength,
             "background": describe_background(options.background),
             "frame_rate": frame_rate,
             "gain_window": self.config.gain_window,

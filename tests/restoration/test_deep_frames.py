@@ -122,7 +122,7 @@ def test_the_face_is_not_rounded_to_8_bits(adds_correction):
     face = image[FACE] + np.linspace(0, 10, SIZE, dtype=np.float32)[None, :, None]
     matrix = np.array([(1.0, 0, -40), (0, 1, -24)])
     paste = FacePaste(face, matrix, 1.0, np.zeros(3), None, image[FACE] if adds_correction else None)
-    restored = RestoredFrame(FollowedFrame(0, image, [], True), image, {}, [paste])
+    restored = RestoredFrame(FollowedFrame(0, image, [], True), image, {}, [paste], {})
     result = restore_deep(source, restored)
     row = result.planes[0][24 + SIZE // 2, 40 + SIZE // 4 : 40 + 3 * SIZE // 4].astype(int)
     assert set(np.diff(row)) == {0, 1}

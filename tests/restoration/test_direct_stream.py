@@ -47,7 +47,7 @@ def test_the_flow_is_saved_with_the_pipeline(pipe):
 @pytest.mark.parametrize("latency", ["normal", "low"])
 @pytest.mark.parametrize("fidelity", [1.0, 0.5])
 def test_a_stream_continues_from_a_saved_state(pipe, video, fidelity, latency):
-    options = {"frame_rate": 5, "fidelity": fidelity, "latency": latency}
+    options = {"frame_rate": 5, "fidelity": fidelity, "latency": latency, "strength": 1.0}
     with pipe.stream(**options) as stream:
         expected = stream.step(video) + stream.flush()
     assert (np.stack(expected) != video).any(axis=(1, 2, 3)).sum() >= len(FACES) - 1
@@ -79,7 +79,7 @@ def test_frames_wait_for_gains_only_where_codes_are_used(pipe, video):
 
 def test_grey_video_stays_grey(pipe, video):
     grey = np.repeat(video[..., :1], 3, axis=-1)
-    with pipe.stream(frame_rate=5) as stream:
+    with pipe.stream(frame_rate=5, strength=1.0) as stream:
         restored = np.stack(stream.step(grey) + stream.flush())
     assert (restored != grey).any()
     assert np.ptp(restored.astype(int), axis=-1).max() == 0

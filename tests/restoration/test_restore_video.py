@@ -22,7 +22,7 @@ def test_a_restored_file_keeps_everything_else(make_pipe, tmp_path):
     source = make_source(tmp_path / "in.mp4", frame_rate=rate, pts=pts, time_base=time_base)
     target = tmp_path / "out.mp4"
     pipe = make_pipe(*[ONE] * 9, gain_window=4)
-    report = pipe.restore_video(source, target)
+    report = pipe.restore_video(source, target, strength=1.0)
 
     with VideoReader(source) as before, VideoReader(target) as after:
         assert after.frame_rate == before.frame_rate

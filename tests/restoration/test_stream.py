@@ -33,6 +33,7 @@ def video() -> np.ndarray:
 @pytest.fixture
 def open_stream(make_pipe):
     def open_stream(clip: list, **options):
+        options = {"strength": 1.0} | options
         return make_pipe(*clip, gain_window=8).stream(frame_rate=FRAME_RATE, **options)
 
     return open_stream

@@ -8,7 +8,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..options import CODECS, DEFAULT_MODEL, GAIN_MODES, LATENCIES, PRESETS, RestorationOptions
+from ..options import AUTO, CODECS, DEFAULT_MODEL, GAIN_MODES, LATENCIES, PRESETS, RestorationOptions
 from ..version import __version__
 
 
@@ -62,9 +62,9 @@ def _add_restore(commands: "Commands") -> None:
     parser.add_argument("--fidelity", type=float, help="0: free of the input's artifacts; 1: close to the input")
     parser.add_argument(
         "--strength",
-        type=float,
+        type=strength,
         default=RestorationOptions.strength,
-        help="blend of the result with the input, 0 to 1",
+        help="weight of the result against the input, 0 to 1; auto: as much as the input needs",
     )
     parser.add_argument(
         "--upscale", type=int, default=RestorationOptions.upscale, help="enlarge the frames by this factor, 1 to 4"
@@ -199,6 +199,16 @@ def existing_device(text: str) -> "torch.device":
         available = ", ".join(f"{name}:{i}" for name, count in counts.items() for i in range(count))
         raise argparse.ArgumentTypeError(f"there is no {text!r} on this machine, but {available}")
     return torch.device(text)
+
+
+def strength(text: str) -> float | str:
+    """The value of `--strength`."""
+    if text == AUTO:
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither {AUTO} nor a number") from None
 
 
 def face_selection(text: str) -> str | tuple[int, ...]:

@@ -112,4 +112,7 @@ def restore(
     report["warnings"] = list(dict.fromkeys([*report["warnings"], *messages]))
     if not report["tracks"] and not options.aligned:
         print_message(f"{source}: No faces found. The frames are unchanged.")
+    for track in report["tracks"]:
+        if "strength" in track:
+            print_message(f"{source}: person {track['id']}: {track['strength']['reason']}")
     return report

@@ -9,6 +9,7 @@ import gradio as gr
 from gradio.data_classes import FileData
 from gradio.utils import get_upload_folder
 
+from ..options import AUTO
 from .backend import Backend
 from .messages import explain
 from .progress import Progress, throttle
@@ -50,7 +51,7 @@ def build_endpoints(backend: Backend) -> list[Callable]:
         end: float = 1e9,
         people: list[int] | None = None,
         fidelity: float = 1.0,
-        strength: float = 1.0,
+        strength: float | str = AUTO,
         upscale: int = 1,
         quality: str = "good",
     ) -> tuple[FileData | None, FileData | None, dict]:
@@ -65,7 +66,7 @@ def build_endpoints(backend: Backend) -> list[Callable]:
             end: End of the part, in seconds; at most the length of the video.
             people: Numbers of the people to restore, from `faces` for the same part; all faces by default.
             fidelity: From 0, free of the input's artifacts, to 1, close to the input.
-            strength: Blend of the result with the input, from 0 to 1.
+            strength: Weight of the result against the input, from 0 to 1, or "auto": as much as the input needs.
             upscale: Factor by which the frames are enlarged: 1, 2, 3 or 4.
             quality: Quality of the file: "small file", "good" or "best".
         """

@@ -10,6 +10,7 @@ from typing import Any
 
 import gradio as gr
 
+from ..options import AUTO
 from ..pipeline import KeepPipeline
 from .api import build_endpoints
 from .backend import Backend
@@ -82,7 +83,7 @@ class OptionComponents:
     """How the faces are restored."""
 
     fidelity: gr.Slider
-    strength: gr.Slider
+    strength: gr.Dropdown
     upscale: gr.Dropdown
     quality: gr.Dropdown
 
@@ -178,6 +179,9 @@ def lay_out_input(limits: Limits) -> InputComponents:
     )
 
 
+STRENGTHS = [("automatic", AUTO), ("100 %", 1.0), ("75 %", 0.75), ("50 %", 0.5), ("25 %", 0.25)]
+
+
 def lay_out_options() -> OptionComponents:
     """Lay out the options, at the top of the right column."""
     gr.Markdown("## 3. Options")
@@ -191,8 +195,12 @@ def lay_out_options() -> OptionComponents:
             info="1 preserves identity; lower values invent more, for severely degraded faces.",
             elem_id="fidelity",
         )
-        strength = gr.Slider(
-            0, 1, 1, step=0.05, label="Strength", info="Lower values blend in the original.", elem_id="strength"
+        strength = gr.Dropdown(
+            STRENGTHS,
+            value=AUTO,
+            label="Strength",
+            info="Automatic: as much as each face needs. Lower values blend in the original.",
+            elem_id="strength",
         )
         with gr.Row():
             upscale = gr.Dropdown(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..faces.tracking.tracks import FaceTrack
-from ..options import RestorationOptions
+from ..options import AUTO, RestorationOptions
 
 
 # Choices of the page -> constant rate factor of x264 for the result.
@@ -33,7 +33,7 @@ class RestorationRequest:
     end: float = float("inf")
     people: tuple[int, ...] = ()
     fidelity: float = 1.0
-    strength: float = 1.0
+    strength: float | str = AUTO
     upscale: int = 1
     quality: str = "good"
 

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from ..faces.alignment import colour_offset, is_grey, paste_face, to_grey
+from ..faces.alignment import TEMPLATE_SIZE, colour_offset, crop_face, is_grey, paste_face, to_grey
 from ..faces.face_parser import face_mask
 from ..faces.follower import FollowedFrame
 from ..state_version import check_state_version
+from .auto_strength import AutoStrength, Judgement, luma
 
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ GREY_LIMIT, STILL_GREY_LIMIT = 10.0, 12.0
 GREY_SAMPLES = 256
 # Time constants of the smoothing of colour offsets and masks.
 OFFSET_SECONDS, MASK_SECONDS = 0.25, 0.08
-STATE_VERSION = 1
+STATE_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -60,10 +61,13 @@ class Composition:
         image (`np.ndarray` of shape `(h, w, 3)`): RGB, uint8.
         pastes (`list[FacePaste]`, *optional*): The faces that were pasted into the frame, in this order. `None` if
             more than faces has changed: the frame is a crop, or a network has enlarged the background.
+        judgements (`dict[int, Judgement]`): By track segment, how the faces were weighed; empty if the strength is a
+            number.
     """
 
     image: np.ndarray
     pastes: list[FacePaste] | None
+    judgements: dict[int, Judgement]
 
 
 @dataclass
@@ -86,7 +90,8 @@ class FaceCompositor:
 
     Args:
         aligned (`bool`): The frames are face crops: each is blended with its restored face as a whole.
-        strength (`float`): Weight of a restored face against the frame, from 0 to 1.
+        strength (`float`, *optional*): Weight of a restored face against the frame, from 0 to 1; `None` for a weight
+            that [`AutoStrength`] decides for each face.
         upscale (`int`): Factor by which frames are enlarged.
         background (`Callable[[np.ndarray], np.ndarray]`, *optional*): Enlarges a frame; see [`RestorationOptions`].
         parser (`transformers.SegformerForSemanticSegmentation`, *optional*): Segments what is in front of a face,
@@ -100,7 +105,7 @@ class FaceCompositor:
         self,
         *,
         aligned: bool,
-        strength: float,
+        strength: float | None,
         upscale: int,
         background: Callable[[np.ndarray], np.ndarray] | None,
         parser: "SegformerForSemanticSegmentation | None",
@@ -111,6 +116,7 @@ class FaceCompositor:
         self.upscale, self.background, self.parser = upscale, background, parser
         self.frame_rate, self.adds_corrections = frame_rate, adds_corrections
         self.smoothed = SmoothedMeasurements()
+        self.auto = AutoStrength(frame_rate, is_direct=adds_corrections) if strength is None else None
 
     def compose(
         self, frame: FollowedFrame, pairs: Mapping[int, FacePair], matrices: Mapping[int, np.ndarray]
@@ -132,9 +138,12 @@ class FaceCompositor:
         if self.smoothed.is_grey:
             # A correction of a frame with a tint has no colour of its own: the tint stays.
             pairs = {segment: self._remove_colour(pair) for segment, pair in pairs.items()}
+        judgements = self._judge(frame, pairs, matrices)
+        weights = {segment: self._weight(judgements.get(segment)) for segment in pairs}
         if self.aligned:
-            (pair,) = pairs.values()
-            return Composition(cv2.addWeighted(pair.restored, self.strength, pair.crop, 1 - self.strength, 0), None)
+            ((segment, pair),) = pairs.items()
+            image = cv2.addWeighted(pair.restored, weights[segment], pair.crop, 1 - weights[segment], 0)
+            return Composition(image, None, judgements)
 
         masks = self._measure_masks(pairs)
         offsets = {} if self.adds_corrections else self._measure_colour_offsets(pairs, masks)
@@ -143,22 +152,48 @@ class FaceCompositor:
         # The largest faces last: they are in front and cover those behind them.
         for face in sorted(frame.faces, key=lambda face: float((face.box[2:] - face.box[:2]).max())):
             segment = face.segment
+            if weights[segment] == 0:
+                continue
             pair = pairs[segment]
             paste = FacePaste(
                 pair.restored if pair.exact is None else pair.exact,
                 _enlarge_matrix(matrices[segment], self.upscale),
-                self.strength * face.weight,
+                weights[segment] * face.weight,
                 offsets.get(segment),
                 masks.get(segment),
                 pair.crop if self.adds_corrections else None,
             )
             paste_face(image, **vars(paste))
             pastes.append(paste)
-        return Composition(image, None if self.background else pastes)
+        return Composition(image, None if self.background else pastes, judgements)
 
     def reset(self) -> None:
         """Start a new scene."""
         self.smoothed = SmoothedMeasurements()
+        if self.auto is not None:
+            self.auto.reset()
+
+    def _judge(
+        self, frame: FollowedFrame, pairs: Mapping[int, FacePair], matrices: Mapping[int, np.ndarray]
+    ) -> dict[int, Judgement]:
+        if self.auto is None:
+            return {}
+        measured = {}
+        for segment, pair in pairs.items():
+            crop = seen = luma(pair.crop)
+            size = len(pair.crop)
+            if size < TEMPLATE_SIZE and not self.aligned:
+                # The frame may have more detail than the crop of the network.
+                seen = luma(crop_face(frame.image, matrices[segment] * (TEMPLATE_SIZE / size), TEMPLATE_SIZE))
+            measured[segment] = (seen, luma(pair.restored) - (crop if self.adds_corrections else seen))
+        return self.auto.judge(measured)
+
+    def _weight(self, judgement: Judgement | None) -> float:
+        """The weight of a restored face against the frame, from 0 to 1."""
+        if judgement is not None:
+            return judgement.weight
+        assert self.strength is not None
+        return self.strength
 
     def _remove_colour(self, pair: FacePair) -> FacePair:
         crop = to_grey(pair.crop) if self.adds_corrections else pair.crop
@@ -206,6 +241,7 @@ class FaceCompositor:
             "is_grey": self.smoothed.is_grey,
             "colour_offsets": dict(self.smoothed.colour_offsets),
             "masks": dict(self.smoothed.masks),
+            "auto": self.auto.state_dict() if self.auto else None,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -216,6 +252,8 @@ class FaceCompositor:
         """
         check_state_version(state, STATE_VERSION, "FaceCompositor")
         self.smoothed = SmoothedMeasurements(state["is_grey"], dict(state["colour_offsets"]), dict(state["masks"]))
+        if self.auto is not None:
+            self.auto.load_state_dict(state["auto"])
 
 
 def _enlarge_matrix(matrix: np.ndarray, factor: int) -> np.ndarray:

@@ -21,6 +21,7 @@ from ..models.recursion import KalmanRecursion, Observation
 from ..state_version import check_state_version
 from ..stopwatch import Stopwatch
 from ..video.pixels import to_images, to_levels
+from .auto_strength import Judgement
 from .block import Block, ObservedSegment, observe_block
 from .compositor import FaceCompositor, FacePair, FacePaste
 from .gains import Gains
@@ -38,12 +39,15 @@ class RestoredFrame:
         image (`np.ndarray` of shape `(h, w, 3)`): The output, RGB, uint8.
         pairs (`dict[int, FacePair]`): The crop and the restored face, by the number of the track.
         pastes (`list[FacePaste]`, *optional*): See [`Composition`].
+        judgements (`dict[int, Judgement]`): How much of the restored face was used, by the number of the track; empty
+            unless `strength` is `"auto"`.
     """
 
     followed: FollowedFrame
     image: np.ndarray
     pairs: dict[int, FacePair]
     pastes: list[FacePaste] | None
+    judgements: dict[int, Judgement]
 
 
 class FaceRestorer:
@@ -150,7 +154,9 @@ class FaceRestorer:
                 matrices = {number: block.segments[number].matrix(frame.index) for number in pairs}
                 composition = self.compositor.compose(frame, pairs, matrices)
             by_track = {face.track_id: pairs[face.segment] for face in frame.faces}
-            yield RestoredFrame(frame, composition.image, by_track, composition.pastes)
+            found = composition.judgements
+            judgements = {face.track_id: found[face.segment] for face in frame.faces if found}
+            yield RestoredFrame(frame, composition.image, by_track, composition.pastes, judgements)
 
     def _to_pair(self, state: KalmanState) -> FacePair:
         exact = to_levels(state.output[0]) if self.is_exact else None

@@ -17,7 +17,7 @@ from .state import pack, unpack
 from .summary import TrackSummary, peak_memory
 
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 
 
 class FaceStream:
@@ -122,7 +122,7 @@ class FaceStream:
                 self.scenes.append(index)
             for face in frame.followed.faces:
                 track = self.tracks.setdefault(face.track_id, TrackSummary(face.track_id, index, index))
-                track.add(index, face, self._similarity(frame, face.track_id))
+                track.add(index, face, self._similarity(frame, face.track_id), frame.judgements.get(face.track_id))
             self.num_out += 1
             yield frame
 

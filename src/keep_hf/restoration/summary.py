@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from ..faces.tracking.tracks import PlacedFace
+from .auto_strength import Judgement, StrengthSummary
 
 
 @dataclass
@@ -23,6 +24,8 @@ class TrackSummary:
         size_sum (`float`): Sum of the longer sides.
         similarity_sum (`float`, *optional*): Sum of the similarities of the face before and after; `None` without a
             face recognition network.
+        used ([`StrengthSummary`], *optional*): How much of the restored face was used, and why; `None` unless
+            `strength` is `"auto"`.
     """
 
     track_id: int
@@ -34,14 +37,16 @@ class TrackSummary:
     largest: float = 0.0
     size_sum: float = 0.0
     similarity_sum: float | None = None
+    used: StrengthSummary | None = None
 
-    def add(self, frame: int, face: PlacedFace, similarity: float | None) -> None:
+    def add(self, frame: int, face: PlacedFace, similarity: float | None, judgement: Judgement | None = None) -> None:
         """Add the next frame of the track.
 
         Args:
             frame (`int`): Index of the frame.
             face ([`PlacedFace`]): The face in this frame.
             similarity (`float`, *optional*): Cosine similarity of the face before and after, from -1 to 1.
+            judgement ([`Judgement`], *optional*): How much of the restored face was used.
         """
         size = float((face.box[2:] - face.box[:2]).max())
         self.last_frame = frame
@@ -51,6 +56,9 @@ class TrackSummary:
         self.size_sum += size
         if similarity is not None:
             self.similarity_sum = (self.similarity_sum or 0.0) + similarity
+        if judgement is not None:
+            self.used = self.used or StrengthSummary()
+            self.used.add(judgement)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the entry of the track in the report."""
@@ -65,16 +73,19 @@ class TrackSummary:
         }
         if self.similarity_sum is not None:
             entry["identity"] = round(self.similarity_sum / self.num_frames, 4)
+        if self.used is not None:
+            entry["strength"] = self.used.to_dict()
         return entry
 
     def state_dict(self) -> dict[str, Any]:
         """Return the fields as plain numbers."""
-        return dict(vars(self))
+        return vars(self) | {"used": vars(self.used) if self.used else None}
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Any]) -> "TrackSummary":
         """Rebuild a summary from its `state_dict`."""
-        return cls(**state)
+        used = state["used"]
+        return cls(**dict(state) | {"used": StrengthSummary(**used) if used else None})
 
 
 def peak_memory(device: torch.device) -> dict[str, int]:
