@@ -55,7 +55,8 @@ def test_without_kfn_is_a_gain_of_zero_without_update_of_features():
 
 def test_per_frame_restores_each_frame_as_a_clip_of_its_own():
     pipe = make_pipe()
-    expected = [pipe(frame[None], aligned=True, output_type="np").frames[0, 0] * 255 for frame in CLIP.frames]
+    options = {"aligned": True, "strength": 1.0, "output_type": "np"}
+    expected = [pipe(frame[None], **options).frames[0, 0] * 255 for frame in CLIP.frames]
     assert np.abs(restore("per-frame")["per-frame"] - np.stack(expected)).max() < 1.5
 
 

@@ -77,7 +77,7 @@ def fails(arguments: list, capsys) -> str:
 # restore
 
 
-def test_restore_writes_the_video_and_the_report(model, crops_file, tmp_path):
+def test_restore_writes_the_video_and_the_report(model, crops_file, tmp_path, capsys):
     target, report = tmp_path / "new" / "out.mp4", tmp_path / "report.json"
     arguments = ["restore", crops_file, target, "--model", model, "--aligned", "--report", report]
     assert main([str(argument) for argument in arguments]) == 0
@@ -85,6 +85,8 @@ def test_restore_writes_the_video_and_the_report(model, crops_file, tmp_path):
     assert content["frames"] == 6
     assert content["size"] == [SIZE, SIZE]
     assert content["target"] == str(target)
+    (track,) = content["tracks"]
+    assert f"keep-hf: {crops_file}: person 0: {track['strength']['reason']}\n" in capsys.readouterr().err
     assert packets(target, "audio") == packets(crops_file, "audio")
     assert files(tmp_path) == ["in.mp4", "new/out.mp4", "report.json"]
     # The command passes its options to the pipeline.

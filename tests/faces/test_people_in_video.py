@@ -43,7 +43,7 @@ def latency(request) -> str:
 @pytest.fixture(scope="module")
 def restored(video, pipe, latency) -> tuple:
     """The restored frames, the people in each of them, and the report."""
-    stream = pipe.stream(frame_rate=FRAME_RATE, latency=latency)
+    stream = pipe.stream(frame_rate=FRAME_RATE, latency=latency, strength=1.0)
     done = list(stream.restore(video.frames))
     return np.array([frame.image for frame in done]), [frame.followed.faces for frame in done], stream.report()
 
@@ -108,7 +108,7 @@ def test_faces_fade_in_and_out(restored, latency):
 
 def test_a_scene_is_restored_as_if_it_were_alone(video, pipe, restored, latency):
     start, end = video.cuts
-    stream = pipe.stream(frame_rate=FRAME_RATE, latency=latency)
+    stream = pipe.stream(frame_rate=FRAME_RATE, latency=latency, strength=1.0)
     alone = np.array([frame.image for frame in stream.restore(video.frames[start:end])])
     assert (alone != video.frames[start:end]).any()
     np.testing.assert_array_equal(restored[0][start:end], alone)

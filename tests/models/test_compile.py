@@ -40,7 +40,7 @@ def make_pipe(people: list) -> KeepPipeline:
 def test_networks_are_compiled_once():
     people = [ONE] * 6 + [TWO] * 8 + [ONE] * 8 + [NO_FACES] * 15 + [TWO] * 7
     frames = make_clip(len(people), 100, 48)
-    plain = np.stack(list(map(np.asarray, make_pipe(people)(frames).frames[0])))
+    plain = np.stack(list(map(np.asarray, make_pipe(people)(frames, strength=1.0).frames[0])))
     pipe = make_pipe(people)
     names = set(pipe.vq.state_dict())
     pipe.compile(backend="aot_eager")
@@ -49,12 +49,12 @@ def test_networks_are_compiled_once():
     torch._dynamo.reset()
     counters.clear()
     pipe.detector.clip = [ONE] * 3
-    pipe(frames[:3])
+    pipe(frames[:3], strength=1.0)
     # The HQ encoder, the feature update, the code transformer, the decoder without and with a previous frame.
     assert counters["stats"]["unique_graphs"] == 5
     pipe.detector.clip, pipe.detector.num_seen = people, 0
     with torch._dynamo.config.patch(error_on_recompile=True):
-        compiled = np.stack(list(map(np.asarray, pipe(frames).frames[0])))
+        compiled = np.stack(list(map(np.asarray, pipe(frames, strength=1.0).frames[0])))
     assert counters["stats"]["unique_graphs"] == 5
     assert (plain != frames).any(axis=(1, 2, 3)).sum() > 25
     # Rounding changes a few pixels by one level, and may change a code where two are equally likely.

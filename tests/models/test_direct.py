@@ -176,7 +176,7 @@ def sharp_face() -> np.ndarray:
 
 
 def restore(pipe: KeepPipeline, frames: np.ndarray) -> np.ndarray:
-    return np.rint(pipe(frames, aligned=True, output_type="np").frames[0] * 255).astype(np.uint8)
+    return np.rint(pipe(frames, aligned=True, strength=1.0, output_type="np").frames[0] * 255).astype(np.uint8)
 
 
 def test_keep_small_leaves_a_sharp_face_unchanged(keep_small, sharp_face):

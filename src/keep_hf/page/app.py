@@ -179,7 +179,13 @@ def lay_out_input(limits: Limits) -> InputComponents:
     )
 
 
-STRENGTHS = [("automatic", AUTO), ("100 %", 1.0), ("75 %", 0.75), ("50 %", 0.5), ("25 %", 0.25)]
+STRENGTHS: list[tuple[str, str | float]] = [
+    ("automatic", AUTO),
+    ("100 %", 1.0),
+    ("75 %", 0.75),
+    ("50 %", 0.5),
+    ("25 %", 0.25),
+]
 
 
 def lay_out_options() -> OptionComponents:

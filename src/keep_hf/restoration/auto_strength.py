@@ -151,8 +151,9 @@ class AutoStrength:
         self.smoothed = {segment: self._smooth(segment, measure(*face)) for segment, face in faces.items()}
         judgements = {}
         for segment, values in self.smoothed.items():
-            *measured, weight = values.tolist()
-            judgements[segment] = Judgement(*measured, weight if weight >= SMALLEST_WEIGHT else 0.0)
+            sharpness, noise, error, departure, weight = values.tolist()
+            weight = weight if weight >= SMALLEST_WEIGHT else 0.0
+            judgements[segment] = Judgement(sharpness, noise, error, departure, weight)
         return judgements
 
     def _smooth(self, segment: int, measured: np.ndarray) -> np.ndarray:
