@@ -70,7 +70,7 @@ def make_source(path, colour=COLOURS[0], params=LOSSLESS, **options):
 
 @pytest.mark.parametrize("colour", COLOURS)
 def test_only_faces_change_and_they_have_more_than_256_levels(pipe, tmp_path, written, colour):
-    pipe.restore_video(make_source(tmp_path / "in.mp4", colour), tmp_path / "out.mp4")
+    pipe.restore_video(make_source(tmp_path / "in.mp4", colour), tmp_path / "out.mp4", strength=1.0)
     assert len(written) == 9
     for frame, planes in zip(written, CLIP, strict=True):
         assert isinstance(frame, DeepImage)
@@ -91,8 +91,8 @@ def test_only_faces_change_and_they_have_more_than_256_levels(pipe, tmp_path, wr
 def test_a_face_is_that_of_a_restoration_in_8_bits(pipe, tmp_path, written, colour):
     """Compared by Y, because Cb and Cr are subsampled, up to the precision of 8 bits."""
     source = make_source(tmp_path / "in.mp4", colour)
-    pipe.restore_video(source, tmp_path / "out.mp4")
-    restored = np.rint(pipe(source, output_type="np").frames[0] * 255).astype(np.uint8)
+    pipe.restore_video(source, tmp_path / "out.mp4", strength=1.0)
+    restored = np.rint(pipe(source, output_type="np", strength=1.0).frames[0] * 255).astype(np.uint8)
     for frame, image in zip(written, restored, strict=True):
         expected = deep_image(image, frame.format).planes[0][FACE].astype(int)
         error = np.abs(frame.planes[0][FACE] - expected)
@@ -108,7 +108,7 @@ def test_the_networks_give_faces_that_are_not_rounded(pipe, tmp_path, monkeypatc
         return restore_deep(deep, restored)
 
     monkeypatch.setattr("keep_hf.restoration.resumable.restore_deep", record)
-    pipe.restore_video(make_source(tmp_path / "in.mp4"), tmp_path / "out.mp4")
+    pipe.restore_video(make_source(tmp_path / "in.mp4"), tmp_path / "out.mp4", strength=1.0)
     assert len(faces) == 9
     assert all(face.dtype == np.float32 and (face != np.rint(face)).mean() > 0.5 for face in faces)
 
@@ -135,7 +135,7 @@ def test_hdr_times_and_sound_are_kept(make_pipe, tmp_path, colour):
     pts = [0, 33, 71, 100, 140, 180, 181, 250, 300]
     options = {"pts": pts, "time_base": Fraction(1, 1000), "audio": True, "rotation": 180}
     source = make_source(tmp_path / "in.mp4", colour, HDR10, **options)
-    make_pipe(*[ONE] * 9).restore_video(source, tmp_path / "out.mp4")
+    make_pipe(*[ONE] * 9).restore_video(source, tmp_path / "out.mp4", strength=1.0)
     before, after = inspect(source), inspect(tmp_path / "out.mp4")
     kept = ("matrix", "primaries", "transfer", "range", "mastering display", "light level", "pixel format", "profile")
     assert [after[name] for name in kept] == [before[name] for name in kept]
@@ -174,7 +174,7 @@ def test_a_resumed_run_gives_the_same_file(make_pipe, tmp_path, monkeypatch, wri
 
 def test_enlarged_frames_have_10_bits(make_pipe, tmp_path, written):
     source = make_source(tmp_path / "in.mp4", COLOURS[2])
-    make_pipe(*[ONE] * 9).restore_video(source, tmp_path / "out.mkv", upscale=2)
+    make_pipe(*[ONE] * 9).restore_video(source, tmp_path / "out.mkv", upscale=2, strength=1.0)
     assert written[0].size == (2 * WIDTH, 2 * HEIGHT)
     enlarged = DeepImage(CLIP[0], written[0].format).resized(2 * WIDTH, 2 * HEIGHT)
     luma = written[0].planes[0].copy()
@@ -189,7 +189,7 @@ def test_a_background_network_changes_the_whole_frame(make_pipe, tmp_path, writt
         return np.clip(image.repeat(2, 0).repeat(2, 1).astype(int) + 8, 0, 255).astype(np.uint8)
 
     source = make_source(tmp_path / "in.mp4")
-    make_pipe(*[ONE] * 9).restore_video(source, tmp_path / "out.mkv", upscale=2, background=brighter)
+    make_pipe(*[ONE] * 9).restore_video(source, tmp_path / "out.mkv", upscale=2, background=brighter, strength=1.0)
     enlarged = DeepImage(CLIP[0], written[0].format).resized(2 * WIDTH, 2 * HEIGHT)
     change = written[0].planes[0][:40].astype(int) - enlarged.planes[0][:40]
     assert np.abs(change - 8 * 876 / 255).mean() < 6
@@ -198,7 +198,7 @@ def test_a_background_network_changes_the_whole_frame(make_pipe, tmp_path, writt
 
 def test_aligned_crops(make_pipe, tmp_path, written):
     source = write_deep(tmp_path / "in.mp4", [smooth_planes(i, 96, 96) for i in range(5)])
-    make_pipe().restore_video(source, tmp_path / "out.mp4", aligned=True)
+    make_pipe().restore_video(source, tmp_path / "out.mp4", aligned=True, strength=1.0)
     assert {frame.size for frame in written} == {(SIZE, SIZE)}
     assert inspect(tmp_path / "out.mp4")["profile"] == "Main 10"
 
