@@ -37,7 +37,7 @@ class CutFinder:
 
     Args:
         look_ahead (`int`, defaults to 2): Number of frames after a frame that must be seen before it is decided. With
-            one frame, a flash of two frames is a cut, and so is the first step of a fade or of a whip pan.
+            one frame, steps of a fade can be cuts.
     """
 
     def __init__(self, look_ahead: int = 2) -> None:
