@@ -20,12 +20,14 @@ from media import copy_clip, gradient, times, write_clip
 
 NTSC_24, NTSC = Fraction(24000, 1001), Fraction(30000, 1001)
 VARIABLE = {"pts": [0, 33, 71, 100, 140, 180, 181, 250, 300, 333, 367, 400, 600, 633], "time_base": Fraction(1, 1000)}
+DROPPED = {"pts": [*range(6), *range(16, 24)], "time_base": Fraction(1, 25)}  # AVI has empty chunks there
+STILL = {"pts": [*range(0, 360, 40), *range(5000, 5200, 40)], "time_base": Fraction(1, 1000)}
 MILLISECONDS = "times rounded to milliseconds"  # Matroska and WebM
 EIGHT_BITS = "8 bits per colour"
 OPUS, AAC = "audio converted to opus", "audio converted to aac"
 TEXT = "subtitles converted"
 NO_ALPHA = "transparency left out"
-PRIMING = "the silence at the start of AAC, removed in MP4 and MOV, is before 0"
+PRIMING = "the silence at the start of AAC, removed in MP4 and MOV if the sound starts at 0, is before it"
 PADDING = "the padding of the last audio packet, removed in WebM, is audible"
 MPEG_AUDIO = "MP4 has the same name for MP2 and MP3"
 DAMAGED = "a damaged frame is replaced by the one before"
@@ -110,6 +112,15 @@ CASES = [
     Case("in.ts", "out.mp4", {"codec": "mpeg2video", "frame_rate": NTSC, "audio_codec": "mp2"}, (MPEG_AUDIO,)),
     Case("in.ts", "out.mkv", {"codec": "mpeg2video", "audio_codec": "mp2"}, (MILLISECONDS,)),
     Case("in.ts", "out.webm", {"codec": "mpeg2video", "audio_codec": "mp2"}, (MILLISECONDS, OPUS)),
+    Case("in.ts", "out.mov", {"codec": "mpeg2video", "frame_rate": NTSC, "audio_codec": "ac3"}),
+    Case("in.wmv", "out.mp4", {"codec": "wmv2", "audio_codec": "wmav2", "num_frames": 25}, (AAC, PRIMING)),
+    Case("in.wmv", "out.mkv", {"codec": "wmv2", "audio_codec": "wmav1", "num_frames": 25}, (OPUS,)),
+    Case("in.avi", "out.mp4", DROPPED | {"audio_codec": "libmp3lame"}, (AVERAGE,)),
+    Case("in.avi", "out.mkv", DROPPED | {"codec": "mpeg4", "audio_codec": "pcm_s16le"}, (AVERAGE,)),
+    Case("in.mkv", "out.mp4", STILL | {"audio_codec": "aac"}, (AVERAGE,)),
+    Case("in.mkv", "out.mov", STILL | {"codec": "libx265", "audio_codec": "flac"}, (AVERAGE, AAC)),
+    Case("in.flv", "out.mp4", {"audio_codec": "libmp3lame"}),
+    Case("in.flv", "out.webm", {"audio_codec": "aac"}, (OPUS,)),
     Case("2024-11-26T12:30:01.mp4", "http:out.mp4", {"audio_codec": "aac"}),
     Case("-i.mkv", "-y.mkv", {"audio_codec": "flac"}),
     Case("100%03d.mkv", "%03d.webm", {"audio_codec": "libopus", "codec": "mpeg4"}),
@@ -160,8 +171,10 @@ def audio_interval(path: Path, index: int) -> tuple[Fraction, Fraction]:
     with av.open(str(path)) as container:
         start = VideoReader(path).start
         frames = list(container.decode(container.streams[index]))
-    begin, last = (frame.pts * frame.time_base - start for frame in (frames[0], frames[-1]))
-    return begin, last + Fraction(frames[-1].samples, frames[-1].sample_rate)
+    # The last frames of Windows Media have no time.
+    last = max(number for number, frame in enumerate(frames) if frame.pts is not None)
+    begin, latest = (frame.pts * frame.time_base - start for frame in (frames[0], frames[last]))
+    return begin, latest + Fraction(sum(frame.samples for frame in frames[last:]), frames[last].sample_rate)
 
 
 def expected_warnings(case: Case) -> list[str]:
