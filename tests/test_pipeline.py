@@ -129,7 +129,7 @@ def test_a_video_of_one_frame(make_pipe, frames):
 
 def test_only_the_largest_face_is_restored(make_pipe, frames):
     clip = [make_faces((0, 0, 48), (72, 16, 90))] * len(frames)
-    output = make_pipe(*clip)(frames, faces="largest", output_type="np")
+    output = make_pipe(*clip)(frames, faces="largest", strength=1.0, output_type="np")
     assert len(output.tracks) == 1
     difference = changed(frames, to_uint8(output.frames))
     assert not difference[:, :48, :48].any()
