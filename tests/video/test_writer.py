@@ -386,7 +386,7 @@ def test_a_folder_with_other_files_is_not_touched(tmp_path):
     (tmp_path / "out.mp4.part").mkdir()
     (tmp_path / "out.mp4.part" / "thesis.txt").write_text("years of work")
     with (
-        pytest.raises(ValueError, match=r"out\.mp4\.part .*holds other files"),
+        pytest.raises(ValueError, match=r"out\.mp4\.part .*holds files that this program has not written"),
         VideoWriter(tmp_path / "out.mp4", width=32, height=32, frame_rate=25),
     ):
         pass
