@@ -202,7 +202,8 @@ def test_table(tmp_path, monkeypatch, case):
     source, target = tmp_path / "whole" / case.source, Path(case.target)
     source.parent.mkdir()
     write_clip(source, **options)
-    with warnings.catch_warnings(action="ignore"):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         whole = times(source)
     source = case.change(source, Path(case.source)) if case.change else source.rename(case.source)
     with warnings.catch_warnings(record=True) as caught:
