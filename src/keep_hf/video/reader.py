@@ -28,7 +28,7 @@ from .containers import find_video_stream, open_container
 from .decoding.conversion import FrameConverter
 from .decoding.damage import Damage
 from .decoding.frames import DecodedFrame, decode_damaged, decode_threaded, replace_damaged
-from .decoding.truncation import announced_frames, is_cut_off
+from .decoding.truncation import announced_frames, is_cut_off, stops_early
 from .deep.deep_image import DeepImage
 from .timing.clock import Clock, read_clock
 from .timing.frame_times import FrameTimes
@@ -177,7 +177,7 @@ class VideoReader:
             self._report(damage)
 
     def _read(self, start: int, damage: Damage, deep: bool) -> Iterator[VideoFrame]:
-        times, good = self._open_times(), None
+        times, good, end = self._open_times(), None, 0
         for decoded in self._decode():
             index = damage.num_read
             good = decoded.frame or good
@@ -186,11 +186,15 @@ class VideoReader:
             if good is None:
                 continue
             damage.num_read += 1
+            duration = (decoded.frame.duration if decoded.frame else 0) or times.step
+            end = pts + duration
             if index >= start:
-                duration = decoded.frame.duration if decoded.frame else None
                 image = self._converter.to_image(good)
                 deep_image = self._converter.to_deep_image(good, image) if deep else None
-                yield VideoFrame(image, pts, self.time_base, duration or times.step, deep_image)
+                yield VideoFrame(image, pts, self.time_base, duration, deep_image)
+        damage.stops_early = not self._is_cut_off and stops_early(self.path, self.stream, float(end * self.time_base))
+        if self.strict and damage.stops_early:
+            raise ValueError(f"{damage.messages(self.path)[-1]} Without strict, the video ends there.")
 
     def _decode(self) -> Iterator[DecodedFrame]:
         has_times = self._times == "presentation"

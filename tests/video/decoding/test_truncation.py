@@ -1,6 +1,7 @@
 """Truncated files are read as far as they go, and a warning has both numbers of frames."""
 
 import warnings
+from fractions import Fraction
 
 import av
 import pytest
@@ -83,6 +84,31 @@ def test_a_file_whose_index_alone_is_cut_off_has_all_frames(tmp_path):
         warnings.simplefilter("error")
         assert len(list(reader)) == 100
     assert not reader.damage.is_truncated
+
+
+@pytest.mark.parametrize(("name", "codec"), [("in.webm", "libvpx-vp9"), ("in.mkv", "mpeg4")])
+def test_a_container_that_cannot_be_read_to_its_end(tmp_path, name, codec):
+    whole = write_clip(tmp_path / f"whole_{name}", num_frames=100, codec=codec)
+    content = bytearray(whole.read_bytes())
+    # Up to its index at the end, the file contains blocks without any place from which reading could go on.
+    for start in range(len(content) // 2, len(content), 8):
+        content[start : start + 4] = bytes(4)
+    (tmp_path / name).write_bytes(content)
+    reader = VideoReader(tmp_path / name)
+    with pytest.warns(UserWarning, match=rf"{name} is damaged: it announces 100 frames, \d+ could be read"):
+        frames = list(reader)
+    assert 20 < len(frames) < 70
+    assert reader.damage.is_truncated
+    with pytest.raises(ValueError, match="could be read"):
+        list(VideoReader(tmp_path / name, strict=True))
+
+
+def test_a_long_last_frame_is_no_damage(tmp_path):
+    pts = [*range(20), 500]
+    whole = write_clip(tmp_path / "in.mkv", num_frames=21, pts=pts, time_base=Fraction(1, 25), codec="mpeg4")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(list(VideoReader(whole, strict=True))) == 21
 
 
 def test_an_mp4_without_its_index_cannot_be_read(tmp_path):

@@ -18,6 +18,7 @@ class Damage:
         num_announced (`int`, *optional*): Frames that a truncated file announces; `None` if it does not contain that.
         first_damaged (`int`, *optional*): Number of the first frame that is repeated or concealed.
         is_cut_off (`bool`): Whether the file ends before its announced end.
+        stops_early (`bool`): Whether a part at the end could not be read, although the file is complete.
     """
 
     num_repeated: int = 0
@@ -28,6 +29,7 @@ class Damage:
     num_announced: int | None = None
     first_damaged: int | None = None
     is_cut_off: bool = False
+    stops_early: bool = False
 
     @property
     def num_damaged(self) -> int:
@@ -37,7 +39,7 @@ class Damage:
     @property
     def is_truncated(self) -> bool:
         """Whether frames are missing at the end; sometimes only an index is cut off."""
-        return self.is_cut_off and self.num_read != self.num_announced
+        return self.stops_early or (self.is_cut_off and self.num_read != self.num_announced)
 
     def add_repeated(self) -> None:
         """The next frame cannot be decoded, and the last good one takes its place."""
@@ -84,7 +86,9 @@ class Damage:
             # Fragmented files announce only the frames of their beginning.
             is_known = self.num_announced is not None and self.num_announced > self.num_read
             announced = f"{self.num_announced} frames" if is_known else "more frames"
-            messages.append(f"{path} is truncated: it announces {announced}, {self.num_read} could be read.")
+            messages.append(
+                f"{path} is {'damaged' if self.stops_early else 'truncated'}: it announces {announced}, {self.num_read} could be read."
+            )
         return messages
 
     def to_dict(self, path: Path) -> dict[str, Any]:

@@ -1,15 +1,20 @@
 """Whether a file was cut off, for example because a download was interrupted: it is shorter than its headers say."""
 
+import contextlib
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import av
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
+from ..containers import open_container
+
 
 # What follows a box of ISO base media files (MP4, MOV, 3GP) that is cut off is lost; these hold frames or the index.
 CONTENT_BOXES = (b"mdat", b"moof", b"moov")
+# A video stops early if this much of it is missing.
+MIN_MISSING_SECONDS, MIN_MISSING_PART = 1.0, 0.05
 EBML_HEADER, SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 
 
@@ -47,14 +52,40 @@ def announced_frames(container: InputContainer, stream: VideoStream) -> int | No
     """
     if stream.frames:
         return stream.frames
-    seconds = (container.duration or 0) / av.time_base
-    if stream.duration and stream.time_base:
-        seconds = float(stream.duration * stream.time_base)
-    elif "DURATION" in stream.metadata:  # Matroska: that of the container includes the other streams
-        hours, minutes, rest = stream.metadata["DURATION"].split(":")
-        seconds = 3600 * int(hours) + 60 * int(minutes) + float(rest)
+    seconds = _announced_seconds(stream) or (container.duration or 0) / av.time_base
     rate = stream.average_rate or stream.guessed_rate
     return round(seconds * rate) or None if rate else None
+
+
+def stops_early(path: Path, index: int, end: float) -> bool:
+    """Whether a part at the end of a video could not be read, although the file is complete.
+
+    A long last frame may end after its time, so there must also be content that no packet was read from.
+
+    Args:
+        path (`Path`): The file.
+        index (`int`): Index of its video stream.
+        end (`float`): Seconds from the start of the video to the end of the last frame that was read.
+    """
+    with open_container(path) as container:
+        announced = _announced_seconds(cast(VideoStream, container.streams[index]))
+        if announced - end < max(MIN_MISSING_SECONDS, MIN_MISSING_PART * announced):
+            return False
+        last = 0
+        with contextlib.suppress(av.FFmpegError):
+            for packet in container.demux():
+                last = max(last, (packet.pos or 0) + packet.size)
+    return last < (1 - MIN_MISSING_PART) * path.stat().st_size
+
+
+def _announced_seconds(stream: VideoStream) -> float:
+    """Duration of a stream according to the header of its file; 0 if that contains none."""
+    if stream.duration and stream.time_base:
+        return float(stream.duration * stream.time_base)
+    if "DURATION" in stream.metadata:  # Matroska: that of the container includes the other streams
+        hours, minutes, seconds = stream.metadata["DURATION"].split(":")
+        return 3600 * int(hours) + 60 * int(minutes) + float(seconds)
+    return 0.0
 
 
 def _end_of_boxes(file: BinaryIO, size: int) -> int:
