@@ -1,5 +1,6 @@
 """The videos that one `keep-hf restore` restores, and where the results go."""
 
+from collections import Counter
 from pathlib import Path
 
 from ..video.media_files import VIDEO_SUFFIXES, check_exists, check_is_local, contains_images, find_videos
@@ -34,8 +35,18 @@ def list_jobs(source: Path, target: Path) -> list[tuple[Path, Path]]:
         raise ValueError(f"{target} lies in {source}, where results would become sources; name another folder.")
     jobs = [(path, target / path.relative_to(source)) for path in found]
     # VideoWriter writes few formats; videos in any other one become MP4.
-    jobs = [(path, to if to.suffix.lower() in OUTPUT_FORMATS else to.with_suffix(".mp4")) for path, to in jobs]
-    clashes = {target for _, target in jobs if sum(target == other for _, other in jobs) > 1}
+    renamed = [(path, _with_written_format(to, to.with_suffix(".mp4"))) for path, to in jobs]
+    counts = Counter(to for _, to in renamed)
+    # clip.avi and clip.ts become clip.avi.mp4 and clip.ts.mp4.
+    jobs = [
+        (path, new if counts[new] == 1 else _with_written_format(to, to.with_name(f"{to.name}.mp4")))
+        for (path, to), (_, new) in zip(jobs, renamed, strict=True)
+    ]
+    clashes = sorted(str(to) for to, count in Counter(to for _, to in jobs).items() if count > 1)
     if clashes:
-        raise ValueError(f"Several videos would be written to {sorted(map(str, clashes))}; rename one of each.")
+        raise ValueError(f"Several videos would be written to {clashes}; rename one of each.")
     return jobs
+
+
+def _with_written_format(target: Path, renamed: Path) -> Path:
+    return target if target.suffix.lower() in OUTPUT_FORMATS else renamed

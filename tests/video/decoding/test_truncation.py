@@ -86,6 +86,7 @@ def test_a_file_whose_index_alone_is_cut_off_has_all_frames(tmp_path):
     assert not reader.damage.is_truncated
 
 
+@pytest.mark.filterwarnings("ignore:.*could not be decoded")
 @pytest.mark.parametrize(("name", "codec"), [("in.webm", "libvpx-vp9"), ("in.mkv", "mpeg4")])
 def test_a_container_that_cannot_be_read_to_its_end(tmp_path, name, codec):
     whole = write_clip(tmp_path / f"whole_{name}", num_frames=100, codec=codec)
@@ -99,7 +100,7 @@ def test_a_container_that_cannot_be_read_to_its_end(tmp_path, name, codec):
         frames = list(reader)
     assert 20 < len(frames) < 70
     assert reader.damage.is_truncated
-    with pytest.raises(ValueError, match="could be read"):
+    with pytest.raises(ValueError, match=r"could be read|cannot be decoded"):
         list(VideoReader(tmp_path / name, strict=True))
 
 

@@ -86,9 +86,8 @@ class Damage:
             # Fragmented files announce only the frames of their beginning.
             is_known = self.num_announced is not None and self.num_announced > self.num_read
             announced = f"{self.num_announced} frames" if is_known else "more frames"
-            messages.append(
-                f"{path} is {'damaged' if self.stops_early else 'truncated'}: it announces {announced}, {self.num_read} could be read."
-            )
+            kind = "damaged" if self.stops_early else "truncated"
+            messages.append(f"{path} is {kind}: it announces {announced}, {self.num_read} could be read.")
         return messages
 
     def to_dict(self, path: Path) -> dict[str, Any]:
