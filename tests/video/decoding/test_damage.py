@@ -155,7 +155,7 @@ def refuse_threads(container, stream, clock):
 
 
 @pytest.mark.filterwarnings("ignore:.*could not be decoded", "ignore:.*damaged parts", "ignore:.*is truncated")
-@pytest.mark.parametrize("name", ["in.mp4", "in.mkv", "in.ts"])
+@pytest.mark.parametrize("name", ["in.mp4", "in.mkv"])
 @pytest.mark.parametrize("damaged", [[9], [10, 11], [30, 31, 32]])
 def test_the_number_of_threads_does_not_change_damaged_frames(tmp_path, monkeypatch, name, damaged):
     # B-frames that are shown before a damaged frame depend on it, and were decoded with it.
