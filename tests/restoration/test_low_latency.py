@@ -38,7 +38,7 @@ def open_stream(request, make_pipe, direct):
 
     def open_stream(faces: list = FACES, **options):
         pipe: KeepPipeline = make_pipe(*faces, gain_window=8, **({} if request.param == "codes" else direct))
-        return pipe.stream(frame_rate=25, latency="low", **options)
+        return pipe.stream(frame_rate=25, latency="low", **{"strength": 1.0} | options)
 
     return open_stream
 
