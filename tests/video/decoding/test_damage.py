@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from damaged import GARBAGE, damage_packets, join_sizes
-from keep_hf.video import reader
 from keep_hf.video.decoding.frames import HELD_FRAMES, DamageFoundError, DecodedFrame, replace_damaged
 from keep_hf.video.decoding.orientation import Orientation
 from keep_hf.video.reader import VideoReader
@@ -147,28 +146,6 @@ def test_damaged_files_are_read_from_the_middle_as_from_the_start(tmp_path, cont
         assert [frame.pts for frame in rest] == [frame.pts for frame in frames[start:]]
         assert all(np.array_equal(a.image, b.image) for a, b in zip(rest, frames[start:], strict=True))
         assert video.damage.num_read == 40
-
-
-def refuse_threads(container, stream, clock):
-    raise DamageFoundError
-    yield
-
-
-@pytest.mark.filterwarnings("ignore:.*could not be decoded", "ignore:.*damaged parts", "ignore:.*is truncated")
-@pytest.mark.parametrize("name", ["in.mp4", "in.mkv"])
-@pytest.mark.parametrize("damaged", [[9], [10, 11], [30, 31, 32]])
-def test_the_number_of_threads_does_not_change_damaged_frames(tmp_path, monkeypatch, name, damaged):
-    # B-frames that are shown before a damaged frame depend on it, and were decoded with it.
-    rng = np.random.default_rng(0)
-    images = [np.roll(gradient(index, 96, 64) + rng.integers(0, 60, (64, 96, 3), dtype=np.uint8), index, 1)
-              for index in range(40)]  # fmt: skip
-    source = write_clip(tmp_path / "whole.mp4", images=images)
-    path = damage_packets(source, tmp_path / name, damaged, 0.4)
-    threaded = list(VideoReader(path))
-    monkeypatch.setattr(reader, "decode_threaded", refuse_threads)
-    expected = list(VideoReader(path))
-    assert [frame.pts for frame in threaded] == [frame.pts for frame in expected]
-    assert all(np.array_equal(a.image, b.image) for a, b in zip(threaded, expected, strict=True))
 
 
 @pytest.mark.parametrize("num_lost", [0, 2])
