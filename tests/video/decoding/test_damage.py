@@ -111,7 +111,7 @@ def test_a_recording_that_starts_without_a_key_frame(tmp_path):
     assert difference(frames[-1].image, last.image) == 0
 
 
-@pytest.mark.parametrize(("name", "codec"), [("in.mp4", "mpeg4"), ("in.mp4", "libx264"), ("in.avi", "mpeg4")])
+@pytest.mark.parametrize(("name", "codec"), [("in.mp4", "mpeg4"), ("in.avi", "mpeg4")])
 def test_frames_that_the_decoder_filled_are_counted(tmp_path, name, codec):
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 255, (64, 96, 3), dtype=np.uint8) for _ in range(12)]
@@ -134,10 +134,9 @@ def test_strict_reading_stops_at_the_damaged_frame(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:.*could not be decoded", "ignore:.*damaged parts")
-@pytest.mark.parametrize("content", [GARBAGE, 0.6])
-def test_damaged_files_are_read_from_the_middle_as_from_the_start(tmp_path, content):
+def test_damaged_files_are_read_from_the_middle_as_from_the_start(tmp_path):
     source = write_clip(tmp_path / "whole.mp4", num_frames=40)
-    damaged = damage_packets(source, tmp_path / "in.mp4", [11, 12, 25], content)
+    damaged = damage_packets(source, tmp_path / "in.mp4", [11, 12, 25])
     frames = list(VideoReader(damaged))
     assert len(frames) == 40
     for start in (0, 1, 10, 11, 12, 13, 26, 39):
