@@ -48,15 +48,16 @@ def add_direct_path(vq: KeepVQModel, direct: dict[str, torch.Tensor]) -> KeepVQM
         vq (`KeepVQModel`): A trained model.
         direct (`dict[str, torch.Tensor]`): State dict of a [`DirectPath`] for twice its size.
     """
-    widths, units = direct_sizes(direct)
+    sizes = direct_sizes(direct)
     changes = {
         "sample_size": 2 * vq.config.sample_size,
         "patch_size": 2 * vq.config.patch_size,
         "fusion_sizes": (),
         "fusion_layers": 1,
         "feature_update_sizes": (),
-        "direct_channels": widths,
-        "direct_units": units,
+        "direct_channels": sizes.channels,
+        "direct_units": sizes.units_per_level,
+        "direct_normalized": sizes.normalized,
     }
     result = KeepVQModel.from_config(vq.config, **changes)
     weights = {k: v for k, v in vq.state_dict().items() if not k.startswith(("feature_fusion.", "feature_update."))}

@@ -3,6 +3,7 @@
 The sizes of a trained direct path are read from its weights.
 """
 
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,13 +46,27 @@ KALMAN_NETWORKS: dict[str, dict[str, Any]] = {
 }
 
 
-def direct_sizes(weights: dict[str, torch.Tensor]) -> tuple[list[int], list[int]]:
-    """Widths and residual units of the levels of a direct path with these weights."""
+@dataclass(frozen=True)
+class DirectSizes:
+    """The sizes of a direct path, as arguments of [`DirectPath`].
+
+    Args:
+        channels, units_per_level (`tuple[int]`): Widths and residual units of the levels.
+        normalized (`bool`): Whether the units have group norms.
+    """
+
+    channels: tuple[int, ...]
+    units_per_level: tuple[int, ...]
+    normalized: bool
+
+
+def direct_sizes(weights: dict[str, torch.Tensor]) -> DirectSizes:
+    """Read the sizes of a direct path from its weights."""
     widths = [weights["conv_in.weight"].shape[0]]
     widths += [weights[f"shrinks.{i}.conv.weight"].shape[0] for i in range(sum("shrinks" in k for k in weights) // 2)]
     units = [len({k.split(".")[2] for k in weights if k.startswith(f"encoder.{i}.")}) for i in range(len(widths) - 1)]
     middle = {tuple(k.split(".")[1:3]) for k in weights if k.startswith(("middle.0.", "middle.2."))}
-    return widths, [*units, len(middle)]
+    return DirectSizes(tuple(widths), (*units, len(middle)), "tail.0.norm1.weight" in weights)
 
 
 def load_direct(file: str | Path, size: int) -> DirectPath:
@@ -62,8 +77,7 @@ def load_direct(file: str | Path, size: int) -> DirectPath:
     """
     weights = load_file(file)
     try:
-        widths, units = direct_sizes(weights)
-        direct = DirectPath(size, channels=tuple(widths), units_per_level=tuple(units))
+        direct = DirectPath(size, **asdict(direct_sizes(weights)))
         direct.load_state_dict({name: weight.float() for name, weight in weights.items()})
     except (KeyError, RuntimeError) as error:
         raise ValueError(f"{file} has no direct path for crops of {size} pixels: {error}") from error

@@ -18,7 +18,7 @@ from pathlib import Path
 import cv2
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from keep_hf.models.direct import DirectObservation, DirectPath, DirectState
 
@@ -31,6 +31,7 @@ from .loop.trainer import Trainer
 from .losses.adversary import Adversary, ImageDiscriminator, ratio_of_norms
 from .losses.direct_loss import DirectLoss
 from .losses.image_loss import psnr
+from .networks import load_direct
 
 
 PHASES = ("frames", "clips", "adversary")
@@ -155,20 +156,20 @@ def build_parser() -> Parser:
     add("packs", type=Path, help="folder of packs from training/pack_faces.py")
     add("output", type=Path, help="folder for checkpoints, the weights, the log and images")
     add("--shares", type=float, nargs=3, default=(0.45, 0.3, 0.25), help="of the budget, by phase")
-    add("--initial", type=Path, help="weights to start with")
+    add("--initial", type=Path, help="weights to start with; the sizes are theirs")
     add("--face-features", type=Path, help="folder of the network, see losses/face_features.py")
     add("--identity-weight", type=float, default=0.5, help="of the distance in the features of the face")
     add("--texture-weight", type=float, default=0.5, help="of the distance in the first layers of the same network")
-    add("--steadiness-weight", type=float, default=2.0, help="of changes of the error along the motion")
+    add("--steadiness-weight", type=float, default=0.5, help="of changes of the error along the motion")
     add("--adversarial-weight", type=float, default=0.15, help="share of the other losses' gradient")
     add("--discriminator-learning-rate", type=float, default=4e-4, help="constant during the run")
     shares = (DEFAULT_SHARES.clear, DEFAULT_SHARES.paper, DEFAULT_SHARES.enlarged, DEFAULT_SHARES.real)
     names = ("CLEAR", "PAPER", "ENLARGED", "REAL")
     add("--degradations", type=float, nargs=4, default=shares, metavar=names, help="shares of clips")
-    add("--batch-frames", type=positive, default=32, help="frames per batch, in clips or alone")
+    add("--batch-frames", type=positive, default=8, help="frames per batch, in clips or alone")
     add("--clip-length", type=positive, default=8, help="frames per clip; 1 trains without the filter")
-    add("--channels", type=positive, nargs="+", default=[48, 96, 192, 384], help="widths of the levels")
-    add("--units", type=positive, nargs="+", default=[1, 2, 3, 4], help="residual units of the levels")
+    add("--channels", type=positive, nargs="+", default=[32, 64, 128, 192], help="widths, multiples of 8")
+    add("--units", type=positive, nargs="+", default=[1, 2, 2, 3], help="residual units of the levels")
     add("--compile", action="store_true", help="torch.compile; starts later, then is faster")
     add_loop_arguments(parser)
     parser.set_defaults(
@@ -207,9 +208,10 @@ def main(arguments: list[str] | None = None) -> None:
     held_out = portraits[::HELD_OUT]
     portraits = [source for i, source in enumerate(portraits) if i % HELD_OUT] or portraits
     phases = make_phases(args, portraits, videos)
-    direct = DirectPath(SIZE, channels=tuple(args.channels), units_per_level=tuple(args.units))
     if args.initial:
-        direct.load_state_dict({name: weight.float() for name, weight in load_file(args.initial).items()})
+        direct = load_direct(args.initial, SIZE).train()
+    else:
+        direct = DirectPath(SIZE, channels=args.channels, units_per_level=args.units, normalized=True)
     loss = DirectLoss(args.face_features, args.identity_weight, args.texture_weight, args.steadiness_weight)
     stage = DirectStage(direct, loss, phases, make_adversary(args, phases))
     if args.compile:

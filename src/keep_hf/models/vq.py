@@ -78,6 +78,8 @@ class KeepVQModel(ModelMixin, AttentionMixin, ConfigMixin):
         direct_channels (`tuple[int]`, *optional*, defaults to `()`): Widths of the levels of the direct path, from the
             finest to the coarsest; without them the model has none, as the published network.
         direct_units (`tuple[int]`, *optional*): Residual units of each of these levels.
+        direct_normalized (`bool`, *optional*, defaults to `False`): Whether the direct path has group norms; then all
+            `direct_channels` must be multiples of 8.
 
     Raises:
         ValueError: If sizes do not fit each other.
@@ -111,6 +113,7 @@ class KeepVQModel(ModelMixin, AttentionMixin, ConfigMixin):
         adain: bool = False,
         direct_channels: tuple[int, ...] = (),
         direct_units: tuple[int, ...] = (1, 2, 3, 4),
+        direct_normalized: bool = False,
     ) -> None:
         super().__init__()
         widths = list(block_out_channels)
@@ -158,7 +161,9 @@ class KeepVQModel(ModelMixin, AttentionMixin, ConfigMixin):
         )
         self.direct: DirectPath | None = None
         if direct_channels:
-            self.direct = DirectPath(sample_size, channels=direct_channels, units_per_level=direct_units)
+            self.direct = DirectPath(
+                sample_size, channels=direct_channels, units_per_level=direct_units, normalized=direct_normalized
+            )
 
     @apply_forward_hook
     def observe_direct(self, images: torch.Tensor) -> DirectObservation:
