@@ -10,10 +10,9 @@ import os
 import queue
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar, cast
@@ -27,7 +26,7 @@ from av.video.stream import VideoStream
 from .containers import find_video_stream, open_container
 from .decoding.conversion import FrameConverter
 from .decoding.damage import Damage
-from .decoding.frames import DecodedFrame, decode_damaged, decode_threaded, replace_damaged
+from .decoding.frames import DecodedFrame, decode_frames
 from .decoding.truncation import announced_frames, is_cut_off, stops_early
 from .deep.deep_image import DeepImage
 from .timing.clock import Clock, read_clock
@@ -197,17 +196,11 @@ class VideoReader:
             raise ValueError(f"{damage.messages(self.path)[-1]} Without strict, the video ends there.")
 
     def _decode(self) -> Iterator[DecodedFrame]:
-        has_times = self._times == "presentation"
-        return replace_damaged(
-            self._run(partial(decode_threaded, clock=self.clock)),
-            self._run(partial(decode_damaged, clock=self.clock, has_times=has_times)),
-        )
-
-    def _run(self, decode: Callable[[InputContainer, VideoStream], Iterator[DecodedFrame]]) -> Iterator[DecodedFrame]:
         container = open_container(self.path)
         self._unfinished.add(container)
         try:
-            decoded = decode(container, find_video_stream(container, self.path, self.stream))
+            stream = find_video_stream(container, self.path, self.stream)
+            decoded = decode_frames(container, stream, self.clock, has_times=self._times == "presentation")
             while (frame := self._decode_next(container, decoded)) is not None:
                 yield frame
         finally:
@@ -314,7 +307,7 @@ def prefetch(items: Iterator[T], depth: int = 4) -> Iterator[T]:
 
 
 def _decode_first(container: InputContainer, stream: VideoStream, path: Path) -> av.VideoFrame:
-    decoded = decode_damaged(container, stream, Clock({}))
+    decoded = decode_frames(container, stream, Clock({}))
     first = next((decoded.frame for decoded in decoded if decoded.frame is not None), None)
     if first is None:
         raise ValueError(f"{path} has a video stream, but no frame of it can be decoded.")

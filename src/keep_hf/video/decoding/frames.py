@@ -1,12 +1,11 @@
 """Decoding of a video stream: its frames, and a place in time for each frame that cannot be decoded.
 
-Undamaged streams are decoded in several threads. With threads, an error is reported late and frames beside it may be
-lost, so from the first sign of damage on, the stream must be decoded again in one thread. The result then does not
-depend on the number of threads.
+Everything is decoded in one thread. With several, an error is reported late, frames beside it may be lost, and the
+H.264 decoder of FFmpeg sometimes returns a damaged frame without its mark: two readings of a file could differ.
+The restoration of a frame takes many times as long as its decoding, and runs beside it.
 """
 
 import heapq
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -19,14 +18,10 @@ from av.video.stream import VideoStream
 from ..timing.clock import Clock, ClockCorrection
 
 
-# B-frames that may depend on a damaged frame, which is shown after them.
-HELD_FRAMES = 8
 # Number of frames by which a decoder may confuse the order after an error.
 REORDER_DEPTH = 4
 # Seconds by which times decrease at most within one recording; beyond, recordings were joined.
 RESTART = 1
-# From this number of frames on, a stream in which each packet became a frame is expected to go on like that.
-MIN_FRAMES = 10
 
 
 @dataclass(frozen=True)
@@ -48,73 +43,10 @@ class DecodedFrame:
         return self.frame is not None and self.frame.is_corrupt
 
 
-class DamageFoundError(Exception):
-    """The stream is damaged; it must be decoded in one thread."""
-
-
-def decode_threaded(container: InputContainer, stream: VideoStream, clock: Clock) -> Iterator[DecodedFrame]:
-    """Decode an undamaged stream in several threads.
-
-    Args:
-        container (`InputContainer`): The file, open.
-        stream (`VideoStream`): Its video.
-        clock ([`Clock`]): Where the clock of the file restarts.
-
-    Raises:
-        DamageFoundError: At the first sign of damage.
-    """
-    stream.thread_type = "AUTO"
-    ledger = _Ledger()
-    try:
-        for packet in _read_packets(container, stream, clock):
-            ledger.add(packet)
-            if _is_cut_off(packet, container):
-                raise DamageFoundError
-            for frame in stream.decode(packet):
-                lost = ledger.lost_before(frame)
-                if frame.is_corrupt or ledger.has_gap:
-                    raise DamageFoundError
-                yield from (DecodedFrame(None, pts) for pts in lost)
-                yield DecodedFrame(frame, frame.pts)
-    except av.FFmpegError as error:
-        raise DamageFoundError from error
-    if ledger.misses_end:
-        raise DamageFoundError
-
-
-def replace_damaged(threaded: Iterator[DecodedFrame], damaged: Iterator[DecodedFrame]) -> Iterator[DecodedFrame]:
-    """Go on with another decoding of the same stream from the first sign of damage on.
-
-    Args:
-        threaded (`Iterator[DecodedFrame]`): From `decode_threaded`.
-        damaged (`Iterator[DecodedFrame]`): From `decode_damaged`; only used if the other one finds damage.
-    """
-    held: deque[DecodedFrame] = deque()
-    num_frames = num_lost = 0  # that were returned
-    try:
-        for decoded in threaded:
-            held.append(decoded)
-            if len(held) > HELD_FRAMES:
-                yield (shown := held.popleft())
-                num_frames += int(shown.frame is not None)
-                num_lost += int(shown.frame is None)
-        yield from held
-        return
-    except DamageFoundError:
-        pass
-    for decoded in damaged:
-        if decoded.frame is None and num_lost > 0:
-            num_lost -= 1
-        elif decoded.frame is not None and num_frames > 0:
-            num_frames -= 1
-        elif num_frames == 0:
-            yield decoded
-
-
-def decode_damaged(
+def decode_frames(
     container: InputContainer, stream: VideoStream, clock: Clock, has_times: bool = True
 ) -> Iterator[DecodedFrame]:
-    """Decode a stream that may be damaged in one thread.
+    """Decode the frames of a stream, which may be damaged.
 
     Args:
         container (`InputContainer`): The file, open.
@@ -138,7 +70,7 @@ def decode_damaged(
 def _decode_packets(
     container: InputContainer, stream: VideoStream, clock: Clock, ledger: "_Ledger"
 ) -> Iterator[av.VideoFrame]:
-    for packet in _read_packets(container, stream, clock, skip_errors=True):
+    for packet in _read_packets(container, stream, clock):
         ledger.add(packet)
         if _is_cut_off(packet, container):
             ledger.fail(packet)
@@ -165,9 +97,7 @@ def _in_display_order(frames: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame
     yield from held
 
 
-def _read_packets(
-    container: InputContainer, stream: VideoStream, clock: Clock, skip_errors: bool = False
-) -> Iterator[av.Packet]:
+def _read_packets(container: InputContainer, stream: VideoStream, clock: Clock) -> Iterator[av.Packet]:
     """The packets of the stream, then an empty one, at which a decoder returns the frames that it holds."""
     correction = ClockCorrection(clock)
     is_progressing = True
@@ -182,9 +112,7 @@ def _read_packets(
                     yield packet
             break
         except av.FFmpegError:
-            # The container is damaged here; it may be readable behind this place.
-            if not skip_errors:
-                raise
+            continue  # the container is damaged here; it may be readable behind this place
     end = av.Packet()
     end.stream, end.time_base = stream, cast(Fraction, stream.time_base)
     yield end
@@ -202,9 +130,6 @@ class _Ledger:
     the next one. In a stream where every packet became a frame so far, every packet from the first error on that does
     not is therefore a lost frame. In other streams (fields in packets of their own, packets that are never shown) only
     the packets with an error are.
-
-    Attributes:
-        has_gap (`bool`): Whether a packet did not become a frame although all before it did.
     """
 
     def __init__(self, has_times: bool = True) -> None:
@@ -218,12 +143,6 @@ class _Ledger:
         self._has_failed = False
         self._is_one_to_one = True
         self._starts_with_key_frame: bool | None = None
-        self.has_gap = False
-
-    @property
-    def misses_end(self) -> bool:
-        """Whether packets after the last frame did not become frames although all before them did."""
-        return self._is_one_to_one and bool(self._waiting)
 
     def add(self, packet: av.Packet) -> None:
         """A packet is passed to the decoder."""
@@ -253,7 +172,6 @@ class _Ledger:
             # Frames before the first key frame are no damage if they only precede it in the order of display.
             lost = [] if self._starts_with_key_frame and not self._has_failed else list(passed)
         elif passed and not self._has_failed:
-            self.has_gap = self._is_one_to_one and self._num_frames >= MIN_FRAMES
             self._is_one_to_one = False
         self._num_frames += 1
         return [*lost, *[None] * num_without_time]
