@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from keep_hf import KeepPipeline, VideoReader
+from keep_hf.degrade import degrade_video
 from paths import REPOSITORY
 
 
@@ -22,10 +23,12 @@ EXAMPLES = REPOSITORY / "examples"
 
 @pytest.fixture(scope="module")
 def portrait(tmp_path_factory) -> Path:
-    """Some frames of a face."""
+    """Some frames of a face, degraded: sharp ones would be left as they are."""
     path = tmp_path_factory.mktemp("portrait") / "in.mp4"
     runpy.run_path(str(EXAMPLES / "demo.py"))["write_moving_portrait"](path, 6)
-    return path
+    degraded = path.with_name("degraded.mp4")
+    degrade_video(path, degraded, "medium", seed=0)
+    return degraded
 
 
 def test_webcam(portrait, tmp_path, monkeypatch, capsys):
