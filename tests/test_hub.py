@@ -35,7 +35,7 @@ def crops() -> np.ndarray:
 @pytest.fixture
 def detector() -> FaceDetector:
     torch.manual_seed(0)
-    return FaceDetector(block_out_channels=(4, 4, 8, 8, 8), neck_channels=8, landmark_channels=(4, 4, 8, 8)).eval()
+    return FaceDetector(block_out_channels=(4, 4, 8, 8, 8), neck_channels=8, close_up_channels=(4, 4, 8, 8)).eval()
 
 
 def restore(pipe, video) -> np.ndarray:

@@ -4,30 +4,34 @@
         --teacher face_detection_yunet_2023mar.onnx
 
 No labels are needed: the teacher detects the face in every clean image, at several sizes and mirrored, and the medians
-are the labels (teacher_labels.py). The detector is trained on the same faces small, rotated, side by side, blurred,
-noisy and compressed (detector_examples.py). One CPU core gives a usable detector in about 25 minutes.
+are the labels (teacher_labels.py). The detector is trained on the same faces small, rotated, side by side, grey, dark,
+partly covered, blurred, noisy and compressed (detector_examples.py), and on images without a face (faceless.py,
+drawings.py). mine_errors.py collects those in which a trained detector still finds one; `--errors` adds them.
 """
 
 import copy
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 
 from keep_hf import FaceDetector
+from keep_hf.video.media_files import find_images
 
 from .data.detector_examples import DetectorExamples
-from .data.teacher_labels import label_portraits
+from .data.images import read_image
+from .data.teacher_labels import label_drawn_people, label_portraits
 from .loop.config import Parser, TrainerConfig, add_arguments, positive
 from .loop.stage import Batch, Stage, StageOutput
 from .loop.trainer import Trainer
 from .preparation.detectors import load_detector
 
 
-BOX_WEIGHT, LANDMARK_WEIGHT = 5.0, 20.0
+BOX_WEIGHT, LANDMARK_WEIGHT, CHECK_WEIGHT = 5.0, 20.0, 2.0
 
 
 class DetectorStage(Stage):
-    """Trains the search for boxes and the placement of landmarks.
+    """Trains the search for boxes, and the check and the landmarks of close-ups.
 
     Args:
         detector ([`FaceDetector`]): The network.
@@ -42,10 +46,37 @@ class DetectorStage(Stage):
         logits, boxes = self.detector(mosaics)
         cells = self.detector.cells(*mosaics.shape[-2:]).to(mosaics.device)
         score_loss, box_loss = search_loss(logits, boxes, cells, batch["boxes"])
-        landmarks = self.detector.landmark_network(batch["close_ups"].flatten(0, 1)).unflatten(-1, (5, 2))
-        landmark_loss = (landmarks - batch["landmarks"].flatten(0, 1)).abs().mean()
-        figures = {"score loss": score_loss, "box loss": box_loss, "landmark loss": landmark_loss}
-        return StageOutput(score_loss + BOX_WEIGHT * box_loss + LANDMARK_WEIGHT * landmark_loss, figures, {})
+        check_loss, landmark_loss = close_up_loss(
+            self.detector.close_up_network(batch["close_ups"].flatten(0, 1)),
+            batch["is_face"].flatten(),
+            batch["landmarks"].flatten(0, 1),
+        )
+        loss = score_loss + BOX_WEIGHT * box_loss + CHECK_WEIGHT * check_loss + LANDMARK_WEIGHT * landmark_loss
+        figures = {
+            "score loss": score_loss,
+            "box loss": box_loss,
+            "check loss": check_loss,
+            "landmark loss": landmark_loss,
+        }
+        return StageOutput(loss, figures, {})
+
+
+def close_up_loss(
+    output: torch.Tensor, is_face: torch.Tensor, landmarks: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The cross-entropy of the scores, and the distance of the landmarks where there is a face.
+
+    Args:
+        output (`torch.Tensor` of shape `(n, 11)`): Ten coordinates and a logit of each close-up.
+        is_face (`torch.Tensor` of shape `(n,)`): 1 or 0.
+        landmarks (`torch.Tensor` of shape `(n, 5, 2)`): From the centres of the close-ups, in sides of them.
+
+    Returns:
+        `tuple[torch.Tensor, torch.Tensor]`: two scalars.
+    """
+    check_loss = F.binary_cross_entropy_with_logits(output[:, 10], is_face)
+    error = (output[:, :10].unflatten(-1, (5, 2)) - landmarks).abs().mean(dim=(1, 2))
+    return check_loss, (error * is_face).sum() / is_face.sum().clamp(min=1)
 
 
 def search_loss(
@@ -95,9 +126,10 @@ def build_parser() -> Parser:
     add = parser.add_argument
     add("--teacher", required=True, help="YuNet: an .onnx file or a Hub repository; or a folder of a detector")
     add("--initial", help="detector to start from, instead of a new one: a folder or a Hub id")
+    add("--errors", type=Path, help="folder of images without a face, from mine_errors.py")
     add("--frames-per-video", type=positive, default=16, help="frames of a video that are labelled")
     add("--mosaic-size", type=positive, default=192, help="side of the mosaics in pixels, a multiple of 32")
-    add("--close-ups", type=positive, default=2, help="close-ups per mosaic")
+    add("--close-ups", type=positive, default=3, help="close-ups per mosaic")
     add_arguments(parser)
     parser.set_defaults(batch_size=16, learning_rate=2e-3, weight_decay=1e-4, max_gradient_norm=5.0)
     return parser
@@ -112,11 +144,15 @@ def main(arguments: list[str] | None = None) -> None:
     torch.manual_seed(args.seed)
     detector = FaceDetector.from_pretrained(args.initial) if args.initial else FaceDetector()
     teacher = load_detector(args.teacher)
+    errors = [read_image(path) for path in find_images(args.errors)] if args.errors else []
 
     def make_examples(sources: list[str], seed: int) -> DetectorExamples:
         portraits = label_portraits(sources, teacher, args.frames_per_video)
+        portraits += label_drawn_people(teacher)
         print(f"{len(portraits)} portraits labelled by the teacher", flush=True)
-        return DetectorExamples(portraits, args.mosaic_size, args.close_ups, detector.config.landmark_size, seed)
+        return DetectorExamples(
+            portraits, errors, args.mosaic_size, args.close_ups, detector.config.close_up_size, seed
+        )
 
     Trainer(
         config,

@@ -38,7 +38,7 @@ def model(tmp_path_factory) -> str:
     """A folder with a tiny pipeline, whose detector finds no faces."""
     folder = tmp_path_factory.mktemp("model")
     torch.manual_seed(0)
-    detector = FaceDetector(block_out_channels=(4, 4, 8, 8, 8), neck_channels=8, landmark_channels=(4, 4, 8, 8))
+    detector = FaceDetector(block_out_channels=(4, 4, 8, 8, 8), neck_channels=8, close_up_channels=(4, 4, 8, 8))
     KeepPipeline(**make_components(), detector=detector, gain_window=4).save_pretrained(folder)
     return str(folder)
 

@@ -7,6 +7,8 @@ import pytest
 import skimage.data
 import torch
 
+from benchmarks.detector import count_people
+from benchmarks.faceless_videos import KINDS, draw_video
 from keep_hf.faces.detector import FaceDetector
 from keep_hf.faces.yunet import YuNet
 from paths import REPOSITORY, SHARED
@@ -79,6 +81,15 @@ def test_degraded_face_is_found(detector, astronaut):
     assert landmark_error(faces.landmarks[0], ASTRONAUT) < DEGRADED
 
 
+@pytest.mark.parametrize("side", [64, 128, 192, 256, 384, 512])
+def test_grey_face_is_found(detector, astronaut, side):
+    grey = cv2.cvtColor(cv2.cvtColor(astronaut, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    (faces,) = detector.detect([cv2.resize(grey[:300, 80:380], (side, side), interpolation=cv2.INTER_AREA)])
+    assert len(faces) == 1
+    expected = (ASTRONAUT - (80, 0) + 0.5) * side / 300 - 0.5
+    assert landmark_error(faces.landmarks[0], expected) < CLEAR
+
+
 def test_frames_of_several_sizes_are_one_batch(detector, astronaut):
     frames = [astronaut, astronaut[:400, :330], np.zeros((1080, 1920, 3), np.uint8)]
     together = detector.detect(frames)
@@ -96,6 +107,18 @@ def test_no_face_in_texture(detector):
     assert [len(faces) for faces in detector.detect(images)] == [0, 0, 0, 0]
 
 
+def test_no_people_in_drawn_videos(detector):
+    people = [count_people(draw_video(number, 8), detector) for number in range(len(KINDS))]
+    assert people == [0] * len(KINDS)
+
+
+def test_a_box_whose_close_up_shows_no_face_is_rejected(astronaut):
+    detector = FaceDetector.from_pretrained(PACKAGED)
+    with torch.no_grad():
+        detector.close_up_network[-1].bias[10] = -100
+    assert len(detector.detect([astronaut])[0]) == 0
+
+
 def test_packaged_weights_are_small_and_load_in_float32(detector, tmp_path):
     file = PACKAGED / "diffusion_pytorch_model.safetensors"
     assert file.stat().st_size < 2 * 1024**2
@@ -109,7 +132,7 @@ def test_packaged_weights_are_small_and_load_in_float32(detector, tmp_path):
 
 def test_cells_are_the_positions_of_the_feature_maps():
     """With a head that outputs zeros, the box of every cell is centred on it and four strides wide."""
-    detector = FaceDetector(block_out_channels=(4, 4, 4, 4, 4), neck_channels=4, landmark_channels=(4, 4, 4, 4)).eval()
+    detector = FaceDetector(block_out_channels=(4, 4, 4, 4, 4), neck_channels=4, close_up_channels=(4, 4, 4, 4)).eval()
     torch.nn.init.zeros_(detector.head[-1].weight)
     logits, boxes = detector(torch.zeros(2, 3, 64, 96))
     cells = detector.cells(64, 96)

@@ -13,11 +13,14 @@ from keep_hf import FaceDetector
 from media import write_clip
 from paths import REPOSITORY
 from portraits import HEAD_LANDMARKS, write_labelled_portraits
-from training.data.detector_examples import DetectorExamples, make_close_up, make_mosaic
+from training.data.detector_examples import DetectorExamples, make_close_up, make_mosaic, make_wrong_close_up
+from training.data.faceless import make_empty, turn_portrait
 from training.data.images import read_image
-from training.data.teacher_labels import Portrait, label_portraits
+from training.data.teacher_labels import Portrait, label_drawn_people, label_portraits
+from training.mine_errors import find_errors
+from training.mine_errors import main as mine_errors
 from training.preparation.detectors import load_detector
-from training.train_detector import main, search_loss
+from training.train_detector import close_up_loss, main, search_loss
 
 
 pytestmark = pytest.mark.slow
@@ -56,8 +59,8 @@ def test_the_teacher_finds_the_faces_of_mosaics_and_close_ups(portraits, monkeyp
     monkeypatch.setattr("training.data.detector_examples.degrade", lambda rng, image, smallest: image)
     teacher, rng = load_detector(TEACHER), np.random.default_rng(0)
     expected = found = 0
-    for _ in range(20):
-        mosaic, boxes = make_mosaic(rng, portraits, size=256)
+    for _ in range(60):
+        mosaic, boxes = make_mosaic(rng, portraits, [], size=256)
         assert mosaic.shape == (256, 256, 3)
         assert len(boxes) <= 5
         (faces,) = teacher.detect([mosaic])
@@ -74,23 +77,66 @@ def test_the_teacher_finds_the_faces_of_mosaics_and_close_ups(portraits, monkeyp
         image, landmarks = make_close_up(rng, portraits, size=96)
         with torch.no_grad():
             images = torch.from_numpy(image).permute(2, 0, 1)[None] / 127.5 - 1
-            predicted = teacher.landmark_network(images).view(5, 2).numpy()
+            predicted = teacher.close_up_network(images)[:, :10].view(5, 2).numpy()
         assert np.abs(predicted - landmarks).max() < 0.08
 
 
 def test_examples_depend_on_seed_epoch_and_index_only(portraits):
-    examples, again = (DetectorExamples(portraits, 64, close_ups=2, close_up_size=96, seed=0) for _ in range(2))
+    examples, again = (DetectorExamples(portraits, [], 64, close_ups=2, close_up_size=96, seed=0) for _ in range(2))
     first = examples[7]
     assert {name: tuple(value.shape) for name, value in first.items()} == {
         "mosaic": (3, 64, 64),
         "boxes": (5, 4),
         "close_ups": (2, 3, 96, 96),
         "landmarks": (2, 5, 2),
+        "is_face": (2,),
     }
     examples[8]
     assert all(torch.equal(first[name], again[7][name]) for name in first)
     again.epoch = 1
     assert not torch.equal(first["mosaic"], again[7]["mosaic"])
+
+
+def test_the_teacher_finds_no_face_in_images_without_one(portraits):
+    teacher, rng = load_detector(TEACHER), np.random.default_rng(0)
+    errors = [np.full((40, 50, 3), 200, np.uint8)]
+    images = [make_empty(rng, portraits, errors, 160) for _ in range(40)]
+    images += [make_wrong_close_up(rng, portraits, errors, 160) for _ in range(2)]
+    images += [turn_portrait(rng, portraits[0], 160) for _ in range(2)]
+    assert {image.shape for image in images} == {(160, 160, 3)}
+    assert sum(len(faces) > 0 for faces in teacher.detect(images[:40])) <= 4
+
+
+def test_the_drawn_people_of_the_package_are_faces():
+    assert len({portrait.landmarks.tobytes() for portrait in label_drawn_people(load_detector(TEACHER))}) == 3
+
+
+def test_the_surroundings_of_false_faces_are_saved(folder, tmp_path):
+    detector, rng = load_detector(TEACHER), np.random.default_rng(0)
+    image = read_image(folder / "0.png")
+    assert find_errors(rng, [image], detector, teacher=detector) == []
+    blind = FaceDetector.from_pretrained(TEACHER, threshold=1.0)
+    (error,) = find_errors(rng, [image], detector, teacher=blind)
+    side = np.ptp(detector.detect([image])[0].boxes.reshape(2, 2), axis=0).max()
+    assert side < max(error.shape) < 2.3 * side
+    sources = ["--detector", TEACHER, "--data", str(folder), "--teacher", TEACHER]
+    mine_errors([*sources, "--output", str(tmp_path / "errors"), "--images", "16", "--frames-per-video", "1"])
+    assert all(path.suffix == ".png" for path in (tmp_path / "errors").iterdir())
+
+
+def test_the_loss_of_close_ups_ignores_the_landmarks_where_there_is_no_face():
+    is_face, landmarks = torch.tensor([1.0, 0.0]), torch.zeros(2, 5, 2)
+    good = torch.zeros(2, 11)
+    good[0, 10], good[1, 10] = 9, -9
+    good[1, :10] = 5
+    check_loss, landmark_loss = close_up_loss(good, is_face, landmarks)
+    assert check_loss < 1e-3
+    assert landmark_loss == 0
+    bad = -good
+    bad[0, :10] = 0.1
+    check_loss, landmark_loss = close_up_loss(bad, is_face, landmarks)
+    assert check_loss > 5
+    assert landmark_loss == pytest.approx(0.1)
 
 
 def test_the_loss_is_small_for_the_true_boxes_and_confident_scores():

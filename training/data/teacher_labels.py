@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from keep_hf.drawn_people import draw_person
 from keep_hf.faces.detector import FaceDetector
 from keep_hf.faces.yunet import YuNet
 from keep_hf.video.media_files import is_image, is_video
@@ -20,6 +21,7 @@ MIRRORED_ORDER = [1, 0, 2, 4, 3]
 # Sides of the images in which the teacher searches, in pixels.
 TEACHER_SIDES = (320, 400, 480)
 MAX_SIDE = 400
+NUM_DRAWN, REPEATED = 3, 12  # colours of the drawn people, and copies of each: they are few among all portraits
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Portrait:
         last = self.image.shape[1] - 1
         left, top, right, bottom = self.box
         return Portrait(
-            np.ascontiguousarray(self.image[:, ::-1]),
+            cv2.flip(self.image, 1),
             np.array([last - right, top, last - left, bottom]),
             (self.landmarks * (-1, 1) + (last, 0))[MIRRORED_ORDER],
         )
@@ -68,6 +70,12 @@ def label_portraits(sources: list[str], teacher: YuNet | FaceDetector, frames_pe
     if not portraits:
         raise ValueError(f"The teacher found no image or video frame with exactly one face in {', '.join(sources)}.")
     return portraits
+
+
+def label_drawn_people(teacher: YuNet | FaceDetector) -> list[Portrait]:
+    """Label the drawn people of `keep_hf.drawn_people`, the only drawings in which the detector should find a face."""
+    portraits = [label(draw_person(MAX_SIDE, number), teacher) for number in range(NUM_DRAWN)]
+    return [portrait for portrait in portraits if portrait is not None] * REPEATED
 
 
 def label(image: np.ndarray, teacher: YuNet | FaceDetector) -> Portrait | None:

@@ -1,7 +1,7 @@
 """FaceDetector, a small face detector of our own that is part of the packaged checkpoint.
 
 It finds boxes first, in a small and in a large copy of the frame; then a second network reads a close-up of every
-face, in the pixels of the frame, and predicts its landmarks.
+box, in the pixels of the frame, decides whether it shows a face, and predicts the landmarks.
 
 Legend: b images, n cells (positions of the feature maps).
 """
@@ -57,19 +57,21 @@ def _stage(in_channels: int, out_channels: int) -> nn.Sequential:
 
 
 class FaceDetector(ModelMixin, ConfigMixin):
-    """A small anchor-free face detector: one network finds boxes, another one the landmarks of each face.
+    """A small anchor-free face detector: one network finds boxes, another one checks each and finds its landmarks.
 
     Args:
         block_out_channels (`tuple[int, ...]`, defaults to `(16, 32, 64, 96, 128)`):
             Channels at strides 2, 4, 8, 16 and 32; faces are found at the last three.
         neck_channels (`int`, defaults to 64):
             Channels of the three feature maps that the head reads.
-        landmark_channels (`tuple[int, ...]`, defaults to `(16, 32, 64, 96)`):
-            Channels of the landmark network at strides 2, 4, 8 and 16.
-        landmark_size (`int`, defaults to 96):
-            Side in pixels of the close-ups that the landmark network reads; a multiple of 16.
+        close_up_channels (`tuple[int, ...]`, defaults to `(24, 48, 96, 128)`):
+            Channels of the close-up network at strides 2, 4, 8 and 16.
+        close_up_size (`int`, defaults to 96):
+            Side in pixels of the close-ups that the close-up network reads; a multiple of 16.
+        search_threshold (`float`, defaults to 0.5):
+            Least score of a box for which the close-up is checked, from 0 to 1.
         threshold (`float`, defaults to 0.8):
-            Least score of a face, from 0 to 1.
+            Least score of a face, from 0 to 1: the close-up network's probability that it is one.
     """
 
     strides = (8, 16, 32)
@@ -80,8 +82,9 @@ class FaceDetector(ModelMixin, ConfigMixin):
         self,
         block_out_channels: tuple[int, ...] = (16, 32, 64, 96, 128),
         neck_channels: int = 64,
-        landmark_channels: tuple[int, ...] = (16, 32, 64, 96),
-        landmark_size: int = 96,
+        close_up_channels: tuple[int, ...] = (24, 48, 96, 128),
+        close_up_size: int = 96,
+        search_threshold: float = 0.5,
         threshold: float = 0.8,
     ) -> None:
         super().__init__()
@@ -95,11 +98,12 @@ class FaceDetector(ModelMixin, ConfigMixin):
         output.bias = nn.Parameter(torch.tensor([-4.0, 0.0, 0.0, 0.0, 0.0]))
         self.head = nn.Sequential(SeparableBlock(neck_channels, neck_channels), output)
 
-        self.landmark_network = nn.Sequential(
-            _stem(landmark_channels[0]),
-            *(_stage(landmark_channels[i], landmark_channels[i + 1]) for i in range(3)),
+        # Five landmarks, and the score
+        self.close_up_network = nn.Sequential(
+            _stem(close_up_channels[0]),
+            *(_stage(close_up_channels[i], close_up_channels[i + 1]) for i in range(3)),
             nn.Flatten(),
-            nn.Linear(landmark_channels[3] * (landmark_size // 16) ** 2, 10),
+            nn.Linear(close_up_channels[3] * (close_up_size // 16) ** 2, 11),
         )
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -171,11 +175,16 @@ class FaceDetector(ModelMixin, ConfigMixin):
         if not close_ups:
             return found
         images, corners, sides = zip(*close_ups, strict=True)
-        offsets = self._predict_landmarks(images)
+        offsets, scores = self._read_close_ups(images)
         placed = np.stack(corners)[:, None] + (offsets + 0.5) * np.array(sides)[:, None, None] - 0.5
         ends = np.cumsum([len(faces) for faces in found])[:-1]
-        landmarks = np.split(placed.astype(np.float32), ends)
-        return [Faces(faces.boxes, points, faces.scores) for faces, points in zip(found, landmarks, strict=True)]
+        results = []
+        for faces, points, score in zip(
+            found, np.split(placed.astype(np.float32), ends), np.split(scores, ends), strict=True
+        ):
+            order = np.argsort(-score, kind="stable")[: np.count_nonzero(score > self.config["threshold"])]
+            results.append(Faces(faces.boxes, points, score)[order])
+        return results
 
     def _search(self, images: list[np.ndarray]) -> list[Faces]:
         """Detect boxes in images of any sizes, in one batch; the landmarks are those of the mean face."""
@@ -188,7 +197,8 @@ class FaceDetector(ModelMixin, ConfigMixin):
         all_logits, all_boxes = self(to_tensor(padded, self.device, self.dtype))
         results = []
         for scores, boxes in zip(all_logits.sigmoid().cpu().numpy(), all_boxes.cpu().numpy(), strict=True):
-            boxes, scores = boxes[scores > self.config["threshold"]], scores[scores > self.config["threshold"]]
+            is_candidate = scores > self.config["search_threshold"]
+            boxes, scores = boxes[is_candidate], scores[is_candidate]
             corners = boxes.reshape(-1, 2, 2)
             sides = np.sqrt(np.prod(corners[:, 1] - corners[:, 0], axis=1))
             landmarks = corners.mean(axis=1)[:, None] + sides[:, None, None] * MEAN_FACE
@@ -199,7 +209,7 @@ class FaceDetector(ModelMixin, ConfigMixin):
         """Cut out the square around a face; the edges of the frame are repeated.
 
         Returns:
-            `tuple[np.ndarray, np.ndarray, int]`: the close-up of shape `(landmark_size, landmark_size, 3)`; its left
+            `tuple[np.ndarray, np.ndarray, int]`: the close-up of shape `(close_up_size, close_up_size, 3)`; its left
             upper corner (x, y) and its side, in pixels of the frame.
         """
         centre = landmarks.mean(axis=0)
@@ -208,16 +218,18 @@ class FaceDetector(ModelMixin, ConfigMixin):
         left, top = np.rint(centre + 0.5 - side / 2).astype(int)
         rows = np.clip(np.arange(top, top + side), 0, frame.shape[0] - 1)
         columns = np.clip(np.arange(left, left + side), 0, frame.shape[1] - 1)
-        size = self.config["landmark_size"]
+        size = self.config["close_up_size"]
         return resize(frame[rows[:, None], columns], size, size), np.array([left, top]), side
 
-    def _predict_landmarks(self, close_ups: tuple[np.ndarray, ...]) -> np.ndarray:
-        """Predict landmarks as the mean over each close-up and its mirror image.
+    def _read_close_ups(self, close_ups: tuple[np.ndarray, ...]) -> tuple[np.ndarray, np.ndarray]:
+        """Predict landmarks and scores as the mean over each close-up and its mirror image.
 
         Returns:
-            `np.ndarray` of shape `(n, 5, 2)`: relative to the centres of the close-ups, in sides of them.
+            `tuple[np.ndarray, np.ndarray]`: landmarks of shape `(n, 5, 2)`, relative to the centres of the close-ups,
+            in sides of them; and scores of shape `(n,)`, from 0 to 1.
         """
         images = to_tensor(close_ups, self.device, self.dtype)
-        offsets = self.landmark_network(torch.cat([images, images.flip(-1)])).float().cpu()
-        plain, mirrored = offsets.unflatten(-1, (5, 2)).numpy().reshape(2, len(close_ups), 5, 2)
-        return (plain + mirrored[:, MIRRORED_ORDER] * (-1, 1)) / 2
+        plain, mirrored = self.close_up_network(torch.cat([images, images.flip(-1)])).float().cpu().chunk(2)
+        scores = ((plain[:, 10] + mirrored[:, 10]) / 2).sigmoid().numpy()
+        offsets, mirrored_offsets = (out[:, :10].unflatten(-1, (5, 2)).numpy() for out in (plain, mirrored))
+        return (offsets + mirrored_offsets[:, MIRRORED_ORDER] * (-1, 1)) / 2, scores
