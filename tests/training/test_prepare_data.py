@@ -256,7 +256,9 @@ def test_small_short_and_blurred_faces_are_dropped(tmp_path):
         with VideoReader(write_clip(tmp_path / f"{name}.mp4", images=frames)) as reader:
             detector = load_detector(str(DETECTOR))
             clips[name], dropped[name] = cut_clips(reader, name, tmp_path / name, detector, settings)
-    assert clips == {"sharp": [CutClip("sharp-p000-f000000", 10)], "blurred": [], "noisy": [], "short": []}
+    (sharp,) = clips.pop("sharp")
+    assert sharp in (CutClip("sharp-p000-f000000", 10), CutClip("sharp-p001-f000000", 10))  # one of two people
+    assert clips == {"blurred": [], "noisy": [], "short": []}
     small, soft, with_noise, brief = (segments[-1] for segments in dropped.values())
     assert small.reason == "size"
     assert 30 < small.value < 60
