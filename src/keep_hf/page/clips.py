@@ -16,7 +16,8 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from ..video.containers import ffmpeg_name, open_container
-from ..video.reader import VideoFrame, VideoReader
+from ..video.decoding.source import VideoFrame
+from ..video.reader import VideoReader
 from ..video.segments.converted_audio import ConvertedAudio
 from ..video.segments.encoding import Encoding
 from ..video.segments.muxer import decoding_time

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from ..video.decoding.source import VideoFrame
 from ..video.image_folder import ImageFolderWriter
-from ..video.reader import VideoFrame, VideoReader, prefetch
+from ..video.reader import VideoReader, prefetch
 from ..video.segments.output_format import Source
 from ..video.writer import VideoWriter
 from .deep_frames import restore_deep

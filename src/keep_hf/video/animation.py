@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from fractions import Fraction
 from itertools import count
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -18,8 +17,8 @@ from PIL import Image
 
 from .colour import Colour
 from .decoding.damage import Damage
+from .decoding.source import FrameSource, VideoFrame
 from .media_files import ANIMATED_FORMATS, check_exists, is_animation
-from .reader import VideoFrame
 
 
 BACKGROUND = (255, 255, 255, 255)
@@ -29,7 +28,7 @@ TOO_SHORT_FOR_GIF, REPLACEMENT = 10, 100
 TIME_BASE = Fraction(1, 90_000)
 
 
-class AnimationReader:
+class AnimationReader(FrameSource):
     """An animated image as a sequence of `VideoFrame`, which can be iterated over any number of times.
 
     Every frame keeps its own duration. The animation is played once. Transparent parts are shown on white.
@@ -51,8 +50,7 @@ class AnimationReader:
     """
 
     def __init__(self, path: str | os.PathLike, strict: bool = False) -> None:
-        self.path, self.strict = Path(path), strict
-        self.damage = Damage()
+        super().__init__(Path(path), strict)
         check_exists(self.path)
         self.has_audio, self.colour, self.pixel_aspect = False, Colour(), Fraction(1)
         self.time_base = TIME_BASE
@@ -79,17 +77,6 @@ class AnimationReader:
             raise ValueError(f"{self.path} is not a video, but an image.")
         return image
 
-    def __enter__(self) -> "AnimationReader":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        pass
-
-    def __iter__(self) -> Iterator[VideoFrame]:
-        return self.read()
-
     def read(self, start: int = 0) -> Iterator[VideoFrame]:
         """Decode the file from its beginning, and yield the frames from number `start` on.
 
@@ -113,9 +100,7 @@ class AnimationReader:
             damage.is_cut_off, damage.num_announced = True, self.num_frames
         if self.strict and damage.is_cut_off:
             raise ValueError(f"{self.path}: frame {damage.num_read} cannot be decoded; the file is damaged there.")
-        is_first, self.damage = self.damage.num_read == 0, damage
-        for message in damage.messages(self.path) if is_first else []:
-            warnings.warn(message, stacklevel=2)
+        self._report(damage)
 
     def _decode(self, damage: Damage) -> Iterator[Image.Image]:
         """The frames, up to one that cannot be decoded. They are valid until the next step."""

@@ -23,12 +23,13 @@ from ..state_version import check_state_version
 from .animation import AnimationReader
 from .colour import Colour
 from .decoding.damage import Damage
+from .decoding.source import FrameSource, VideoFrame
 from .deep.deep_format import warn_of_eight_bits
 from .deep.deep_image import DeepImage
 from .fitting import fit_image
 from .media_files import IMAGE_SUFFIXES, check_exists, is_image
 from .part_folder import PartFolder, Setting, describe_source, report_write_errors, sync
-from .reader import VideoFrame, VideoReader
+from .reader import VideoReader
 
 
 # Folder within the unfinished one; it is moved to the name of the target when it is complete.
@@ -36,7 +37,7 @@ IMAGES = "images"
 STATE_VERSION = 1
 
 
-class ImageFolderReader:
+class ImageFolderReader(FrameSource):
     """A folder of images as a sequence of `VideoFrame`, which can be iterated over any number of times.
 
     PNG, JPEG, WebP, BMP and TIFF; other files are ignored. Images are rotated upright as their EXIF data say, grey
@@ -62,8 +63,7 @@ class ImageFolderReader:
     """
 
     def __init__(self, path: str | os.PathLike, frame_rate: float = 25.0, strict: bool = False) -> None:
-        self.path, self.strict = Path(path), strict
-        self.damage = Damage()
+        super().__init__(Path(path), strict)
         check_exists(self.path)
         if not self.path.is_dir():
             raise ValueError(f"{self.path} is not a folder.")
@@ -77,17 +77,6 @@ class ImageFolderReader:
         self.time_base = 1 / self.frame_rate
         self.has_audio, self.colour, self.pixel_aspect = False, Colour(), Fraction(1)
         self.height, self.width = _read_image(self.path / self.names[0], warn=True).shape[:2]
-
-    def __enter__(self) -> "ImageFolderReader":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        pass
-
-    def __iter__(self) -> Iterator[VideoFrame]:
-        return self.read()
 
     def read(self, start: int = 0) -> Iterator[VideoFrame]:
         """Read the images from number `start` on.
@@ -108,9 +97,7 @@ class ImageFolderReader:
             damage.num_read += 1
             if index >= start:
                 yield VideoFrame(good, index, self.time_base, 1)
-        is_first, self.damage = self.damage.num_read == 0, damage
-        for message in damage.messages(self.path) if is_first else []:
-            warnings.warn(message, stacklevel=2)
+        self._report(damage)
 
     def _read_or_repeat(self, path: Path, good: np.ndarray | None, damage: Damage) -> np.ndarray:
         try:

@@ -11,14 +11,12 @@ import queue
 import threading
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar, cast
 
 import av
-import numpy as np
 from av.container import InputContainer
 from av.format import Flags as FormatFlags
 from av.video.stream import VideoStream
@@ -27,8 +25,8 @@ from .containers import find_video_stream, open_container
 from .decoding.conversion import FrameConverter
 from .decoding.damage import Damage
 from .decoding.frames import DecodedFrame, decode_frames
+from .decoding.source import FrameSource, VideoFrame
 from .decoding.truncation import announced_frames, is_cut_off, stops_early
-from .deep.deep_image import DeepImage
 from .timing.clock import Clock, read_clock
 from .timing.frame_times import FrameTimes
 
@@ -36,30 +34,11 @@ from .timing.frame_times import FrameTimes
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class VideoFrame:
-    """One frame as displayed.
-
-    Args:
-        image (`np.ndarray`): RGB uint8 of shape `(h, w, 3)`.
-        pts (`int`): When the frame appears, in units of `time_base`.
-        time_base (`Fraction`): Seconds per unit.
-        duration (`int`): How long it is shown, in units of `time_base`.
-        deep ([`DeepImage`], *optional*): The frame with 10 bits per colour, see [`VideoReader.read`].
-    """
-
-    image: np.ndarray
-    pts: int
-    time_base: Fraction
-    duration: int
-    deep: DeepImage | None = None
-
-
 class _ClosedError(Exception):
     """The reader was closed while another thread decoded."""
 
 
-class VideoReader:
+class VideoReader(FrameSource):
     """A video file as a sequence of `VideoFrame`, which can be iterated over any number of times.
 
     Every iteration opens the file again and decodes on demand; no frames are kept in memory. Leaving the `with` block
@@ -97,8 +76,7 @@ class VideoReader:
     """
 
     def __init__(self, path: str | os.PathLike, stream: int | None = None, strict: bool = False) -> None:
-        self.path, self.strict = Path(path), strict
-        self.damage = Damage()
+        super().__init__(Path(path), strict)
         self._unfinished: set[InputContainer] = set()
         # Leaving the `with` block closes containers that another thread (see `prefetch`) may be decoding.
         self._lock = threading.RLock()
@@ -141,18 +119,12 @@ class VideoReader:
         pixel_aspect = stream.sample_aspect_ratio or Fraction(1)
         self.pixel_aspect = 1 / pixel_aspect if self._converter.orientation.transposed else pixel_aspect
 
-    def __enter__(self) -> "VideoReader":
-        return self
-
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         with self._lock:
             for container in list(self._unfinished):
                 self._close(container)
-
-    def __iter__(self) -> Iterator[VideoFrame]:
-        return self.read()
 
     def read(self, start: int = 0, *, deep: bool = False) -> Iterator[VideoFrame]:
         """Decode the file from its beginning, and yield the frames from number `start` on.
@@ -237,12 +209,6 @@ class VideoReader:
                 f"{self.path}: the frame size changes from {self._stored_size} to {size} at frame {damage.num_read}. "
                 "Without strict, the following frames are fitted into the first size."
             )
-
-    def _report(self, damage: Damage) -> None:
-        is_first = self.damage.num_read == 0
-        self.damage = damage
-        for message in damage.messages(self.path) if is_first else []:
-            warnings.warn(message, stacklevel=3)
 
     @property
     def has_audio(self) -> bool:

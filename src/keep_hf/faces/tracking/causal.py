@@ -9,7 +9,7 @@ What [`FaceTracker`] decides with future frames is decided with those before, an
     fades           in: as before. Out: over the two frames before the face disappears
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from itertools import count
 from typing import Any
 
@@ -33,16 +33,8 @@ class CausalTracker(FaceTracker):
 
     smoothing_seconds = SMOOTHING_SECONDS
 
-    def __init__(
-        self,
-        frame_rate: float,
-        faces: str | Collection[int] = "all",
-        min_face_size: float = 0.0,
-        first_frame: int = 0,
-        next_id: int = 0,
-        next_segment: int = 0,
-    ) -> None:
-        super().__init__(frame_rate, faces, min_face_size, first_frame, next_id, next_segment)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         self.decide_after = LOOK_AHEAD
         # How far the faces of the last decided frame have faded in, from 1 to `fade + 1`, by person
         self.levels: dict[int, int] = {}
