@@ -2,6 +2,7 @@
 
 import os
 import pickle
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -12,12 +13,14 @@ from safetensors.torch import load_file
 StateDict = dict[str, torch.Tensor]
 
 
-def load_checkpoint(path: str | os.PathLike) -> StateDict:
+def load_checkpoint(path: str | os.PathLike, wrappers: Sequence[str] = ("params_ema", "params", "model")) -> StateDict:
     """Read a published checkpoint file safely.
 
     Args:
         path (`str` or `os.PathLike`): A `.safetensors` file, or a `.pth`, `.pt` or `.ckpt` file, which is read with
             `weights_only=True`, so that no code from it runs.
+        wrappers (`Sequence[str]`, *optional*): Keys under which releases put the state dict. Where a file has several,
+            the first counts.
 
     Returns:
         `dict[str, torch.Tensor]`: The state dict, without the dictionaries in which releases wrap it.
@@ -36,13 +39,13 @@ def load_checkpoint(path: str | os.PathLike) -> StateDict:
     except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, KeyError, SafetensorError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"{path} is damaged, or not a checkpoint of plain tensors: {reason}") from error
-    for wrapper in ("params_ema", "params", "model"):
+    for wrapper in wrappers:
         if isinstance(checkpoint, dict) and isinstance(checkpoint.get(wrapper), dict):
             checkpoint = checkpoint[wrapper]
     if not isinstance(checkpoint, dict) or not all(isinstance(value, torch.Tensor) for value in checkpoint.values()):
         found = list(checkpoint)[:8] if isinstance(checkpoint, dict) else type(checkpoint).__name__
         raise ValueError(
-            f"{path} does not contain a state dict (tensors by name, at the top or under 'params_ema', 'params' or "
-            f"'model'); it contains {found}."
+            f"{path} does not contain a state dict (tensors by name, at the top or under one of "
+            f"{', '.join(wrappers)}); it contains {found}."
         )
     return checkpoint
