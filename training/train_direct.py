@@ -25,6 +25,7 @@ from keep_hf.models.direct import DirectObservation, DirectPath, DirectState
 from .data.degradations.clips import DEFAULT_SHARES, DegradationShares
 from .data.packed_faces import SIZE, MovingFaces, Source, read_packs
 from .loop.config import Parser, TrainerConfig, add_loop_arguments, positive
+from .loop.muon import make_muon
 from .loop.phases import Phase, Phases
 from .loop.stage import Batch, Stage, StageOutput
 from .loop.trainer import Trainer
@@ -64,6 +65,10 @@ class DirectStage(Stage):
         # The adversary needs the gradients of the last layer twice, which this optimization does not allow.
         torch._functorch.config.donated_buffer = False  # type: ignore[attr-defined]
         self.observe, self.generate = torch.compile(self.direct.observe), torch.compile(self.direct.generate)
+
+    def make_optimizer(self, weight_decay: float) -> torch.optim.Optimizer:
+        # AdamW needs about three times as many frames.
+        return make_muon(self.direct, weight_decay)
 
     def before_step(self, step: int, done: float) -> None:
         self.phase, self.part = self.phases.at(done)
@@ -158,8 +163,8 @@ def build_parser() -> Parser:
     add("--shares", type=float, nargs=3, default=(0.45, 0.3, 0.25), help="of the budget, by phase")
     add("--initial", type=Path, help="weights to start with; the sizes are theirs")
     add("--face-features", type=Path, help="folder of the network, see losses/face_features.py")
-    add("--identity-weight", type=float, default=0.5, help="of the distance in the features of the face")
-    add("--texture-weight", type=float, default=0.5, help="of the distance in the first layers of the same network")
+    add("--identity-weight", type=float, default=1.0, help="of the distance in the features of the face")
+    add("--texture-weight", type=float, default=0.3, help="of the distance in the first layers of the same network")
     add("--steadiness-weight", type=float, default=0.5, help="of changes of the error along the motion")
     add("--adversarial-weight", type=float, default=0.15, help="share of the other losses' gradient")
     add("--discriminator-learning-rate", type=float, default=4e-4, help="constant during the run")

@@ -128,7 +128,7 @@ def add_loop_arguments(parser: argparse.ArgumentParser) -> None:
     add("--final-learning-rate", type=float, default=default.final_learning_rate, help="end of the cosine schedule")
     add("--halve-at", type=int, nargs="*", default=[], help="steps at which the learning rate is halved")
     add("--warmup", type=int, default=default.warmup, help="steps of linear warm-up")
-    add("--weight-decay", type=float, default=default.weight_decay, help="of AdamW")
+    add("--weight-decay", type=float, default=default.weight_decay, help="of all weights, decoupled")
     add("--max-gradient-norm", type=float, default=default.max_gradient_norm, help="longer gradients are scaled down")
     add("--ema-decay", type=float, default=default.ema_decay, help="of the averaged weights, which are saved")
     add("--mixed-precision", choices=["no", "fp16", "bf16"], default=default.mixed_precision, help="autocast")

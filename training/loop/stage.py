@@ -42,6 +42,13 @@ class Stage(nn.Module):
     def before_step(self, step: int, done: float) -> None:
         """Prepare for the optimizer step number `step` (from 0), when the part `done` of the run is over."""
 
+    def make_optimizer(self, weight_decay: float) -> torch.optim.Optimizer:
+        """The optimizer of all parameters that require gradients. The trainer sets its learning rate."""
+        parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        return torch.optim.AdamW(
+            parameters, betas=(0.9, 0.99), weight_decay=weight_decay, fused=torch.cuda.is_available()
+        )
+
     def forward(self, batch: Batch) -> StageOutput:
         raise NotImplementedError
 

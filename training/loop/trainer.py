@@ -114,9 +114,7 @@ class Trainer:
         self.ema = EMAModel(
             self.parameters, decay=config.ema_decay, use_ema_warmup=True, inv_gamma=1.0, power=0.75, foreach=True
         )
-        optimizer = torch.optim.AdamW(
-            self.parameters, betas=(0.9, 0.99), weight_decay=config.weight_decay, fused=torch.cuda.is_available()
-        )
+        optimizer = self.stage.make_optimizer(config.weight_decay)
         self.prepared, self.optimizer = self.accelerator.prepare(self.stage, optimizer)
         if self.adversary is not None:
             self.discriminator, self.discriminator_optimizer = self.accelerator.prepare(

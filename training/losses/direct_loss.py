@@ -1,9 +1,12 @@
 """The loss of the direct path: pixels, gradients, features of a face recognition network, steadiness along the motion.
 
+In a degraded video the finest scale is mostly lost, so pixels are also compared at half the size.
+
 Clips are `(b, t, 3, h, w)` in [-1, 1].
 """
 
 from pathlib import Path
+from types import EllipsisType
 
 import torch
 import torch.nn.functional as F
@@ -18,15 +21,19 @@ from .image_loss import charbonnier, gradient_loss
 
 # Centre and radii of the eyes and the mouth in an aligned face of 512 pixels
 FEATURES_OF_A_FACE = ((193, 240, 60, 36), (319, 240, 60, 36), (256, 371, 80, 45))
+GRADIENT_WEIGHT = 0.5
+# Side of the window in which textures are compared. In the whole crop that takes as long as the network.
+TEXTURE_WINDOW = 128
 
 
 class DirectLoss(nn.Module):
-    """Pixels, gradients, features of a face recognition network at two scales, and steadiness along the motion.
+    """The weighted sum of the terms in the module docstring.
+
+    Textures are compared in one window, at a random place in training and in the centre otherwise.
 
     Args:
         face_features (`Path`, *optional*): Folder for [`FaceFeatures`].
-        identity_weight, texture_weight, steadiness_weight (`float`): Weights of these terms; pixels and gradients
-            have 1.
+        identity_weight, texture_weight, steadiness_weight (`float`): Weights of these terms; pixels have 1.
     """
 
     weight: torch.Tensor
@@ -49,20 +56,37 @@ class DirectLoss(nn.Module):
     ) -> dict[str, torch.Tensor]:
         """The terms by name, and their weighted sum as "image"."""
         image, truth = restored.flatten(0, 1).float(), sharp.flatten(0, 1)
-        losses = {"l1": ((image - truth).abs() * self.weight).mean(), "gradient": gradient_loss(image, truth)}
-        total = losses["l1"] + losses["gradient"]
+        losses = {
+            "l1": ((image - truth).abs() * self.weight).mean(),
+            "half size": self.distance_at_half_size(image, truth),
+            "gradient": gradient_loss(image, truth),
+        }
+        total = losses["l1"] + losses["half size"] + GRADIENT_WEIGHT * losses["gradient"]
         if self.network is not None:
             losses["identity"] = self.network(image, truth)
-            losses["texture"] = texture_distance(self.network, image, truth)
+            window = self.texture_window()
+            losses["texture"] = texture_distance(self.network, image[window], truth[window])
             total = total + self.identity_weight * losses["identity"] + self.texture_weight * losses["texture"]
         if true_flow is not None:
             losses["steadiness"] = change_of_error(restored.float(), sharp, true_flow)
             total = total + self.steadiness_weight * losses["steadiness"]
         return losses | {"image": total}
 
+    def distance_at_half_size(self, image: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+        """L1 plus half the root of the mean square, which is what PSNR measures."""
+        error = F.avg_pool2d(image - truth, 2)
+        weight = F.avg_pool2d(self.weight[None], 2)
+        return (error.abs() * weight).mean() + 0.5 * ((error.square() * weight).mean() + 1e-8).sqrt()
+
+    def texture_window(self) -> tuple[slice | EllipsisType, ...]:
+        """An index of images."""
+        most = SIZE - TEXTURE_WINDOW
+        top, left = torch.randint(most + 1, (2,)).tolist() if self.training else (most // 2, most // 2)
+        return (..., slice(top, top + TEXTURE_WINDOW), slice(left, left + TEXTURE_WINDOW))
+
 
 def texture_distance(network: FaceFeatures, image: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-    """Distance of unit vectors of the first layers of the network, at the full resolution of the crop."""
+    """Distance of unit vectors of the first layers of the network, at the resolution of the images."""
     features = textures(network, image)
     with torch.no_grad():
         true_features = textures(network, truth)
