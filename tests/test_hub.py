@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from conftest import SIZE, make_clip
 from hub_server import serve
 from keep_hf import FaceDetector, KeepPipeline, YuNet
+from keep_hf.pipeline.saved_pipeline import BUILT_IN
 from paths import SHARED
 
 
@@ -129,9 +130,7 @@ def test_the_built_in_checkpoint_restores_a_clip():
 
 
 def test_the_built_in_checkpoint_contains_no_absolute_path():
-    import keep_hf.pipeline
-
-    folder = keep_hf.pipeline.BUILT_IN["keep-tiny"]
+    folder = BUILT_IN["keep-tiny"]
     for path in folder.rglob("*.json"):
         name = json.loads(path.read_text()).get("_name_or_path", "")
         assert not Path(name).is_absolute(), f"{path.relative_to(folder)} holds {name}"

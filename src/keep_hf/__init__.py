@@ -9,6 +9,7 @@ pipe.restore_video("in.mp4", "out.mp4")
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from .registration import register_with_diffusers
 from .version import __version__
 
 
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
     from .models.kalman import KalmanGainNetwork, KalmanState
     from .models.recursion import KalmanRecursion
     from .models.vq import KeepVQModel
-    from .pipeline import KeepPipeline, KeepPipelineOutput
+    from .pipeline.keep_pipeline import KeepPipeline
+    from .pipeline.output import KeepPipelineOutput
     from .restoration.stream import FaceStream
     from .video.reader import VideoReader
     from .video.writer import VideoWriter
@@ -51,8 +53,7 @@ __all__ = [
     "__version__",
 ]
 
-_VIDEO_MODULES = {"VideoReader": "video.reader", "VideoWriter": "video.writer"}
-_MODULES = _VIDEO_MODULES | {
+_MODULES = {
     "DISFlow": "models.flow.dis",
     "FaceDetector": "faces.detector",
     "FaceIdentity": "faces.identity",
@@ -63,9 +64,11 @@ _MODULES = _VIDEO_MODULES | {
     "KalmanGainNetwork": "models.kalman",
     "KalmanRecursion": "models.recursion",
     "KalmanState": "models.kalman",
-    "KeepPipeline": "pipeline",
-    "KeepPipelineOutput": "pipeline",
+    "KeepPipeline": "pipeline.keep_pipeline",
+    "KeepPipelineOutput": "pipeline.output",
     "KeepVQModel": "models.vq",
+    "VideoReader": "video.reader",
+    "VideoWriter": "video.writer",
     "YuNet": "faces.yunet",
 }
 
@@ -73,9 +76,6 @@ _MODULES = _VIDEO_MODULES | {
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if name not in _VIDEO_MODULES:
-        # diffusers must know the components before a pipeline that has one is saved or loaded.
-        import_module(".registration", __name__).register_components()
     value = getattr(import_module(f".{_MODULES[name]}", __name__), name)
     globals()[name] = value
     return value
@@ -83,3 +83,6 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+register_with_diffusers(__getattr__)

@@ -24,6 +24,7 @@ from collections.abc import Mapping
 import torch
 
 from ..models.kalman import KalmanGainNetwork
+from ..options import RestorationOptions
 from .block import ObservedSegment
 
 
@@ -130,6 +131,21 @@ class PastGains(Gains):
             memory[number] = latents[:, max(latents.shape[1] - self.window + 1, 0) :]
         self.memory = memory
         return gains
+
+
+def choose_gains(kalman: KalmanGainNetwork | None, window: int, options: RestorationOptions) -> Gains:
+    """Choose which frames the gain network sees.
+
+    Args:
+        kalman ([`KalmanGainNetwork`], *optional*): The network; `None` where nothing needs gains, as only codes do.
+        window (`int`): Number of frames that it sees at once.
+        options ([`RestorationOptions`]): `gain_mode` and `latency`.
+    """
+    if options.gain_mode == "official":
+        return WindowGains(kalman, window)
+    if kalman is None:
+        return NoGains(1 if options.latency == "low" else max(1, window // 2))
+    return PastGains(kalman, window) if options.latency == "low" else CrossFadedGains(kalman, window)
 
 
 def _latents(segment: ObservedSegment) -> torch.Tensor:

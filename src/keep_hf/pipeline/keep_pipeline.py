@@ -8,71 +8,47 @@ frames) and `video.writer`. `KeepPipeline._open_stream` connects them.
 import os
 import time
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
-from diffusers import DiffusionPipeline
-from diffusers.utils import BaseOutput
-from PIL import Image
 
-from .faces.detector import FaceDetector
-from .faces.follower import HORIZONS, FaceFollower
-from .faces.identity import FaceIdentity
-from .faces.tracking.tracks import FaceTrack, link_tracks
-from .faces.yunet import YuNet
-from .models.checkpoint_files import load_checkpoint
-from .models.conversion import convert_checkpoint
-from .models.flow.dis import DISFlow
-from .models.flow.gmflow import GMFlow
-from .models.kalman import KalmanGainNetwork
-from .models.recursion import KalmanRecursion
-from .models.vq import KeepVQModel
-from .options import AUTO, EncodingOptions, RestorationOptions
-from .registration import register_components
-from .restoration.background import describe_background
-from .restoration.compositor import FaceCompositor
-from .restoration.face_restorer import FaceRestorer
-from .restoration.fingerprint import fingerprint
-from .restoration.gains import CrossFadedGains, Gains, NoGains, PastGains, WindowGains
-from .restoration.resumable import restore_file
-from .restoration.stream import FaceStream
-from .version import __version__
-from .video.clip_formats import OUTPUT_TYPES, read_frames, write_frames
-from .video.open import create_video, open_video
-from .video.reader import prefetch
+from ..faces.detector import FaceDetector
+from ..faces.follower import HORIZONS, FaceFollower
+from ..faces.identity import FaceIdentity
+from ..faces.tracking.tracks import FaceTrack, link_tracks
+from ..faces.yunet import YuNet
+from ..models.flow.dis import DISFlow
+from ..models.flow.gmflow import GMFlow
+from ..models.kalman import KalmanGainNetwork
+from ..models.recursion import KalmanRecursion
+from ..models.vq import KeepVQModel
+from ..options import AUTO, EncodingOptions, RestorationOptions
+from ..restoration.background import describe_background
+from ..restoration.compositor import FaceCompositor
+from ..restoration.face_restorer import FaceRestorer
+from ..restoration.fingerprint import fingerprint
+from ..restoration.gains import choose_gains
+from ..restoration.resumable import restore_file
+from ..restoration.stream import FaceStream
+from ..version import __version__
+from ..video.clip_formats import OUTPUT_TYPES, read_frames, write_frames
+from ..video.open import create_video, open_video
+from ..video.reader import prefetch
+from .output import KeepPipelineOutput
+from .saved_pipeline import SavedPipeline
 
 
 if TYPE_CHECKING:
     from transformers import SegformerForSemanticSegmentation
 
-register_components()
-
-CHECKPOINTS = Path(__file__).parent / "checkpoints"
-BUILT_IN = {name: CHECKPOINTS / name for name in ("keep-small", "keep-tiny")}
 # Frames between two points from which an interrupted run can be resumed.
 SEGMENT_FRAMES = 250
 # Faces in one batch of the recursion; bounds memory.
 BATCH_SIZE = 8
 
 
-@dataclass
-class KeepPipelineOutput(BaseOutput):
-    """Restored video.
-
-    Args:
-        frames (`list[list[PIL.Image.Image]]`, `np.ndarray` or `torch.Tensor`): One video, in diffusers' convention: a
-            list with one list of frames, `(1, t, h, w, 3)`, or `(1, t, 3, h, w)`; arrays and tensors in [0, 1].
-        tracks (`list[FaceTrack]`): The faces found, with smoothed landmarks; empty for aligned input.
-    """
-
-    frames: list[list[Image.Image]] | np.ndarray | torch.Tensor
-    tracks: list[FaceTrack]
-
-
-class KeepPipeline(DiffusionPipeline):
+class KeepPipeline(SavedPipeline):
     """Restore faces in video with KEEP (Kalman-inspired feature propagation, arXiv 2408.05205).
 
     The latent code of a face is the state of a Kalman filter (section 3.1 of the paper). It is observed in the input
@@ -127,48 +103,6 @@ class KeepPipeline(DiffusionPipeline):
         self.register_to_config(gain_window=gain_window, fidelity=fidelity)
         self._yunet: YuNet | None = None
         self.is_compiled = False
-
-    @classmethod
-    def from_pretrained(cls, name: str | os.PathLike, **kwargs: Any) -> "KeepPipeline":
-        """Load a pipeline from the package ("keep-small" or "keep-tiny"), a folder, or the Hub.
-
-        Args:
-            name (`str` or `os.PathLike`): Built-in name, folder, or Hub id. A folder goes before a built-in name.
-            kwargs: As for `DiffusionPipeline.from_pretrained`: `dtype`, `variant`, `cache_dir`, components, ...
-        """
-        if str(name) in BUILT_IN and not Path(name).is_dir():
-            name = BUILT_IN[str(name)]
-        return super().from_pretrained(name, **kwargs)
-
-    @classmethod
-    def from_single_file(
-        cls,
-        checkpoint: str | os.PathLike,
-        *,
-        detector: FaceDetector | YuNet | None = None,
-        dtype: torch.dtype = torch.float32,
-        **config: Any,
-    ) -> "KeepPipeline":
-        """Build a pipeline from a published checkpoint of KEEP or CodeFormer.
-
-        Args:
-            checkpoint (`str` or `os.PathLike`): The file. No code in it is executed.
-            detector ([`FaceDetector`] or [`YuNet`], *optional*): Face detector, see [`KeepPipeline`].
-            dtype (`torch.dtype`, *optional*, defaults to `torch.float32`): Data type of the networks.
-            config: Settings that the weights do not determine; see
-                [`keep_hf.models.conversion.convert_checkpoint`].
-
-        Raises:
-            ValueError: If the file is missing or damaged, or holds another network; the message names what does not
-                fit.
-        """
-        components = convert_checkpoint(load_checkpoint(checkpoint), **config)
-        if "vq" not in components:
-            raise ValueError(f"{checkpoint} holds only GMFlow; a pipeline needs a checkpoint of KEEP or CodeFormer.")
-        for component in components.values():
-            # ModelMixin.to warns about modules to keep in float32; there are none.
-            torch.nn.Module.to(component, dtype)
-        return cls(**components, detector=detector)
 
     def __call__(
         self,
@@ -428,7 +362,11 @@ class KeepPipeline(DiffusionPipeline):
         restorer = FaceRestorer(
             recursion,
             compositor,
-            gains=self._gains(options, recursion.uses_codes(fidelity)),
+            gains=choose_gains(
+                self.kalman if recursion.uses_codes(fidelity) else None,
+                self.config.gain_window,
+                options,
+            ),
             fidelity=fidelity,
             aligned=options.aligned,
             device=self._execution_device,
@@ -436,15 +374,6 @@ class KeepPipeline(DiffusionPipeline):
             is_exact=is_exact,
         )
         return FaceStream(follower, restorer, self.identity, close=self.maybe_free_model_hooks)
-
-    def _gains(self, options: RestorationOptions, uses_codes: bool) -> Gains:
-        """Which frames the gain network sees; only the codes need gains."""
-        window, kalman = self.config.gain_window, self.kalman if uses_codes else None
-        if options.gain_mode == "official":
-            return WindowGains(kalman, window)
-        if kalman is None:
-            return NoGains(1 if options.latency == "low" else max(1, window // 2))
-        return PastGains(kalman, window) if options.latency == "low" else CrossFadedGains(kalman, window)
 
     def _count_frames(self, num_frames: int | None) -> Any:
         # Some files do not contain the number of their frames; without it the progress bar has no end.
