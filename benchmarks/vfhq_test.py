@@ -36,6 +36,7 @@ from diffusers.utils.logging import disable_progress_bar
 from PIL import Image
 
 from keep_hf import KeepPipeline
+from keep_hf.downloads.checkpoints import is_checkpoint
 from keep_hf.evaluation.compare import compare_videos
 from keep_hf.evaluation.networks import Networks
 from keep_hf.evaluation.series import REFERENCE_METRICS
@@ -178,7 +179,7 @@ def main(arguments: list[str] | None = None) -> None:
     state = PartialState(cpu=args.device.type == "cpu", timeout=timedelta(days=7))
 
     disable_progress_bar()
-    load = KeepPipeline.from_single_file if Path(args.model).is_file() else KeepPipeline.from_pretrained
+    load = KeepPipeline.from_single_file if is_checkpoint(args.model) else KeepPipeline.from_pretrained
     pipe = load(args.model).to(args.device)
     open_clip = clip_loader(args, pipe)
     args.size = args.size or pipe.vq.config.sample_size

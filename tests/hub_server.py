@@ -9,6 +9,9 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import pytest
+from huggingface_hub import constants
+
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -116,3 +119,12 @@ def serve(folder: Path, repo_id: str, kind: str = "models") -> Iterator[tuple[st
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def set_endpoint(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
+    """Let huggingface_hub use a local Hub in this process; it has read `HF_ENDPOINT` when it was imported."""
+    monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+    monkeypatch.setattr(
+        constants, "HUGGINGFACE_CO_URL_TEMPLATE", endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+    )
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)

@@ -57,6 +57,7 @@ def test_a_saved_pipeline_is_loaded_bit_for_bit(components, detector, crops, tmp
     index = index_of(tmp_path)
     assert {key: value for key, value in index.items() if key != "_diffusers_version"} == {
         "_class_name": "KeepPipeline",
+        "checkpoint_sha256": None,
         "detector": ["keep_hf", "FaceDetector"],
         "fidelity": 0.25,
         "flow": ["keep_hf", "GMFlow"],
@@ -64,6 +65,7 @@ def test_a_saved_pipeline_is_loaded_bit_for_bit(components, detector, crops, tmp
         "identity": [None, None],
         "kalman": ["keep_hf", "KalmanGainNetwork"],
         "parser": [None, None],
+        "release": None,
         "vq": ["keep_hf", "KeepVQModel"],
     }
     loaded = KeepPipeline.from_pretrained(tmp_path)

@@ -23,6 +23,7 @@ from diffusers.utils.logging import disable_progress_bar
 from torch import nn
 
 from .allocator import keep_freed_memory
+from .downloads.checkpoints import is_checkpoint
 from .drawn_people import draw_video
 from .models.fast_paths import warn_if_slow
 from .models.flow.gmflow import GMFlow
@@ -96,7 +97,7 @@ def load_pipeline(setup: Setup) -> KeepPipeline:
     if setup.device == "cpu":
         keep_freed_memory()
     disable_progress_bar()
-    if setup.model == PUBLISHED_SIZE or Path(setup.model).is_file():
+    if setup.model == PUBLISHED_SIZE or is_checkpoint(setup.model):
         # Published checkpoints contain no detector, and nothing is to be downloaded.
         detector = KeepPipeline.from_pretrained("keep-tiny", dtype=dtype).detector
         if setup.model == PUBLISHED_SIZE:

@@ -3,13 +3,15 @@
 import numpy as np
 import torch
 
+from keep_hf.faces.alignment import TEMPLATE, TEMPLATE_SIZE
 from keep_hf.faces.tracking.tracks import PlacedFace
 from keep_hf.restoration.state import pack, unpack
 from keep_hf.restoration.summary import TrackSummary
 
 
 def make_face(width: float, score: float) -> PlacedFace:
-    return PlacedFace(3, 0, np.array([10, 10, 10 + width, 40], np.float32), np.zeros((5, 2)), score)
+    landmarks = 10 + TEMPLATE * (128 if width == 50 else 64) / TEMPLATE_SIZE
+    return PlacedFace(3, 0, np.array([10, 10, 10 + width, 40], np.float32), landmarks, score)
 
 
 def test_a_track_is_summarized():
@@ -24,6 +26,7 @@ def test_a_track_is_summarized():
         "filled_frames": 1,
         "face_size": 50.0,
         "face_size_range": [30.0, 70.0],  # the longer side of the box counts
+        "largest_crop": 128.0,
         "identity": 0.5,
     }
     restored = TrackSummary.from_state_dict(unpack(pack(summary.state_dict()), torch.device("cpu")))

@@ -2,6 +2,8 @@
 
 import argparse
 
+from ..downloads.checkpoints import check_checkpoint, locate_checkpoint
+from ..downloads.options import DownloadOptions
 from ..models.checkpoint_files import load_checkpoint
 from ..models.conversion import convert_checkpoint
 from ..pipeline import KeepPipeline
@@ -9,9 +11,12 @@ from ..pipeline import KeepPipeline
 
 def run(args: argparse.Namespace) -> None:
     """Write a folder with the pipeline, or with the flow network if the checkpoint holds nothing else."""
-    components = convert_checkpoint(load_checkpoint(args.checkpoint))
+    path = locate_checkpoint(args.checkpoint, DownloadOptions())
+    origin = check_checkpoint(path)
+    components = convert_checkpoint(load_checkpoint(path))
     if "vq" in components:
-        KeepPipeline(**components).save_pretrained(args.output)
+        pipe = KeepPipeline(**components, release=origin.release, checkpoint_sha256=origin.sha256)
+        pipe.save_pretrained(args.output)
     else:
         components["flow"].save_pretrained(args.output)
     print(f"{args.output}: {', '.join(sorted(components))}")

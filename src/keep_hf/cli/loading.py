@@ -2,12 +2,12 @@
 
 import argparse
 import sys
-from pathlib import Path
 
 import torch
 from diffusers.utils.logging import disable_progress_bar
 
 from ..allocator import keep_freed_memory
+from ..downloads.checkpoints import is_checkpoint
 from ..faces.yunet import YuNet
 from ..models.fast_paths import warn_if_slow
 from ..pipeline import KeepPipeline
@@ -29,8 +29,8 @@ def load_pipeline(args: argparse.Namespace) -> KeepPipeline:
     warn_if_slow(dtype, device)
     if device.type == "cpu":
         keep_freed_memory()
-    load = KeepPipeline.from_single_file if Path(args.model).is_file() else KeepPipeline.from_pretrained
-    pipe = load(args.model, dtype=dtype)
+    load = KeepPipeline.from_single_file if is_checkpoint(args.model) else KeepPipeline.from_pretrained
+    pipe = load(args.model, dtype=dtype, cache_dir=args.cache_dir)
     if args.detector:
-        pipe.register_modules(detector=YuNet.from_pretrained(args.detector))
+        pipe.register_modules(detector=YuNet.from_pretrained(args.detector, cache_dir=args.cache_dir))
     return pipe

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 DTYPES = ("fp32", "bf16", "fp16")
 BENCHMARK_DTYPES = ("fp32", "tf32", "bf16", "fp16")
 LEVELS = ("mild", "medium", "heavy")
-MODEL = "built-in name, folder, Hub id or published checkpoint"
+MODEL = (
+    "keep-small or keep-tiny, in the package; keep, keep-asian or codeformer, downloaded on first use (non-commercial "
+    "licence); a folder; a Hub id; a checkpoint file or its URL"
+)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -108,7 +111,7 @@ def _add_faces(commands: "Commands") -> None:
 
 def _add_convert(commands: "Commands") -> None:
     parser = commands.add_parser("convert", help="convert a published checkpoint to a folder for from_pretrained")
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", type=Path)
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="checkpoint file, its URL, or owner/repository/file")
     parser.add_argument("output", metavar="OUT_DIR", type=Path)
 
 
@@ -167,6 +170,9 @@ def _add_demo(commands: "Commands") -> None:
 
 def _add_model(parser: argparse.ArgumentParser, help: str) -> None:
     parser.add_argument("--model", default=DEFAULT_MODEL, help=help)
+    parser.add_argument(
+        "--cache-dir", type=Path, metavar="DIR", help="folder for downloaded models; by default in HF_HOME"
+    )
     parser.add_argument("--detector", help="YuNet instead of the model's detector: an .onnx file or a Hub repository")
 
 

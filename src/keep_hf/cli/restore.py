@@ -9,8 +9,9 @@ from accelerate import PartialState
 
 from ..faces.face_parser import load_parser
 from ..faces.identity import FaceIdentity
-from ..options import EncodingOptions, RestorationOptions
+from ..options import DEFAULT_MODEL, EncodingOptions, RestorationOptions
 from ..pipeline import KeepPipeline
+from ..pipeline.saved_pipeline import BUILT_IN
 from ..restoration.background import load_background
 from .jobs import list_jobs
 from .loading import DTYPES, load_pipeline, selected_device
@@ -115,4 +116,30 @@ def restore(
     for track in report["tracks"]:
         if "strength" in track:
             print_message(f"{source}: person {track['id']}: {track['strength']['reason']}")
+    if advice := advise_larger_model(args.model, pipe.vq.config.sample_size, report["tracks"], options):
+        print_message(f"{source}: {advice}")
     return report
+
+
+def advise_larger_model(
+    model: str, sample_size: int, tracks: list[dict[str, Any]], options: RestorationOptions
+) -> str | None:
+    """Which model to try where faces are larger than a model of the package can hold, or `None`.
+
+    Args:
+        model (`str`): The model of `--model`.
+        sample_size (`int`): Side of the faces that it restores, in pixels.
+        tracks (`list[dict]`): The tracks of the report.
+        options ([`RestorationOptions`]): The options of the restoration.
+    """
+    # A face that was left as it is has lost nothing.
+    restored = [track for track in tracks if "strength" not in track or track["strength"]["weight"] > 0.05]
+    side = round(max((track["largest_crop"] for track in restored), default=0) * options.upscale)
+    if model not in BUILT_IN or side <= sample_size:
+        return None
+    other = "" if model == DEFAULT_MODEL else f"--model {DEFAULT_MODEL} restores 512 x 512; "
+    return (
+        f"the largest face covers {side} x {side} pixels, and {model} restores {sample_size} x {sample_size}. {other}"
+        "--model keep, the published network, generates finer detail at 512 x 512 (downloaded on first use; "
+        "non-commercial licence)"
+    )

@@ -71,6 +71,11 @@ def estimate_alignment(landmarks: np.ndarray, size: int = TEMPLATE_SIZE) -> np.n
     return matrix * (size / TEMPLATE_SIZE)
 
 
+def crop_side(landmarks: np.ndarray) -> float:
+    """Return the side of the aligned crop in pixels of the frame, from the spread of the landmarks `(5, 2)`."""
+    return float(TEMPLATE_SIZE * np.sqrt(landmarks.var(axis=0).sum() / TEMPLATE.var(axis=0).sum()))
+
+
 def crop_face(image: np.ndarray, matrix: np.ndarray, size: int = TEMPLATE_SIZE) -> np.ndarray:
     """Cut an aligned face out of a frame.
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import cv2
 import numpy as np
-from huggingface_hub import snapshot_download
 
+from ..downloads.hub import YUNET_REPOSITORY, locate_yunet
+from ..downloads.options import DownloadOptions
 from .detection import Faces, search_near_and_far
 
 
@@ -37,24 +38,29 @@ class YuNet:
             raise ValueError(f"OpenCV cannot load {model_file}: it is damaged or not a YuNet file.") from error
 
     @classmethod
-    def from_pretrained(cls, name: str | Path = "opencv/face_detection_yunet", **kwargs: Any) -> "YuNet":
+    def from_pretrained(cls, name: str | Path = YUNET_REPOSITORY, **kwargs: Any) -> "YuNet":
         """Load the newest YuNet file of a folder or of a repository on the Hub.
 
         Args:
             name (`str` or `Path`, defaults to `"opencv/face_detection_yunet"`):
                 ONNX file, folder with ONNX files, or Hub id.
             kwargs:
-                Options that a diffusers pipeline passes to its components, such as `dtype`; not used.
+                Options of a download (`cache_dir`, `revision`, `token`, `local_files_only`, `force_download`). Others
+                that a diffusers pipeline passes to its components, such as `dtype`, are not used.
 
         Returns:
             [`YuNet`]
 
         Raises:
             ValueError: If there is no YuNet file in full precision.
+            OSError: If the repository is not in the cache and cannot be downloaded; the message says where to place
+                the file.
         """
         if Path(name).is_file():
             return cls(name)
-        folder = Path(name) if Path(name).is_dir() else Path(snapshot_download(str(name), allow_patterns="*.onnx"))
+        folder = Path(name)
+        if not folder.is_dir():
+            folder = locate_yunet(str(name), DownloadOptions.from_arguments(kwargs))
         # File names end in a date such as 2023mar, or in int8 for reduced precision.
         files = sorted(path for path in folder.glob("*.onnx") if "int8" not in path.name)
         if not files:

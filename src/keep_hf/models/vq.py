@@ -30,6 +30,7 @@ from .autoencoder import Decoder, Encoder, Features
 from .code_transformer import CodeTransformer
 from .direct import DirectObservation, DirectPath, DirectState
 from .guidance import CrossFrameAttention, FeatureFusion, FeatureUpdate, Guide
+from .published.single_file import VQSingleFileMixin
 
 
 class KeepReconstruction(NamedTuple):
@@ -49,7 +50,7 @@ class KeepReconstruction(NamedTuple):
     codes: torch.Tensor
 
 
-class KeepVQModel(ModelMixin, AttentionMixin, ConfigMixin):
+class KeepVQModel(VQSingleFileMixin, ModelMixin, AttentionMixin, ConfigMixin):
     """The face model of KEEP; with `has_hq_encoder=False` and `adain=True` it is CodeFormer.
 
     Args:

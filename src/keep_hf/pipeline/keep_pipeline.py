@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import torch
 
+from ..downloads.options import DownloadOptions
 from ..faces.detector import FaceDetector
 from ..faces.follower import HORIZONS, FaceFollower
 from ..faces.identity import FaceIdentity
@@ -69,6 +70,9 @@ class KeepPipeline(SavedPipeline):
             faces before and after.
         gain_window (`int`, *optional*, defaults to 20): Number of frames that the gain network sees at once.
         fidelity (`float`, *optional*): Default of the option `fidelity`; by default 1.0, or 0.5 without `kalman`.
+        release (`str`, *optional*): Name of the published checkpoint that the weights were converted from; a saved
+            pipeline has a model card with its licence.
+        checkpoint_sha256 (`str`, *optional*): SHA-256 of the checkpoint file that they were converted from.
     """
 
     model_cpu_offload_seq = "detector->flow->kalman->vq->parser"
@@ -92,6 +96,8 @@ class KeepPipeline(SavedPipeline):
         identity: FaceIdentity | None = None,
         gain_window: int = 20,
         fidelity: float | None = None,
+        release: str | None = None,
+        checkpoint_sha256: str | None = None,
     ) -> None:
         super().__init__()
         if (kalman is None) != (flow is None):
@@ -100,8 +106,11 @@ class KeepPipeline(SavedPipeline):
             # KEEP always uses the features of the crop in full; 0.5 is CodeFormer's own default.
             fidelity = 0.5 if kalman is None else 1.0
         self.register_modules(vq=vq, kalman=kalman, flow=flow, detector=detector, parser=parser, identity=identity)
-        self.register_to_config(gain_window=gain_window, fidelity=fidelity)
+        self.register_to_config(
+            gain_window=gain_window, fidelity=fidelity, release=release, checkpoint_sha256=checkpoint_sha256
+        )
         self._yunet: YuNet | None = None
+        self._downloads = DownloadOptions()
         self.is_compiled = False
 
     def __call__(
@@ -331,7 +340,7 @@ class KeepPipeline(SavedPipeline):
         if self.detector is not None:
             return self.detector
         if self._yunet is None:
-            self._yunet = YuNet.from_pretrained()
+            self._yunet = YuNet.from_pretrained(**vars(self._downloads))
         return self._yunet
 
     def fingerprint(self) -> str | None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from ..faces.alignment import crop_side
 from ..faces.tracking.tracks import PlacedFace
 from .auto_strength import Judgement, StrengthSummary
 
@@ -22,6 +23,7 @@ class TrackSummary:
         num_filled (`int`): Number of frames in which the face was not detected but interpolated.
         smallest, largest (`float`): Range of the longer side of the box, in pixels.
         size_sum (`float`): Sum of the longer sides.
+        largest_crop (`float`): Largest side of the square around the face that is restored, in pixels of the source.
         similarity_sum (`float`, *optional*): Sum of the similarities of the face before and after; `None` without a
             face recognition network.
         used ([`StrengthSummary`], *optional*): How much of the restored face was used, and why; `None` unless
@@ -36,6 +38,7 @@ class TrackSummary:
     smallest: float = float("inf")
     largest: float = 0.0
     size_sum: float = 0.0
+    largest_crop: float = 0.0
     similarity_sum: float | None = None
     used: StrengthSummary | None = None
 
@@ -54,6 +57,7 @@ class TrackSummary:
         self.num_filled += int(face.score == 0)
         self.smallest, self.largest = min(self.smallest, size), max(self.largest, size)
         self.size_sum += size
+        self.largest_crop = max(self.largest_crop, crop_side(face.landmarks))
         if similarity is not None:
             self.similarity_sum = (self.similarity_sum or 0.0) + similarity
         if judgement is not None:
@@ -70,6 +74,7 @@ class TrackSummary:
             "filled_frames": self.num_filled,
             "face_size": round(self.size_sum / self.num_frames, 1),
             "face_size_range": [round(self.smallest, 1), round(self.largest, 1)],
+            "largest_crop": round(self.largest_crop, 1),
         }
         if self.similarity_sum is not None:
             entry["identity"] = round(self.similarity_sum / self.num_frames, 4)

@@ -1,0 +1,1 @@
+"""Files that are downloaded on first use: published checkpoints, and files on the Hub."""

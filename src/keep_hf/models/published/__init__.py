@@ -1,0 +1,1 @@
+"""What the conversion of published checkpoints is made of."""
