@@ -66,9 +66,9 @@ def serve_releases() -> Iterator[ReleaseServer]:
             self.end_headers()
             if status < 300 and state.breaks > 0:
                 state.breaks -= 1
-                self.wfile.write(content[: state.bytes_before_break])
+                content = content[: state.bytes_before_break]
                 self.close_connection = True
-            else:
+            with contextlib.suppress(ConnectionError):  # a client may stop reading
                 self.wfile.write(content)
 
         def log_message(self, *args: object) -> None:

@@ -75,8 +75,8 @@ def test_asian_model_has_more_fusion_sizes(official):
 def test_codeformer_is_a_single_frame_model(official, tmp_path):
     dropped = ("hq_encoder.", "kalman_filter.", "flownet.", "cross_fuse.")
     state_dict = {k: v for k, v in official.items() if not k.startswith(dropped)}
-    torch.save({"params_ema": state_dict}, tmp_path / "codeformer.pth")
-    pipe = KeepPipeline.from_single_file(tmp_path / "codeformer.pth", transformer_num_heads=4)
+    torch.save({"params_ema": state_dict}, tmp_path / "single_frame.pth")
+    pipe = KeepPipeline.from_single_file(tmp_path / "single_frame.pth", transformer_num_heads=4)
     assert pipe.kalman is None
     assert pipe.flow is None
     assert pipe.vq.hq_encoder is None

@@ -39,7 +39,7 @@ def download_file(url: str, path: Path, advice: str) -> None:
 def _download(url: str, part: Path, name: str) -> None:
     try:
         with part.open("ab") as file:
-            http_get(url, file, resume_size=file.tell(), displayed_filename=name)
+            http_get(url, file, resume_size=part.stat().st_size, displayed_filename=name)
     except HTTPError as error:
         response = getattr(error, "response", None)
         if getattr(response, "status_code", None) != RANGE_NOT_SATISFIABLE:
