@@ -1,7 +1,7 @@
 """The networks that Table 1 of the paper compares with KEEP, for `benchmarks.vfhq_test`.
 
     video networks   basicvsr, basicvsr_plusplus, edvr
-    image networks   gfpgan, restoreformer, gpen
+    image networks   gfpgan, restoreformer, gpen; stylegan2 is the generator of gfpgan and gpen
 
 They are written from descriptions of the published architectures and load the published weights by file.  No weights
 are part of this repository, and none are downloaded.
@@ -14,8 +14,8 @@ Each file has one class, a `torch.nn.Module` with two more methods (the protocol
     restore(frames)         restores an aligned face: `(t, h, w, 3)`, RGB, uint8, of any size, to as many frames of
                             the size of the network.  The conversion of pixels is that of the published program.
 
-The parameters of a network have the names of the published files (for the video networks: those of BasicSR), so
-that loading needs no table of keys.  `forward` takes and returns tensors in the published range.
+The parameters of a network have the names of the published files (for the video networks: those of BasicSR), apart
+from a few rules at the top of a file.  `forward` takes and returns tensors in the published range.
 """
 
 from typing import Protocol

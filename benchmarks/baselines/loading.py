@@ -58,6 +58,11 @@ class Checkpoint:
             weights[name] = value
         return Checkpoint(self.path, self.network, weights)
 
+    def without(self, prefixes: tuple[str, ...]) -> "Checkpoint":
+        """Drop the weights whose names begin with a prefix."""
+        weights = {name: value for name, value in self.weights.items() if not name.startswith(prefixes)}
+        return Checkpoint(self.path, self.network, weights)
+
     def shape(self, name: str) -> tuple[int, ...]:
         """Shape of a weight.
 
