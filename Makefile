@@ -10,9 +10,11 @@ PYTHON ?= python3
 endif
 # make demo VIDEO=clip.mp4 restores that video
 VIDEO ?=
+# make space FOLDER=../my-space builds the Space in that folder
+FOLDER ?=
 SOURCES := src tests training examples benchmarks spaces docs
 
-.PHONY: demo test test-fast quality style docs
+.PHONY: demo test test-fast quality style docs space
 
 demo: .venv/installed
 	$(BIN)/python examples/demo.py $(if $(VIDEO),--video "$(VIDEO)")
@@ -34,6 +36,9 @@ style: .venv/installed
 
 docs: .venv/installed
 	$(BIN)/mkdocs build --strict
+
+space:
+	$(PYTHON) spaces/build.py $(if $(FOLDER),"$(FOLDER)")
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv

@@ -1,6 +1,6 @@
 """keep_hf as a Hugging Face Space: on ZeroGPU, on a dedicated GPU, or on a CPU.
 
-python spaces/app.py        # the same page on your own machine, like `keep-hf demo`
+python app.py        # the same page on your own machine, like `keep-hf demo`
 """
 
 import os
@@ -15,7 +15,9 @@ from keep_hf.page import LAUNCH_OPTIONS, Limits
 from keep_hf.page import build_demo as build_page
 
 
-LIMITS = Limits()
+# Variables in the settings of the Space.
+MODEL = os.environ.get("KEEP_HF_MODEL", "keep-small")
+LIMITS = Limits(seconds=float(os.environ.get("KEEP_HF_MAX_SECONDS", "60")))
 
 
 def on_gpu(function: Callable, duration: Callable[..., int]) -> Callable:
@@ -23,12 +25,11 @@ def on_gpu(function: Callable, duration: Callable[..., int]) -> Callable:
 
 
 def build_demo(pipe: KeepPipeline) -> gr.Blocks:
-    """Build the page; `on_gpu` has no effect outside ZeroGPU."""
+    """Build the page; `on_gpu` has no effect outside ZeroGPU, except that the work is divided into slices."""
     return build_page(pipe, limits=LIMITS, on_gpu=on_gpu)
 
 
-# A variable in the settings of the Space selects another model of the Hub.
-pipe = KeepPipeline.from_pretrained(os.environ.get("KEEP_HF_MODEL", "keep-small"))
+pipe = KeepPipeline.from_pretrained(MODEL)
 pipe.to("cuda" if torch.cuda.is_available() else "cpu")
 demo = build_demo(pipe)
 

@@ -1,6 +1,7 @@
 """The backend of the page, without a browser: parts of videos, limits, progress, borrowed GPUs."""
 
 import inspect
+import json
 import math
 import pickle
 from fractions import Fraction
@@ -12,11 +13,13 @@ import pytest
 
 from conftest import make_components
 from keep_hf import KeepPipeline, VideoReader
-from keep_hf.page.backend import Backend, gpu_seconds
+from keep_hf.page import backend as backend_module
+from keep_hf.page.backend import Backend
 from keep_hf.page.clips import cut_clip, probe, write_side_by_side
 from keep_hf.page.limits import Limits
 from keep_hf.page.progress import Phase, Progress, throttle
-from keep_hf.page.requests import RestorationRequest, RestoredPart
+from keep_hf.page.requests import FoundFaces, RestorationRequest, RestoredPart
+from keep_hf.page.slices import MAX_SECONDS, OVERHEAD, SliceTimer, gpu_seconds
 from media import difference, packets, times, write_clip
 from portraits import write_people
 
@@ -133,35 +136,95 @@ def pipe() -> KeepPipeline:
     return KeepPipeline(**make_components(), detector=detector, gain_window=4)
 
 
-def test_a_gpu_is_requested_for_the_number_of_frames(pipe, tmp_path):
-    requested = []
+class BorrowedGPU:
+    """Runs functions as `spaces.GPU` does: arguments and results pass to another process and back."""
 
-    def on_gpu(function, duration):
+    def __init__(self) -> None:
+        self.requested: list[tuple[str, int]] = []  # name of the function, seconds
+
+    def __call__(self, function, duration):
         assert inspect.isgeneratorfunction(function)  # spaces.GPU treats other functions as ones that return a value
 
         def on_device(*arguments):
-            requested.append(duration(*arguments))
-            # Another process may run the function, so arguments and results are pickled.
+            self.requested.append((function.__name__, duration(*arguments)))
             for step in function(*pickle.loads(pickle.dumps(arguments))):
                 yield pickle.loads(pickle.dumps(step))
 
         return on_device
 
+
+def test_a_gpu_is_requested_for_the_number_of_frames(pipe, tmp_path):
+    gpu = BorrowedGPU()
     clip = write_people(tmp_path / "in.mp4", 20, num_people=1)
-    backend = Backend(pipe, Limits(seconds=1.5), on_gpu)
+    backend = Backend(pipe, Limits(seconds=1.5), gpu)
     *_, found = backend.find_faces(clip, 0.5, 1.5)
     assert [len(track) for track in found.tracks] == [10]
     for result in backend.restore(clip, RestorationRequest(0, 1.2)):
         if isinstance(result, RestoredPart):
             assert len(images(result.after)) == len(images(result.before)) == result.num_frames == 12
-    assert requested == [gpu_seconds(10), gpu_seconds(12)]
-    assert gpu_seconds(300) > gpu_seconds(200) > 20
+    assert gpu.requested == [("_track", gpu_seconds(10)), ("_restore", gpu_seconds(12))]
 
     # An invalid request fails before a GPU is requested.
     for request in (RestorationRequest(0, 2), RestorationRequest(0, 1, strength=2.0)):
         with pytest.raises(ValueError, match=r"seconds are too long|strength must be from 0 to 1"):
             list(backend.restore(clip, request))
-    assert len(requested) == 2
+    assert len(gpu.requested) == 2
+
+
+def test_seconds_to_request():
+    assert OVERHEAD < gpu_seconds(1) < gpu_seconds(200) < gpu_seconds(300) < MAX_SECONDS
+    assert gpu_seconds(100_000) == MAX_SECONDS == 60  # more than that, and some users are refused
+
+
+def test_a_slice_ends_before_its_time_is_over():
+    timer = SliceTimer(10)
+
+    def step(seconds: float) -> bool:
+        timer.last -= seconds
+        timer.end -= seconds
+        return timer.is_over()
+
+    assert not step(4)
+    assert not step(1)  # 5 seconds are left, and the longest step took 4
+    assert step(2)
+    assert not SliceTimer(math.inf).is_over()
+
+
+def test_slices_give_the_result_of_one_run(pipe, tmp_path, monkeypatch):
+    """Every slice ends at the first possible frame."""
+    monkeypatch.setattr(backend_module, "SEGMENT_FRAMES", 3)
+    monkeypatch.setattr(backend_module, "gpu_seconds", lambda num_left: OVERHEAD)
+    clip, gpu = write_people(tmp_path / "in.mp4", 36, num_people=1), BorrowedGPU()
+
+    def run(backend: Backend) -> tuple[list[FoundFaces], list[bytes], list[dict], list[float]]:
+        *_, found = backend.find_faces(clip, 0, 1.5)
+        files, reports, shares = [], [], []
+        for step in backend.restore(clip, RestorationRequest(0, 4, strength=1.0)):
+            if isinstance(step, RestoredPart):
+                files = [path.read_bytes() for path in (step.after, step.both)]
+                reports.append(json.loads(step.report.read_text()))
+            elif step.phase == "Restoring the faces":
+                shares.append(step.share)
+        return found, files, reports, shares
+
+    found, files, (report,), shares = run(Backend(pipe, Limits(), gpu))
+    expected, whole_files, (whole_report,), _ = run(Backend(pipe, Limits()))
+    assert gpu.requested.count(("_track", OVERHEAD)) == 16  # one frame in each, and the end
+    assert gpu.requested.count(("_restore", OVERHEAD)) == 3  # frames come in batches
+    assert len(found.tracks) == 1
+    for track, other in zip(found.tracks, expected.tracks, strict=True):
+        for name, value in vars(track).items():
+            np.testing.assert_array_equal(value, getattr(other, name))
+    assert files == whole_files
+    assert report["frames"] == 36
+    changing = {"seconds", "peak_memory_bytes"}
+    assert {key: report[key] for key in report.keys() - changing} == {
+        key: whole_report[key] for key in whole_report.keys() - changing
+    }
+    # The bar goes on from slice to slice.
+    assert shares == sorted(shares)
+    assert shares[0] == 0
+    assert shares[-1] == 1
 
 
 def test_files_exist_until_the_iterator_is_closed(pipe, tmp_path):

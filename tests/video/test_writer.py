@@ -270,6 +270,22 @@ def test_resumed_after_an_exception(tmp_path, suffix):
     assert sorted(path.name for path in tmp_path.iterdir()) == [target.name, whole.name]
 
 
+def test_left_unfinished(tmp_path):
+    target, whole = tmp_path / "out.mp4", tmp_path / "whole.mp4"
+    size = {"width": 96, "height": 64, "frame_rate": 25}
+    with VideoWriter(whole, **size) as writer:
+        write_frames(writer, range(5), {})
+        write_frames(writer, range(5, 8))
+    with VideoWriter(target, **size) as writer:
+        write_frames(writer, range(5), {"name": "first"})
+        writer.leave_unfinished()
+    assert not target.exists()
+    with VideoWriter(target, **size, resume=True) as writer:
+        assert writer.resumed == {"name": "first"}
+        write_frames(writer, range(5, 8))
+    assert target.read_bytes() == whole.read_bytes()
+
+
 def test_without_resume_earlier_work_is_deleted(tmp_path):
     begin(tmp_path / "out.mp4")
     with VideoWriter(tmp_path / "out.mp4", width=96, height=64, frame_rate=25) as writer:

@@ -1,14 +1,14 @@
 """The work behind the page, without the page: find the faces in a part of a video, and restore them.
 
 Both cut the part out first, and the networks see only that part. So a GPU can be requested when the number of frames
-is known, and released before the side-by-side video is written.
+is known, in slices of a minute at most, and released before the side-by-side video is written.
 """
 
 import json
+import math
 import shutil
 import tempfile
 import time
-from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,9 +18,9 @@ import torch
 
 from ..faces.contact_sheet import draw_people
 from ..faces.follower import FaceFollower
-from ..faces.tracking.tracks import FaceTrack, link_tracks
+from ..faces.tracking.tracks import PlacedFace, link_tracks
 from ..pipeline import KeepPipeline
-from ..restoration.face_restorer import RestoredFrame
+from ..restoration.resumable import restore_file
 from ..video.reader import VideoReader, prefetch
 from ..video.writer import VideoWriter
 from .clips import cut_clip, probe, write_side_by_side
@@ -28,12 +28,16 @@ from .face_boxes import best_frame, draw_boxes
 from .limits import Limits
 from .progress import Phase, Progress
 from .requests import QUALITIES, FoundFaces, RestorationRequest, RestoredPart
+from .slices import OVERHEAD, RestoredFrames, SliceTimer, TrackedFrames, gpu_seconds
 
 
 FOLDER_PREFIX = "keep_hf_page_"
 MAX_FOLDER_AGE = 86400  # seconds; no run takes that long, so the process of an older folder was killed
 # Time to restore a frame, relative to the time to detect its faces: keep-tiny on a CPU.
 RESTORATION_COST = 8
+# Frames between two points at which a slice can end. The file is encoded in parts of this length, whether a GPU is
+# borrowed or not, so that the result is the same.
+SEGMENT_FRAMES = 50
 
 
 class Backend:
@@ -44,16 +48,17 @@ class Backend:
         limits ([`Limits`]): Limits of a request.
         on_gpu (`Callable`, *optional*): `on_gpu(function, duration)` returns a generator function that runs the
             generator function `function` on a borrowed GPU, possibly in another process. `duration` takes the same
-            arguments and returns the number of seconds to request.
+            arguments and returns the number of seconds to request. Without it, the work is not divided into slices.
     """
 
     def __init__(self, pipe: KeepPipeline, limits: Limits, on_gpu: Callable[..., Callable] | None = None) -> None:
         self.pipe, self.limits = pipe, limits
+        self._is_borrowed = on_gpu is not None
         self._track_on_device, self._restore_on_device = self._track, self._restore
         if on_gpu is not None:
-            self._track_on_device = on_gpu(self._track, lambda clip, num_frames: gpu_seconds(num_frames))
+            self._track_on_device = on_gpu(self._track, lambda clip, num_left, state: gpu_seconds(num_left))
             self._restore_on_device = on_gpu(
-                self._restore, lambda part, after, request, num_frames: gpu_seconds(num_frames)
+                self._restore, lambda part, after, num_left, request: gpu_seconds(num_left)
             )
 
     def find_faces(self, video: Path, start: float, end: float) -> Iterator[Progress | FoundFaces]:
@@ -73,12 +78,7 @@ class Backend:
         with temporary_folder() as folder:
             clip = folder / "part.mp4"
             num_frames = yield from self._cut(video, clip, start, end, 1)
-            tracks: list[FaceTrack] = []
-            for step in self._track_on_device(clip, num_frames):
-                if isinstance(step, Progress):
-                    yield step
-                else:
-                    tracks = step
+            tracks = link_tracks((yield from self._track_in_slices(clip, num_frames)))
             if not tracks:
                 raise ValueError(
                     "No faces found in this part. Faces must be visible from the front or half from the side, and not "
@@ -109,12 +109,7 @@ class Backend:
         with temporary_folder() as folder:
             before, after, both = (folder / f"{name}.mp4" for name in ("before", "restored", "side_by_side"))
             num_frames = yield from self._cut(video, before, request.start, request.end, request.upscale)
-            report: dict[str, Any] = {}
-            for step in self._restore_on_device(before, after, request, num_frames):
-                if isinstance(step, Progress):
-                    yield step
-                else:
-                    report = step
+            report = yield from self._restore_in_slices(before, after, num_frames, request)
             if not report["tracks"]:
                 missing = "None of the selected faces was" if request.people else "No faces"
                 raise ValueError(f"{missing} found in this part, so there is nothing to restore. Choose another part.")
@@ -136,52 +131,86 @@ class Backend:
             yield phase.at(num_frames / expected)
         return num_frames
 
-    @torch.no_grad()
-    def _track(self, clip: Path, num_frames: int) -> Iterator[Progress | list[FaceTrack]]:
+    def _track_in_slices(self, clip: Path, num_frames: int) -> Generator[Progress, None, list[list[PlacedFace]]]:
+        """Find the faces of all frames of a part."""
         phase = Phase("Looking for faces")
         yield phase.at(0)
+        faces: list[list[PlacedFace]] = []
+        state: dict[str, Any] | None = None
+        is_finished = False
+        while not is_finished:
+            for step in self._track_on_device(clip, num_frames - len(faces), state):
+                if isinstance(step, TrackedFrames):
+                    faces, state, is_finished = faces + step.faces, step.state, step.state is None
+                else:
+                    yield phase.at(step / num_frames)
+        return faces
+
+    @torch.no_grad()
+    def _track(self, clip: Path, num_left: int, state: dict[str, Any] | None) -> Iterator[int | TrackedFrames]:
+        """Yield the number of frames that were searched, after every frame, and the faces at the end of the slice."""
+        timer = SliceTimer(self._slice_seconds(num_left))
+        faces: list[list[PlacedFace]] = []
         with VideoReader(clip) as reader:
             follower = FaceFollower(self.pipe.face_detector(), float(reader.frame_rate))
-            faces = []
-            for number, frame in enumerate(prefetch(reader.read()), 1):
+            frames = prefetch(reader.read(state["num_out"] if state else 0))
+            if state is not None:
+                held = {index: next(frames).image for index in range(state["num_out"], state["num_in"])}
+                follower.load_state_dict(state, held)
+            for frame in frames:
                 faces += [followed.faces for followed in follower.step(frame.image)]
-                yield phase.at(number / num_frames)
+                yield follower.num_in
+                if timer.is_over():
+                    yield TrackedFrames(faces, follower.state_dict())
+                    return
             faces += [followed.faces for followed in follower.flush()]
-        yield link_tracks(faces)
+        yield TrackedFrames(faces, None)
 
-    def _restore(
-        self, part: Path, after: Path, request: RestorationRequest, num_frames: int
-    ) -> Iterator[Progress | dict[str, Any]]:
+    def _restore_in_slices(
+        self, part: Path, after: Path, num_frames: int, request: RestorationRequest
+    ) -> Generator[Progress, None, dict[str, Any]]:
+        """Restore all frames of a part, and return the report."""
         phase = Phase("Restoring the faces")
         yield phase.at(0)
+        report: dict[str, Any] | None = None
+        num_written = 0
+        while report is None:
+            for step in self._restore_on_device(part, after, num_frames - num_written, request):
+                if isinstance(step, RestoredFrames):
+                    num_written = step.num_out
+                    done = step.num_in + RESTORATION_COST * step.num_out
+                    yield phase.at(done / ((1 + RESTORATION_COST) * num_frames))
+                else:
+                    report = step
+        return report
+
+    def _restore(
+        self, part: Path, after: Path, num_left: int, request: RestorationRequest
+    ) -> Iterator[RestoredFrames | dict[str, Any]]:
+        """Continue a restoration; the state of the slice before is in the folder of the writer.
+
+        Yields how far it is after every frame, and the report after the last slice.
+        """
+        timer, report = SliceTimer(self._slice_seconds(num_left)), None
         with VideoReader(part) as reader:
             width, height = reader.width * request.upscale, reader.height * request.upscale
             crf = QUALITIES[request.quality]
-            writer = VideoWriter(after, reader, width=width, height=height, crf=crf, preset="fast")
+            writer = VideoWriter(after, reader, width=width, height=height, crf=crf, preset="fast", resume=True)
             stream = self.pipe.stream(**vars(request.options(float(reader.frame_rate))))
-            times: deque[tuple[int, int]] = deque()
-
-            def write(done: Iterator[RestoredFrame]) -> Iterator[Progress]:
-                for restored in done:
-                    writer.write(restored.image, *times.popleft())
-                    yield progress()
-                yield progress()
-
-            def progress() -> Progress:
-                done = stream.num_in + RESTORATION_COST * stream.num_out
-                return phase.at(done / ((1 + RESTORATION_COST) * num_frames))
-
             with writer, stream:
-                for frame in prefetch(reader.read()):
-                    times.append((frame.pts, frame.duration))
-                    yield from write(stream.advance(frame.image))
-                yield from write(stream.finish())
-        yield stream.report()
+                for step in restore_file(reader, writer, stream, request.describe(), SEGMENT_FRAMES, timer.is_over):
+                    if isinstance(step, int):
+                        yield RestoredFrames(stream.num_in, step)
+                    else:
+                        report = step
+                if report is None:
+                    writer.leave_unfinished()
+        if report is not None:
+            yield report
 
-
-def gpu_seconds(num_frames: int) -> int:
-    """Seconds of GPU time to request for a part: 30 s to start and a generous 0.1 s per frame."""
-    return 30 + round(0.1 * num_frames)
+    def _slice_seconds(self, num_left: int) -> float:
+        """Time for frames in a slice, by the number of frames that are left."""
+        return gpu_seconds(num_left) - OVERHEAD if self._is_borrowed else math.inf
 
 
 @contextmanager

@@ -242,7 +242,11 @@ class KeepPipeline(SavedPipeline):
                 self._count_frames(reader.num_frames) as bar,
             ):
                 job = self._describe_job(options, frame_rate)
-                report = restore_file(reader, writer, stream, job, segment_frames, on_frames=bar.update)
+                for step in restore_file(reader, writer, stream, job, segment_frames):
+                    if isinstance(step, int):
+                        bar.update(step - bar.n)
+                    else:
+                        report = step
         report["seconds"]["total"] = round(time.perf_counter() - started, 3)
         about = {"source": str(source), "target": str(target), "frame_rate": frame_rate, "size": [width, height]}
         return about | report

@@ -29,8 +29,8 @@ def restore_file(
     stream: FaceStream,
     job: Mapping[str, Any],
     segment_frames: int,
-    on_frames: Callable[[int], Any],
-) -> dict[str, Any]:
+    stop: Callable[[], bool] = lambda: False,
+) -> Iterator[int | dict[str, Any]]:
     """Restore all frames of a source, or those that an earlier run has left.
 
     Args:
@@ -39,10 +39,12 @@ def restore_file(
         stream ([`FaceStream`]): A new stream.
         job (`Mapping[str, Any]`): What the result depends on: names with numbers, text or `None`.
         segment_frames (`int`): Frames between two points from which a run can be resumed.
-        on_frames (`Callable[[int], Any]`): Called with the number of frames that were written since the last call.
+        stop (`Callable[[], bool]`, *optional*): Called after every segment that is not the last. If it returns `True`,
+            the iterator ends there, without a report; another run with `resume` continues.
 
     Returns:
-        `dict`: The report of the stream, and what was damaged in the source.
+        `Iterator`: The number of frames written so far, after every frame that is taken or written. At the end the
+        report of the stream, and what was damaged in the source.
 
     Raises:
         ValueError: If the earlier run was another job or saved another version of the state.
@@ -55,7 +57,8 @@ def restore_file(
             # Every frame is restored; the run was interrupted while it joined the segments.
             for message in earlier["report"]["warnings"]:
                 warnings.warn(message, stacklevel=2)
-            return earlier["report"]
+            yield earlier["report"]
+            return
 
     held: deque[VideoFrame] = deque()  # what the writer needs of the frames that the stream holds
 
@@ -71,25 +74,28 @@ def restore_file(
         frame = held.popleft()
         image = restored.image if frame.deep is None else restore_deep(frame.deep, restored)
         writer.write(image, frame.pts, frame.duration)
-        on_frames(1)
 
     images = read_images()
     if earlier is not None:
         stream.load_state_dict(earlier["stream"], images)
-        on_frames(stream.num_out)
-    in_segment = 0
+    yield stream.num_out
+    end_of_segment = stream.num_out + segment_frames
     for image in images:
         for restored in stream.advance(image):
             write(restored)
-            in_segment += 1
-        if in_segment >= segment_frames:
+            yield stream.num_out
+        if stream.num_out >= end_of_segment:
             writer.end_segment({"job": job, "stream": stream.state_dict(), "report": None})
-            in_segment = 0
+            end_of_segment = stream.num_out + segment_frames
+            if stop():
+                return
+        yield stream.num_out
     for restored in stream.finish():
         write(restored)
+        yield stream.num_out
     report = stream.report() | reader.damage.to_dict(reader.path)
     writer.end_segment({"job": job, "stream": None, "report": report})
-    return report
+    yield report
 
 
 def check_job(earlier: Mapping[str, Any], job: Mapping[str, Any], path: Path) -> None:

@@ -168,7 +168,7 @@ class VideoWriter:
             self._folder = PartFolder(self.path, self._settings())
             self._folder.open(self.resume)
             self._segment: SegmentEncoder | None = None
-            self._is_complete = False
+            self._is_complete = self._is_left_unfinished = False
             resources.callback(self._close_folder)
             saved = self._folder.saved
             self._restore(WriterState() if saved is None else WriterState.from_state_dict(saved))
@@ -270,6 +270,10 @@ class VideoWriter:
                 self._finish_segment()
                 self._save(state)
 
+    def leave_unfinished(self) -> None:
+        """End the `with` block without the file; another writer with `resume=True` continues from here."""
+        self._is_left_unfinished = True
+
     def _save(self, caller_state: Any) -> None:
         state = WriterState(self._num_segments, self.num_written, self._last_pts, self._is_complete, caller_state)
         self._folder.save(state.state_dict())
@@ -285,7 +289,7 @@ class VideoWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         with self._resources, report_write_errors(self.path):
-            if kind is None and not self._is_complete:
+            if kind is None and not self._is_complete and not self._is_left_unfinished:
                 if self.num_written == 0:
                     raise ValueError(f"{self.path}: no frames were written to it.")
                 self._finish_segment()
