@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import skimage.data
 import torch
+from huggingface_hub import constants
 
+from keep_hf import KeepPipeline
 from keep_hf.faces.yunet import YuNet
 from paths import SHARED
 
@@ -42,3 +44,24 @@ def test_missing_and_damaged_files_are_reported(tmp_path):
     (tmp_path / "damaged.onnx").unlink()
     with pytest.raises(ValueError, match="no YuNet file in full precision"):
         YuNet.from_pretrained(tmp_path)
+
+
+def test_without_a_network_the_message_says_where_to_place_which_file(components, tmp_path, monkeypatch):
+    KeepPipeline(**components).save_pretrained(tmp_path / "pipeline")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    cache = tmp_path / "cache"
+    message = f"face_detection_yunet_2023mar.onnx .*place it in {cache / 'keep_hf' / 'releases' / 'yunet'}"
+    with pytest.raises(OSError, match=message):
+        YuNet.from_pretrained(cache_dir=cache)
+    # A pipeline without a detector uses its own cache.
+    with pytest.raises(OSError, match=message):
+        KeepPipeline.from_pretrained(tmp_path / "pipeline", cache_dir=cache).face_detector()
+
+
+@needs_yunet
+def test_a_placed_file_is_used(tmp_path, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    folder = tmp_path / "keep_hf" / "releases" / "yunet"
+    folder.mkdir(parents=True)
+    (folder / "face_detection_yunet_2023mar.onnx").write_bytes(YUNET_FILE.read_bytes())
+    assert isinstance(YuNet.from_pretrained(cache_dir=tmp_path), YuNet)

@@ -5,6 +5,7 @@ import sys
 
 import torch
 from diffusers.utils.logging import disable_progress_bar
+from huggingface_hub.utils import disable_progress_bars
 
 from ..allocator import keep_freed_memory
 from ..downloads.checkpoints import is_checkpoint
@@ -25,6 +26,7 @@ def load_pipeline(args: argparse.Namespace) -> KeepPipeline:
     """Load the pipeline of `--model`, `--detector` and `--dtype`, on the CPU."""
     if not sys.stderr.isatty():
         disable_progress_bar()
+        disable_progress_bars()
     device, dtype = selected_device(args), DTYPES[args.dtype]
     warn_if_slow(dtype, device)
     if device.type == "cpu":
