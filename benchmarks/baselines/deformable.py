@@ -39,14 +39,14 @@ def deformable_convolution(
     batch, channels, height, width = x.shape
     rows, columns = mask.shape[2:]
     groups = mask.shape[1] // TAPS
-    # Of a tap without its offset: the coordinate at every output pixel
-    start = torch.arange(3, device=x.device, dtype=x.dtype) * dilation - padding
-    y = start[:, None] + torch.arange(rows, device=x.device, dtype=x.dtype) * stride
-    x_ = start[:, None] + torch.arange(columns, device=x.device, dtype=x.dtype) * stride
-    dy, dx = offsets.reshape(batch * groups, 3, 3, 2, rows, columns).unbind(3)
+    # Where the taps are without offsets: (3, rows) and (3, columns)
+    taps = torch.arange(3, device=x.device, dtype=x.dtype) * dilation - padding
+    tap_y = taps[:, None] + torch.arange(rows, device=x.device, dtype=x.dtype) * stride
+    tap_x = taps[:, None] + torch.arange(columns, device=x.device, dtype=x.dtype) * stride
+    offset_y, offset_x = offsets.reshape(batch * groups, 3, 3, 2, rows, columns).unbind(3)
     # grid_sample without align_corners: -1 and 1 are the outer edges of the first and the last pixel.
-    grid_x = (2 * (dx + x_[:, None, :]) + 1) / width - 1
-    grid_y = (2 * (dy + y[:, None, :, None]) + 1) / height - 1
+    grid_x = (2 * (tap_x[:, None, :] + offset_x) + 1) / width - 1
+    grid_y = (2 * (tap_y[:, None, :, None] + offset_y) + 1) / height - 1
     grid = torch.stack((grid_x, grid_y), dim=-1).reshape(batch * groups, TAPS * rows, columns, 2)
     grouped = x.reshape(batch * groups, channels // groups, height, width)
     sampled = F.grid_sample(grouped, grid, padding_mode="zeros", align_corners=False)

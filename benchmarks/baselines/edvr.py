@@ -188,7 +188,7 @@ class EDVR(UpsamplingNetwork):
         same_size: bool = False,
     ) -> None:
         super().__init__(channels, same_size)
-        self.window = window
+        self.window, self.deblurring = window, deblurring
         if deblurring:
             self.predeblur = Deblurring(channels, same_size)
             self.conv_1x1 = convolution(channels, channels, 1)
@@ -235,7 +235,7 @@ class EDVR(UpsamplingNetwork):
 
     def extract(self, frames: torch.Tensor) -> Pyramid:
         """Frames `(n, 3, h, w)` -> features at all levels."""
-        first = self.conv_1x1(self.predeblur(frames)) if hasattr(self, "predeblur") else lrelu(self.conv_first(frames))
+        first = self.conv_1x1(self.predeblur(frames)) if self.deblurring else lrelu(self.conv_first(frames))
         level1 = self.feature_extraction(first)
         level2 = lrelu(self.conv_l2_2(lrelu(self.conv_l2_1(level1))))
         level3 = lrelu(self.conv_l3_2(lrelu(self.conv_l3_1(level2))))
