@@ -94,7 +94,7 @@ def run_clip(recursion: KalmanRecursion, frames: torch.Tensor, output: Path) -> 
     with timed("flow"):
         flows = recursion.flows(frames, None)
     with timed("gains"):
-        gains = recursion.kalman(observed.latents)
+        gains = recursion.kalman(observed.latents).gains
     state, restored, codes = None, [], []
     for i in range(frames.shape[1]):
         back = flows[:, i - 1] if i else None

@@ -100,7 +100,7 @@ def windowed_gains(
     blocks = []
     for start in range(0, length, block):
         first, stop = max(start - past, 0), min(start + block, length)
-        gains = kalman(latents[:, first : min(stop + ahead, length)])
+        gains = kalman(latents[:, first : min(stop + ahead, length)]).gains
         blocks.append(gains[:, start - first : stop - first])
     return torch.cat(blocks, dim=1)[0, :, 0]
 
@@ -111,7 +111,7 @@ def cross_faded_gains(kalman: KalmanGainNetwork, latents: torch.Tensor, window: 
     block, result = window // 2, []
     earlier = None
     for start in range(0, latents.shape[1], block):
-        gains = kalman(latents[:, start : start + window])[0, :, 0]
+        gains = kalman(latents[:, start : start + window]).gains[0, :, 0]
         weight = ((torch.arange(block) + 0.5) / block)[:, None, None][: len(gains)]
         current = gains[:block]
         result.append(current if earlier is None else (1 - weight) * earlier + weight * current)

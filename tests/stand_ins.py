@@ -30,9 +30,9 @@ class KnownFlow:
         self.motion = torch.tensor([float(x), float(y)])
         self.shown: list[tuple[torch.Tensor, torch.Tensor]] = []
 
-    def __call__(self, frame, previous):
+    def __call__(self, frame, previous, return_dict=True):
         self.shown.append((frame, previous))
-        return self.motion[None, :, None, None].expand(1, 2, *frame.shape[2:])
+        return (self.motion[None, :, None, None].expand(1, 2, *frame.shape[2:]),)
 
 
 def untrained_lpips() -> LPIPS:

@@ -19,7 +19,17 @@ PACKAGE = "keep_hf"
 # From the bottom to the top.  A module imports from lower levels and from its own package; modules and packages that
 # share a level do not import each other.  `keep_hf` is the package's own `__init__`: the public API.
 ORDER = [
-    ["allocator", "downloads", "drawn_people", "options", "registration", "state_version", "stopwatch", "version"],
+    [
+        "allocator",
+        "downloads",
+        "drawn_people",
+        "offloading",
+        "options",
+        "registration",
+        "state_version",
+        "stopwatch",
+        "version",
+    ],
     ["video"],
     ["models", "faces"],
     ["degrade"],

@@ -43,7 +43,7 @@ class DetectorStage(Stage):
 
     def forward(self, batch: Batch) -> StageOutput:
         mosaics = batch["mosaic"]
-        logits, boxes = self.detector(mosaics)
+        logits, boxes = self.detector(mosaics, return_dict=False)
         cells = self.detector.cells(*mosaics.shape[-2:]).to(mosaics.device)
         score_loss, box_loss = search_loss(logits, boxes, cells, batch["boxes"])
         check_loss, landmark_loss = close_up_loss(

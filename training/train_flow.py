@@ -80,7 +80,8 @@ def end_point_error(flow: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
 def errors_without_network(image1: torch.Tensor, image2: torch.Tensor, truth: torch.Tensor) -> dict[str, torch.Tensor]:
     """End-point errors to compare with: of no motion, and of OpenCV's DIS flow."""
     dis = DISFlow()
-    flows = torch.cat([dis(a[None].cpu(), b[None].cpu()) for a, b in zip(image1, image2, strict=True)])
+    pairs = zip(image1.cpu(), image2.cpu(), strict=True)
+    flows = torch.cat([dis(a[None], b[None], return_dict=False)[0] for a, b in pairs])
     return {
         "end-point error of no motion": end_point_error(torch.zeros_like(truth), truth),
         "end-point error of DIS": end_point_error(flows.to(truth.device), truth),

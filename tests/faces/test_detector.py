@@ -134,7 +134,7 @@ def test_cells_are_the_positions_of_the_feature_maps():
     """With a head that outputs zeros, the box of every cell is centred on it and four strides wide."""
     detector = FaceDetector(block_out_channels=(4, 4, 4, 4, 4), neck_channels=4, close_up_channels=(4, 4, 4, 4)).eval()
     torch.nn.init.zeros_(detector.head[-1].weight)
-    logits, boxes = detector(torch.zeros(2, 3, 64, 96))
+    logits, boxes = detector(torch.zeros(2, 3, 64, 96), return_dict=False)
     cells = detector.cells(64, 96)
     assert logits.shape == (2, len(cells)) == (2, 8 * 12 + 4 * 6 + 2 * 3)
     assert cells[1].tolist() == [11.5, 3.5, 8]

@@ -19,7 +19,7 @@ def texture(height: int = 160, width: int = 192) -> np.ndarray:
 def test_flow_goes_from_the_first_image_to_the_second():
     large = texture()
     now, before = large[8:136, 8:168], large[10:138, 3:163]  # what is at x now is at x + 5 before, and at y - 2
-    flow = DISFlow()(to_tensor(now)[None], to_tensor(before)[None])
+    flow = DISFlow()(to_tensor(now)[None], to_tensor(before)[None]).flow
     assert flow.shape == (1, 2, 128, 160)
     assert flow.dtype == torch.float32
     inner = flow[0, :, 16:-16, 16:-16]
@@ -61,5 +61,5 @@ def test_dis_in_clips_is_dis_on_pairs():
     flow = DISFlow()
     flows = flow.flow_between_frames(frames)
     assert flows.shape == (2, 2, 2, 32, 48)
-    assert torch.equal(flows[1, 1], flow(frames[1:, 2], frames[1:, 1])[0])
+    assert torch.equal(flows[1, 1], flow(frames[1:, 2], frames[1:, 1]).flow[0])
     assert flow.flow_between_frames(frames[:, :1]).shape == (2, 0, 2, 32, 48)

@@ -7,7 +7,7 @@ from conftest import make_clip
 from golden import fill_weights, full_state_dict, load_description, load_golden, needs_golden, tiny_state_dict, to_clip
 from keep_hf import KalmanRecursion, KeepPipeline, KeepVQModel
 from keep_hf.models.conversion import convert_checkpoint
-from keep_hf.models.kalman import KalmanState
+from keep_hf.models.kalman import KalmanGainOutput, KalmanState
 from keep_hf.video.pixels import to_tensor
 
 
@@ -119,7 +119,7 @@ def test_clip_in_two_parts_equals_the_whole_clip(tiny):
     gains = whole.gains.split(2, dim=1)
     parts, state = [], None
     for part, gain in zip(frames.split(2, dim=1), gains, strict=True):
-        tiny.kalman.forward, forward = (lambda observed, gain=gain: gain), tiny.kalman.forward
+        tiny.kalman.forward, forward = (lambda observed, gain=gain: KalmanGainOutput(gain)), tiny.kalman.forward
         output = tiny(part, state)
         tiny.kalman.forward = forward
         state = output.state

@@ -116,11 +116,11 @@ def find_flow(flow: GMFlow | DISFlow, frame: np.ndarray, previous: np.ndarray) -
     scale = min(FLOW_SIDE / max(height, width), 1)
     # GMFlow takes multiples of 16.
     small_width, small_height = (max(round(side * scale / 16), 1) * 16 for side in (width, height))
-    small = [
+    small_frame, small_previous = (
         to_tensor(cv2.resize(image, (small_width, small_height), interpolation=cv2.INTER_AREA), flow.device)[None]
         for image in (frame, previous)
-    ]
-    field = F.interpolate(flow(*small), (height, width), mode="bilinear")
+    )
+    field = F.interpolate(flow(small_frame, small_previous, return_dict=False)[0], (height, width), mode="bilinear")
     return field * field.new_tensor([width / small_width, height / small_height])[:, None, None]
 
 

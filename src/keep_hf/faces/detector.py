@@ -6,13 +6,17 @@ box, in the pixels of the frame, decides whether it shows a face, and predicts t
 Legend: b images, n cells (positions of the feature maps).
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
+from diffusers.utils import BaseOutput
 from torch import nn
 
+from ..offloading import entry_point, execution_device
 from ..video.pixels import to_tensor
 from .detection import Faces, resize, search_near_and_far, suppress
 
@@ -56,6 +60,20 @@ def _stage(in_channels: int, out_channels: int) -> nn.Sequential:
     )
 
 
+@dataclass
+class FaceDetectorOutput(BaseOutput):
+    """Output of [`FaceDetector`]: a face at every cell, see [`FaceDetector.cells`].
+
+    Attributes:
+        logits (`torch.Tensor` of shape `(b, n)`): Of the scores, float32.
+        boxes (`torch.Tensor` of shape `(b, n, 4)`): Left, top, right, bottom in pixels, float32.
+    """
+
+    logits: torch.Tensor
+    # accelerate copies an output as a dictionary in the place of the first field, which needs defaults for the others.
+    boxes: torch.Tensor = None  # type: ignore[assignment]
+
+
 class FaceDetector(ModelMixin, ConfigMixin):
     """A small anchor-free face detector: one network finds boxes, another one checks each and finds its landmarks.
 
@@ -74,6 +92,8 @@ class FaceDetector(ModelMixin, ConfigMixin):
             Least score of a face, from 0 to 1: the close-up network's probability that it is one.
     """
 
+    # Group offloading by blocks: maps are computed from the coarsest to the finest, so each layer is its own block.
+    _group_offload_block_modules = ("laterals", "necks", "0", "1", "2")
     strides = (8, 16, 32)
     near_sides, far_side = (256, 256), 768
 
@@ -106,16 +126,19 @@ class FaceDetector(ModelMixin, ConfigMixin):
             nn.Linear(close_up_channels[3] * (close_up_size // 16) ** 2, 11),
         )
 
-    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(
+        self, images: torch.Tensor, return_dict: bool = True
+    ) -> FaceDetectorOutput | tuple[torch.Tensor, torch.Tensor]:
         """Predict a face at every cell of three feature maps.
 
         Args:
             images (`torch.Tensor` of shape `(b, 3, h, w)`):
                 RGB in [-1, 1]; `h` and `w` are multiples of 32.
+            return_dict (`bool`, *optional*, defaults to `True`):
+                Whether to return a [`FaceDetectorOutput`].
 
         Returns:
-            `tuple[torch.Tensor, torch.Tensor]`: logits of shape `(b, n)` and boxes of shape `(b, n, 4)` in pixels,
-            float32; the cells are those of [`FaceDetector.cells`].
+            [`FaceDetectorOutput`] or a tuple of its fields.
         """
         features = []
         h = self.stem(images)
@@ -135,7 +158,8 @@ class FaceDetector(ModelMixin, ConfigMixin):
         centre, unit = cells[:, :2], 4 * cells[:, 2:]
         box_centre = centre + unit * out[..., 1:3]
         box_half = unit * out[..., 3:].clamp(max=5).exp() / 2
-        return out[..., 0], torch.cat([box_centre - box_half, box_centre + box_half], dim=-1)
+        output = (out[..., 0], torch.cat([box_centre - box_half, box_centre + box_half], dim=-1))
+        return FaceDetectorOutput(*output) if return_dict else output
 
     def cells(self, height: int, width: int) -> torch.Tensor:
         """Return the cells of an image.
@@ -153,6 +177,7 @@ class FaceDetector(ModelMixin, ConfigMixin):
             cells.append(torch.stack([x, y, torch.full_like(x, stride)], dim=-1).flatten(0, 1))
         return torch.cat(cells)
 
+    @entry_point
     @torch.no_grad()
     def detect(self, frames: list[np.ndarray]) -> list[Faces]:
         """Detect the faces in frames.
@@ -194,7 +219,7 @@ class FaceDetector(ModelMixin, ConfigMixin):
         padded = np.full((len(images), height, width, 3), 128, np.uint8)
         for target, image in zip(padded, images, strict=True):
             target[: image.shape[0], : image.shape[1]] = image
-        all_logits, all_boxes = self(to_tensor(padded, self.device, self.dtype))
+        all_logits, all_boxes = self(to_tensor(padded, execution_device(self), self.dtype), return_dict=False)
         results = []
         for scores, boxes in zip(all_logits.sigmoid().cpu().numpy(), all_boxes.cpu().numpy(), strict=True):
             is_candidate = scores > self.config["search_threshold"]
@@ -228,7 +253,7 @@ class FaceDetector(ModelMixin, ConfigMixin):
             `tuple[np.ndarray, np.ndarray]`: landmarks of shape `(n, 5, 2)`, relative to the centres of the close-ups,
             in sides of them; and scores of shape `(n,)`, from 0 to 1.
         """
-        images = to_tensor(close_ups, self.device, self.dtype)
+        images = to_tensor(close_ups, execution_device(self), self.dtype)
         plain, mirrored = self.close_up_network(torch.cat([images, images.flip(-1)])).float().cpu().chunk(2)
         scores = ((plain[:, 10] + mirrored[:, 10]) / 2).sigmoid().numpy()
         offsets, mirrored_offsets = (out[:, :10].unflatten(-1, (5, 2)).numpy() for out in (plain, mirrored))

@@ -7,15 +7,36 @@ Legend: b images, c channels, h w pixels.  A "size" is the side of a square feat
 """
 
 from collections.abc import Callable, Container
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from diffusers.utils import BaseOutput
 from torch import nn
 
 from .layers import Downsample, ResidualBlock, SpatialAttentionBlock, Upsample
 
 
 Features = dict[int, torch.Tensor]  # size of a feature map -> (b, c, size, size)
+
+
+@dataclass
+class KeepReconstruction(BaseOutput):
+    """Output of the autoencoder for clear faces (stage 1 of the training).
+
+    Attributes:
+        images (`torch.Tensor` of shape `(b, 3, h, w)`): The reconstruction, RGB around [-1, 1], not clamped.
+        latents (`torch.Tensor` of shape `(b, c, grid, grid)`): Output of the encoder.
+        quantized (`torch.Tensor` of shape `(b, c, grid, grid)`): Vectors of the nearest codes; their gradient is
+            passed to the latents (straight-through).
+        codes (`torch.Tensor` of shape `(b, n)`): Indices of the nearest codes.
+    """
+
+    images: torch.Tensor
+    # accelerate copies an output as a dictionary in the place of the first field, which needs defaults for the others.
+    latents: torch.Tensor = None  # type: ignore[assignment]
+    quantized: torch.Tensor = None  # type: ignore[assignment]
+    codes: torch.Tensor = None  # type: ignore[assignment]
 
 
 class MiddleBlock(nn.Module):

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from .fast_paths import is_plain
 from .layers import Attention, Linear
 
 
@@ -37,7 +38,7 @@ class CodeLogits(Linear):
     """
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        if self.weight.dtype.itemsize < 4:
+        if self.weight.dtype in (torch.float16, torch.bfloat16) and is_plain(self.weight):
             return F.linear(tokens.float(), self.weight.float())
         return super().forward(tokens)
 

@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..offloading import entry_point
 from .flow.warp import warp
 from .layers import ResidualBlock, SpatialAttentionBlock, swish
 
@@ -185,6 +186,7 @@ class DirectPath(nn.Module):
         for layer in (self.to_log_variance, self.evidence_out, self.conv_out):
             start_at_zero(layer)
 
+    @entry_point
     def observe(self, crops: torch.Tensor) -> DirectObservation:
         """Read degraded crops `(b, 3, h, w)` in [-1, 1]."""
         x = self.conv_in(F.pixel_unshuffle(crops, self.patch_size))
@@ -198,6 +200,7 @@ class DirectPath(nn.Module):
             x = level(merge(torch.cat([grow(x), skips.pop()], dim=1)))
         return DirectObservation(x, self.to_log_variance(x))
 
+    @entry_point
     def update(
         self,
         observation: DirectObservation,
@@ -236,6 +239,7 @@ class DirectPath(nn.Module):
         features = observation.features + gain.to(predicted.dtype) * (predicted - observation.features)
         return DirectState(features, gain * variance)
 
+    @entry_point
     def generate(self, crops: torch.Tensor, state: DirectState) -> torch.Tensor:
         """The crops `(b, 3, h, w)` plus the correction, not clamped."""
         x = swish(self.tail_conv(self.tail_grow(self.tail(state.features))))

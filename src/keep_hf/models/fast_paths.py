@@ -30,16 +30,34 @@ MIN_FOLDED_POSITIONS = 1024
 def takes_fast_path(x: torch.Tensor, dtype: torch.dtype) -> bool:
     """Whether a layer with a fast kernel for `dtype` uses it for the input `x`.
 
-    It does not where autocast would compute in another type, nor in a compiled graph, whose kernels the compiler
-    chooses.
+    It does not where autocast would compute in another type, nor in a compiled or traced graph, whose kernels the
+    compiler chooses.
     """
     return (
         x.dtype == dtype
         and dtype in FAST_DTYPES
         and x.device.type == "cpu"
+        and is_plain(x)
         and not torch.is_grad_enabled()
         and (not torch.is_autocast_enabled("cpu") or torch.get_autocast_dtype("cpu") == dtype)
         and not torch.compiler.is_compiling()
+        and not torch.jit.is_tracing()
+    )
+
+
+def is_plain(tensor: torch.Tensor) -> bool:
+    """Whether a tensor holds its values in the usual way; those of quantized weights have classes of their own."""
+    return type(tensor) in (torch.Tensor, nn.Parameter)
+
+
+def can_call_onednn(layer: nn.Linear, x: torch.Tensor) -> bool:
+    """Whether `linear` may take the weights of `layer`: unmodified ones of the type of `x`, on the same device."""
+    weight = layer.weight
+    return (
+        takes_fast_path(x, torch.float32)
+        and is_plain(weight)
+        and weight.dtype == x.dtype
+        and weight.device == x.device
     )
 
 
@@ -89,6 +107,7 @@ def can_fold(conv: nn.Conv2d, x: torch.Tensor) -> bool:
         and "forward" not in conv.__dict__  # the hooks of accelerate and diffusers replace this method of the instance
         and not conv._forward_pre_hooks
         and not conv._forward_hooks
+        and is_plain(conv.weight)
         and conv.weight.device == x.device
         and conv.weight.dtype == x.dtype
     )

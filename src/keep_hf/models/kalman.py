@@ -21,6 +21,7 @@ import torch
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.attention import AttentionMixin, FeedForward
+from diffusers.utils import BaseOutput
 from torch import nn
 
 from .autoencoder import Features
@@ -123,6 +124,18 @@ class UncertaintyBlock(nn.Module):
         return tokens + over_time.unflatten(0, (b, n)).transpose(1, 2)
 
 
+@dataclass
+class KalmanGainOutput(BaseOutput):
+    """Output of [`KalmanGainNetwork`].
+
+    Attributes:
+        gains (`torch.Tensor` of shape `(b, t, 1, h, w)`): Weights of the predictions, in (0, 1).  The gain of the
+            first frame of a clip has no meaning, because there is no prediction for it.
+    """
+
+    gains: torch.Tensor
+
+
 class KalmanGainNetwork(ModelMixin, AttentionMixin, ConfigMixin):
     """Kalman gain network (section 3.2): from the observations of a window to one gain per token of every frame.
 
@@ -162,15 +175,15 @@ class KalmanGainNetwork(ModelMixin, AttentionMixin, ConfigMixin):
         )
         self.to_gain = nn.Conv2d(latent_channels, 1, 1)
 
-    def forward(self, observed: torch.Tensor) -> torch.Tensor:
+    def forward(self, observed: torch.Tensor, return_dict: bool = True) -> KalmanGainOutput | tuple[torch.Tensor]:
         """Compute the gains of a window.
 
         Args:
             observed (`torch.Tensor` of shape `(b, t, latent_channels, h, w)`): z_obs of all frames.
+            return_dict (`bool`, *optional*, defaults to `True`): Whether to return a [`KalmanGainOutput`].
 
         Returns:
-            `torch.Tensor` of shape `(b, t, 1, h, w)`: the gains, in (0, 1).  The gain of the first frame of a clip has
-            no meaning, because there is no prediction for it.
+            [`KalmanGainOutput`] or a tuple of its field, the gains `(b, t, 1, h, w)`.
 
         Raises:
             ValueError: If the observations have another shape.
@@ -192,4 +205,5 @@ class KalmanGainNetwork(ModelMixin, AttentionMixin, ConfigMixin):
                 x = self._gradient_checkpointing_func(layer, x)
             else:
                 x = layer(x)
-        return self.to_gain(x).sigmoid().unflatten(0, (b, t))
+        gains = self.to_gain(x).sigmoid().unflatten(0, (b, t))
+        return KalmanGainOutput(gains) if return_dict else (gains,)

@@ -31,7 +31,7 @@ class Linear(nn.Linear):
     """`nn.Linear` with a fast path on CPUs."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if fast_paths.takes_fast_path(x, torch.float32):
+        if fast_paths.can_call_onednn(self, x):
             return fast_paths.linear(x, self.weight, self.bias)
         return super().forward(x)
 

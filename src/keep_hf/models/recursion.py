@@ -174,7 +174,7 @@ class KalmanRecursion(nn.Module):
                 flows = self.flows(frames, None if state is None else state.frame)
         observation = self.observe(frames)
         assert observation.latents is not None
-        gains = None if self.kalman is None else self.kalman(observation.latents)
+        gains = None if self.kalman is None else self.kalman(observation.latents).gains
 
         steps, logits, latents = [], [], []
         for i in range(t):
@@ -276,8 +276,8 @@ class KalmanRecursion(nn.Module):
         """
         restored, direct = None, None
         if observation.direct is not None:
-            previous = (None, None) if state is None else (state.direct, state.frame)
-            restored, direct = self.vq.restore_direct(observation.direct, frame, *previous, flow)
+            before, previous = (None, None) if state is None else (state.direct, state.frame)
+            restored, direct = self.vq.restore_direct(observation.direct, frame, before, previous, flow)
             if observation.latents is None:
                 return Step(KalmanState(frame, restored, {}, direct))
 

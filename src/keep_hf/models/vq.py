@@ -17,37 +17,18 @@ LAST layers start at zero (see `guidance`).
 Legend: b images, c channels, h w pixels, n tokens of the code grid in row-major order.
 """
 
-from typing import NamedTuple
-
 import torch
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.attention import AttentionMixin
-from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import nn
 
-from .autoencoder import Decoder, Encoder, Features
+from ..offloading import entry_point
+from .autoencoder import Decoder, Encoder, Features, KeepReconstruction
 from .code_transformer import CodeTransformer
 from .direct import DirectObservation, DirectPath, DirectState
 from .guidance import CrossFrameAttention, FeatureFusion, FeatureUpdate, Guide
 from .published.single_file import VQSingleFileMixin
-
-
-class KeepReconstruction(NamedTuple):
-    """Output of the autoencoder for clear faces (stage 1 of the training).
-
-    Attributes:
-        images (`torch.Tensor` of shape `(b, 3, h, w)`): The reconstruction, RGB around [-1, 1], not clamped.
-        latents (`torch.Tensor` of shape `(b, c, grid, grid)`): Output of the encoder.
-        quantized (`torch.Tensor` of shape `(b, c, grid, grid)`): Vectors of the nearest codes; their gradient is
-            passed to the latents (straight-through).
-        codes (`torch.Tensor` of shape `(b, n)`): Indices of the nearest codes.
-    """
-
-    images: torch.Tensor
-    latents: torch.Tensor
-    quantized: torch.Tensor
-    codes: torch.Tensor
 
 
 class KeepVQModel(VQSingleFileMixin, ModelMixin, AttentionMixin, ConfigMixin):
@@ -160,13 +141,19 @@ class KeepVQModel(VQSingleFileMixin, ModelMixin, AttentionMixin, ConfigMixin):
                 for size in cross_frame_sizes
             }
         )
+        # Group offloading by blocks: the parts that are called; those of the guide have their sizes as names.
+        self._group_offload_block_modules = [
+            *(name for name, _ in self.named_children()),
+            *map(str, (*fusion_sizes, *cross_frame_sizes)),
+            "direct",
+        ]
         self.direct: DirectPath | None = None
         if direct_channels:
             self.direct = DirectPath(
                 sample_size, channels=direct_channels, units_per_level=direct_units, normalized=direct_normalized
             )
 
-    @apply_forward_hook
+    @entry_point
     def observe_direct(self, images: torch.Tensor) -> DirectObservation:
         """Features of the direct path of degraded faces `(b, 3, sample_size, sample_size)`, RGB in [-1, 1].
 
@@ -176,7 +163,7 @@ class KeepVQModel(VQSingleFileMixin, ModelMixin, AttentionMixin, ConfigMixin):
         self._check_images(images)
         return self._direct_path().observe(images)
 
-    @apply_forward_hook
+    @entry_point
     def restore_direct(
         self,
         observation: DirectObservation,
@@ -207,7 +194,7 @@ class KeepVQModel(VQSingleFileMixin, ModelMixin, AttentionMixin, ConfigMixin):
             raise ValueError("This model has no direct path (direct_channels is empty).")
         return self.direct
 
-    @apply_forward_hook
+    @entry_point
     def encode_lq(self, images: torch.Tensor) -> tuple[torch.Tensor, Features]:
         """Encode degraded faces: the observed state (eq. 11).
 
@@ -225,7 +212,7 @@ class KeepVQModel(VQSingleFileMixin, ModelMixin, AttentionMixin, ConfigMixin):
         latents, features = self.lq_encoder(images, self.config.fusion_sizes)
         return latents, {size: feature.detach() for size, feature in features.items()}
 
-    @apply_forward_hook
+    @entry_point
     def encode_hq(self, images: torch.Tensor) -> tuple[torch.Tensor, Features]:
         """Encode clear faces; for the previous output, warped to the current frame, the predicted state (eq. 12).
 
@@ -243,7 +230,7 @@ class KeepVQModel(VQSingleFileMixin, ModelMixin, AttentionMixin, ConfigMixin):
         self._check_images(images)
         return self.hq_encoder(images, self.config.feature_update_sizes)
 
-    @apply_forward_hook
+    @entry_point
     def update_features(self, observed: Features, predicted: Features) -> Features:
         """Correct the features of the crop, from `encode_lq`, by those of the prediction, from `encode_hq`.
 
@@ -253,34 +240,35 @@ class KeepVQModel(VQSingleFileMixin, ModelMixin, AttentionMixin, ConfigMixin):
         sizes = self.config.feature_update_sizes
         return observed | {size: self.feature_update[str(size)](observed[size], predicted[size]) for size in sizes}
 
-    @apply_forward_hook
+    @entry_point
     def predict_codes(self, latents: torch.Tensor) -> torch.Tensor:
         """Latents `(b, latent_channels, grid, grid)` -> logits `(b, n, num_codes)`."""
         return self.code_transformer(latents)
 
-    @apply_forward_hook
+    @entry_point
     def lookup(self, codes: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
         """Codes `(b, n)` -> their vectors `(b, latent_channels, grid, grid)`.
 
         With `adain` every channel gets the mean and standard deviation that it has in `latents`, a tensor of the same
         shape.
         """
-        quantized = self.codebook(codes).transpose(1, 2).unflatten(2, (self.grid_size, self.grid_size))
+        quantized = self._vectors(codes)
         if self.config.adain:
             variance, mean = torch.var_mean(quantized, dim=(2, 3), keepdim=True)
             target_variance, target_mean = torch.var_mean(latents, dim=(2, 3), keepdim=True)
             quantized = (quantized - mean) * ((target_variance + 1e-5) / (variance + 1e-5)).sqrt() + target_mean
         return quantized
 
-    @apply_forward_hook
+    @entry_point
     def nearest_codes(self, latents: torch.Tensor) -> torch.Tensor:
         """Latents `(b, latent_channels, grid, grid)` -> codes `(b, n)` of the smallest Euclidean distance."""
         tokens = latents.flatten(2).transpose(1, 2).float()
-        codebook = self.codebook.weight.float()
+        # A call, not a look at the weight: the weight may be offloaded.
+        codebook = self.codebook(torch.arange(self.config.num_codes, device=latents.device)).float()
         # |z - e|^2 without |z|^2, which is the same for all codes
         return (codebook.square().sum(1) - 2 * tokens @ codebook.T).argmin(-1)
 
-    @apply_forward_hook
+    @entry_point
     def decode(
         self,
         quantized: torch.Tensor,
@@ -311,20 +299,28 @@ class KeepVQModel(VQSingleFileMixin, ModelMixin, AttentionMixin, ConfigMixin):
         guide = Guide(self.feature_fusion, crop_features, fidelity, self.cross_frame, previous_features)
         return self.decoder(quantized, guide, self.config.cross_frame_sizes)
 
-    def forward(self, images: torch.Tensor) -> KeepReconstruction:
+    def forward(self, images: torch.Tensor, return_dict: bool = True) -> KeepReconstruction | tuple[torch.Tensor, ...]:
         """Reconstruct clear faces through the codebook (stage 1 of the training).
 
         Args:
             images (`torch.Tensor` of shape `(b, 3, sample_size, sample_size)`): RGB in [-1, 1].
+            return_dict (`bool`, *optional*, defaults to `True`): Whether to return a [`KeepReconstruction`].
+
+        Returns:
+            [`KeepReconstruction`] or a tuple of its fields.
 
         Raises:
             ValueError: If the images have another size, or the model has no HQ encoder.
         """
         latents, _ = self.encode_hq(images)
         codes = self.nearest_codes(latents)
-        quantized = self.codebook(codes).transpose(1, 2).unflatten(2, (self.grid_size, self.grid_size))
+        quantized = self._vectors(codes)
         quantized = latents + (quantized - latents).detach()
-        return KeepReconstruction(self.decode(quantized)[0], latents, quantized, codes)
+        output = (self.decode(quantized)[0], latents, quantized, codes)
+        return KeepReconstruction(*output) if return_dict else output
+
+    def _vectors(self, codes: torch.Tensor) -> torch.Tensor:
+        return self.codebook(codes).transpose(1, 2).unflatten(2, (self.grid_size, self.grid_size))
 
     def _check_images(self, images: torch.Tensor) -> None:
         expected = (3, self.config.sample_size, self.config.sample_size)

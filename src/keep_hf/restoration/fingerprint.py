@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..offloading import read_weights
+
 
 def fingerprint(*components: Any) -> str | None:
     """Identify networks by their weights.
@@ -16,14 +18,18 @@ def fingerprint(*components: Any) -> str | None:
             weights, are identified by the name of their class. `None` is skipped.
 
     Returns:
-        `str`, *optional*: 8 hexadecimal digits, a CRC-32; `None` if all components are `None`.
+        `str`, *optional*: 8 hexadecimal digits, a CRC-32; `None` if all components are `None`. Offloaded weights are
+        read from where they are.
+
+    Raises:
+        ValueError: If a network has no weights yet, because it was created on the device "meta".
     """
     checksum = 0
     for component in components:
         if isinstance(component, nn.Module):
-            for weight in component.state_dict().values():
-                content = weight.detach().cpu().contiguous().flatten().view(torch.uint8)
-                checksum = zlib.crc32(content.numpy(), checksum)
+            for weight in read_weights(component):
+                content = weight.contiguous().flatten().view(torch.uint8).numpy()
+                checksum = zlib.crc32(content.data, checksum)
         elif isinstance(getattr(component, "model_file", None), Path):
             checksum = zlib.crc32(component.model_file.read_bytes(), checksum)
         elif component is not None:

@@ -84,7 +84,7 @@ class WindowGains(Gains):
         """Return the gains of one window."""
         if self.kalman is None:
             return {}
-        return {number: self.kalman(_latents(segment)) for number, segment in segments.items()}
+        return {number: self.kalman(_latents(segment)).gains for number, segment in segments.items()}
 
 
 class CrossFadedGains(Gains):
@@ -101,7 +101,7 @@ class CrossFadedGains(Gains):
         gains, later_gains = {}, {}
         for number, segment in segments.items():
             parts = [segment, following[number]] if number in following else [segment]
-            found = self.kalman(torch.cat([_latents(part) for part in parts], dim=1))
+            found = self.kalman(torch.cat([_latents(part) for part in parts], dim=1)).gains
             gains[number] = found[:, : len(segment)]
             if number in following:
                 later_gains[number] = found[:, len(segment) :]
@@ -127,7 +127,7 @@ class PastGains(Gains):
             latents = _latents(segment)
             if number in self.memory:
                 latents = torch.cat([self.memory[number], latents], dim=1)
-            gains[number] = self.kalman(latents)[:, -1:]
+            gains[number] = self.kalman(latents).gains[:, -1:]
             memory[number] = latents[:, max(latents.shape[1] - self.window + 1, 0) :]
         self.memory = memory
         return gains

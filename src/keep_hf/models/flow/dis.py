@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from ...video.pixels import to_images
+from .gmflow import FlowOutput
 
 
 CONFIG_FILE = "config.json"
@@ -55,16 +56,20 @@ class DISFlow:
         content = {"_class_name": type(self).__name__, "side": self.side}
         (Path(folder) / CONFIG_FILE).write_text(json.dumps(content, indent=2) + "\n")
 
-    def __call__(self, image1: torch.Tensor, image2: torch.Tensor) -> torch.Tensor:
+    def __call__(
+        self, image1: torch.Tensor, image2: torch.Tensor, return_dict: bool = True
+    ) -> FlowOutput | tuple[torch.Tensor]:
         """Estimate the flow from one image to another, with the interface of [`GMFlow`].
 
         Args:
             image1, image2 (`torch.Tensor` of shape `(1, 3, h, w)`): RGB in [-1, 1].
+            return_dict (`bool`, *optional*, defaults to `True`): Whether to return a [`FlowOutput`].
 
         Returns:
-            `torch.Tensor` of shape `(1, 2, h, w)`, float32: from `image1` to `image2` in pixels, x first.
+            [`FlowOutput`] or a tuple of its field, the flow `(1, 2, h, w)`.
         """
-        return self.flow_between_frames(torch.stack([image2, image1], dim=1))[:, 0]
+        flow = self.flow_between_frames(torch.stack([image2, image1], dim=1))[:, 0]
+        return FlowOutput(flow) if return_dict else (flow,)
 
     def flow_between_frames(self, frames: torch.Tensor, batch_size: int = 1) -> torch.Tensor:
         """Estimate the flow from every frame of a clip, except the first, back to the frame before it.

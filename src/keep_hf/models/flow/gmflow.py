@@ -16,16 +16,18 @@ image), n = h * w positions.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.attention_dispatch import dispatch_attention_fn
-from diffusers.utils.accelerate_utils import apply_forward_hook
+from diffusers.utils import BaseOutput
 from torch import nn
 from torch.nn import functional as F
 
+from ...offloading import entry_point
 from ..layers import Linear
 from .transformer import Transformer
 from .warp import pixel_grid
@@ -159,6 +161,18 @@ class ConvexUpsampler(nn.Module):
         return F.pixel_shuffle(fine.flatten(1, 2), REDUCTION)
 
 
+@dataclass
+class FlowOutput(BaseOutput):
+    """Output of [`GMFlow`].
+
+    Attributes:
+        flow (`torch.Tensor` of shape `(b, 2, h, w)`): In pixels, x first, float32: `warp(image2, flow)` resembles
+            `image1`.
+    """
+
+    flow: torch.Tensor
+
+
 class GMFlow(ModelMixin, ConfigMixin):
     """Optical flow between two images by global matching of transformer features.
 
@@ -178,6 +192,7 @@ class GMFlow(ModelMixin, ConfigMixin):
     _supports_gradient_checkpointing = True
     _no_split_modules: ClassVar = ["ResidualBlock", "TransformerLayer"]
     _repeated_blocks: ClassVar = ["TransformerLayer"]
+    _group_offload_block_modules: ClassVar = ["backbone", "transformer", "propagation", "upsampler"]
 
     @register_to_config
     def __init__(
@@ -198,15 +213,18 @@ class GMFlow(ModelMixin, ConfigMixin):
         self.propagation = Propagation(feature_channels)
         self.upsampler = ConvexUpsampler(feature_channels, upsampler_channels)
 
-    def forward(self, image1: torch.Tensor, image2: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, image1: torch.Tensor, image2: torch.Tensor, return_dict: bool = True
+    ) -> FlowOutput | tuple[torch.Tensor]:
         """Estimate the flow from one image to another.
 
         Args:
             image1 (`torch.Tensor` of shape `(b, 3, h, w)`): RGB in [-1, 1], sides divisible by 16.
             image2 (`torch.Tensor` of shape `(b, 3, h, w)`): The image to search in.
+            return_dict (`bool`, *optional*, defaults to `True`): Whether to return a [`FlowOutput`].
 
         Returns:
-            `torch.Tensor` of shape `(b, 2, h, w)`, float32: `warp(image2, flow)` resembles `image1`.
+            [`FlowOutput`] or a tuple of its field, the flow `(b, 2, h, w)`.
 
         Raises:
             ValueError: If the shapes differ, or a side is not divisible by 16.
@@ -214,9 +232,10 @@ class GMFlow(ModelMixin, ConfigMixin):
         if image1.shape != image2.shape:
             raise ValueError(f"The images differ in shape: {tuple(image1.shape)} and {tuple(image2.shape)}.")
         features1, features2 = self.encode(torch.cat((image1, image2))).chunk(2)
-        return self.flow_between_features(features1, features2)
+        flow = self.flow_between_features(features1, features2)
+        return FlowOutput(flow) if return_dict else (flow,)
 
-    @apply_forward_hook
+    @entry_point
     def flow_between_frames(self, frames: torch.Tensor, batch_size: int = 4) -> torch.Tensor:
         """Estimate the flow from every frame of a clip, except the first, back to the frame before it.
 
@@ -243,6 +262,7 @@ class GMFlow(ModelMixin, ConfigMixin):
         flows = [self.flow_between_features(*pair) for pair in pairs]
         return torch.cat(flows).unflatten(0, (clips, length - 1))
 
+    @entry_point
     def encode(self, images: torch.Tensor) -> torch.Tensor:
         """Images `(b, 3, h, w)`, RGB in [-1, 1] -> features `(b, c, h / 8, w / 8)`."""
         if images.ndim != 4 or images.shape[1] != 3:
@@ -253,6 +273,7 @@ class GMFlow(ModelMixin, ConfigMixin):
         mean, std = (images.new_tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
         return self.backbone((((images + 1) / 2 - mean) / std).to(self.dtype))
 
+    @entry_point
     def flow_between_features(self, features1: torch.Tensor, features2: torch.Tensor) -> torch.Tensor:
         """Features `(b, c, h, w)` of two images -> flow `(b, 2, 8 * h, 8 * w)` from the first to the second."""
         features1, features2 = self.transformer(features1, features2)

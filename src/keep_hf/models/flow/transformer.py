@@ -5,13 +5,13 @@ Legend: b pairs, c channels, h w rows and columns of the grid at 1/8 of the imag
 
 import math
 from collections.abc import Callable
-from functools import lru_cache
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from ..layers import Linear, attend
+from .constants import constant
 
 
 class WindowAttention(nn.Module):
@@ -122,8 +122,7 @@ class Transformer(nn.Module):
         return features1, features2
 
 
-@lru_cache(maxsize=8)  # it depends only on the size
-@torch.inference_mode(False)
+@constant
 def sine_position(height: int, width: int, channels: int, device: torch.device) -> torch.Tensor:
     """Sine encoding of the positions in a window, `(height, width, channels)`; half of the channels for y, then x."""
     pairs = torch.arange(channels // 4, device=device, dtype=torch.float32)
@@ -139,8 +138,7 @@ def sine_position(height: int, width: int, channels: int, device: torch.device) 
     return torch.cat((y, x), dim=-1)
 
 
-@lru_cache(maxsize=8)  # it depends only on the size
-@torch.inference_mode(False)
+@constant
 def shifted_window_mask(height: int, width: int, device: torch.device) -> torch.Tensor:
     """Mask `(1, 4, n / 4, n / 4)`: `True` for two positions of a shifted window on the same side of the border."""
 

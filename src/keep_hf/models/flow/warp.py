@@ -3,10 +3,10 @@
 Flows are in pixels, channel 0 along x (to the right), channel 1 along y (down).
 """
 
-from functools import lru_cache
-
 import torch
 from torch.nn import functional as F
+
+from .constants import constant
 
 
 def warp(image: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
@@ -34,8 +34,7 @@ def warp(image: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
     return F.grid_sample(image.float(), grid, padding_mode="zeros", align_corners=True).to(image.dtype)
 
 
-@lru_cache(maxsize=8)  # it depends only on the size
-@torch.inference_mode(False)
+@constant
 def pixel_grid(height: int, width: int, device: torch.device) -> torch.Tensor:
     """Coordinates of all positions in pixels, float32, of shape `(1, 2, height, width)`, x first."""
     rows = torch.arange(height, device=device, dtype=torch.float32)
