@@ -7,8 +7,8 @@ Three things would go past the hooks:
 - code that asks a network for its device, which is that of the stored weights: see `execution_device`;
 - code that reads weights without a call: see `read_weights`.
 
-The hooks are found in the attributes `_hf_hook` (accelerate) and `_diffusers_hook` of a module.  diffusers' own models
-and pipelines look there, too.
+The hooks are found in the attributes `_hf_hook` (accelerate) and `_diffusers_hook` of a module, as in diffusers' own
+models and pipelines.
 """
 
 import functools

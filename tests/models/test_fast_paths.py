@@ -12,6 +12,7 @@ from torch.nn.utils import parametrize
 from torch.utils.flop_counter import FlopCounterMode
 
 from keep_hf.models import fast_paths
+from keep_hf.models.code_transformer import CodeLogits
 from keep_hf.models.layers import Linear, Upsample, attend
 
 
@@ -142,6 +143,59 @@ def test_linear_equals_the_plain_layer(shape, bias):
             assert copy.deepcopy(layer).bfloat16()(x.bfloat16()).dtype == torch.bfloat16
     layer(x).sum().backward()
     torch.testing.assert_close(layer.weight.grad, x.flatten(0, -2).sum(0).expand(10, 24))
+
+
+class QuantizedWeight(torch.Tensor):
+    """An int8 weight with a scale per row that poses as float32, in the way of torchao; only `F.linear` takes it."""
+
+    @staticmethod
+    def __new__(cls, values: torch.Tensor, scale: torch.Tensor) -> "QuantizedWeight":
+        return torch.Tensor._make_wrapper_subclass(cls, values.shape, dtype=scale.dtype)
+
+    def __init__(self, values: torch.Tensor, scale: torch.Tensor) -> None:
+        self.values, self.scale = values, scale
+
+    @classmethod
+    def __torch_function__(cls, function, types, args=(), kwargs=None):
+        if function is F.linear:
+            return F.linear(args[0], args[1].values * args[1].scale, *args[2:])
+        return super().__torch_function__(function, types, args, kwargs or {})
+
+    @classmethod
+    def __torch_dispatch__(cls, function, types, args=(), kwargs=None):
+        if function is torch.ops.aten.detach.default:
+            return cls(args[0].values, args[0].scale)
+        raise NotImplementedError(f"{function} of a quantized weight")
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("layer", [Linear(24, 10), CodeLogits(24, 10)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_quantized_weights_are_multiplied_by_their_own_rules(layer, dtype):
+    torch.manual_seed(0)
+    layer, x = copy.deepcopy(layer).to(dtype), torch.randn(3, 24, dtype=dtype)
+    scale = layer.weight.abs().amax(1, keepdim=True) / 127
+    values = (layer.weight / scale).round().to(torch.int8)
+    layer.weight = torch.nn.Parameter(QuantizedWeight(values, scale), requires_grad=False)
+    assert torch.equal(layer(x), F.linear(x, values * scale, layer.bias))
+
+
+@torch.no_grad()
+def test_integers_are_no_weights_of_the_logits():
+    layer = CodeLogits(24, 10)
+    layer.weight = torch.nn.Parameter(torch.ones(10, 24, dtype=torch.int8), requires_grad=False)
+    with pytest.raises(RuntimeError, match="dtype"):
+        layer(torch.randn(3, 24))
+
+
+@torch.no_grad()
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+def test_traced_layers_are_the_plain_ones():
+    torch.manual_seed(0)
+    layer, x = Linear(24, 10), torch.randn(3, 24)
+    traced = torch.jit.trace(layer, x)
+    assert "aten::linear" in [node.kind() for node in traced.inlined_graph.nodes()]
+    torch.testing.assert_close(traced(x), layer(x), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("masked", [False, True])
