@@ -21,6 +21,7 @@ PACKAGE = "keep_hf"
 ORDER = [
     [
         "allocator",
+        "built_in",
         "downloads",
         "drawn_people",
         "offloading",

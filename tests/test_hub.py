@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from conftest import SIZE, make_clip
 from hub_server import serve
 from keep_hf import FaceDetector, KeepPipeline, YuNet
-from keep_hf.pipeline.saved_pipeline import BUILT_IN
+from keep_hf.built_in import BUILT_IN
 from paths import SHARED
 
 
@@ -56,7 +56,7 @@ def test_a_saved_pipeline_is_loaded_bit_for_bit(components, detector, crops, tmp
     pipe.save_pretrained(tmp_path)
     index = index_of(tmp_path)
     assert {key: value for key, value in index.items() if key != "_diffusers_version"} == {
-        "_class_name": "KeepPipeline",
+        "_class_name": ["pipeline", "KeepPipeline"],
         "checkpoint_sha256": None,
         "detector": ["keep_hf", "FaceDetector"],
         "fidelity": 0.25,
@@ -64,6 +64,7 @@ def test_a_saved_pipeline_is_loaded_bit_for_bit(components, detector, crops, tmp
         "gain_window": 7,
         "identity": [None, None],
         "kalman": ["keep_hf", "KalmanGainNetwork"],
+        "licence": None,
         "parser": [None, None],
         "release": None,
         "vq": ["keep_hf", "KeepVQModel"],

@@ -4,6 +4,7 @@ import inspect
 import re
 from dataclasses import fields
 
+import numpy as np
 import pytest
 
 from keep_hf import KeepPipeline
@@ -16,6 +17,8 @@ from keep_hf.options import RestorationOptions
         ("faces", "some"),
         ("faces", (0, -1)),
         ("faces", ()),
+        ("faces", [True]),
+        ("faces", [0.5]),
         ("min_face_size", -1),
         ("min_face_size", float("nan")),
         ("fidelity", 1.5),
@@ -43,7 +46,6 @@ def test_official_windows_have_no_low_latency():
 @pytest.mark.parametrize(
     ("option", "value"),
     [
-        ("faces", [2, 0]),
         ("faces", "largest"),
         ("fidelity", None),
         ("fidelity", 0),
@@ -55,6 +57,13 @@ def test_official_windows_have_no_low_latency():
 )
 def test_a_valid_value_is_kept(option, value):
     assert getattr(RestorationOptions(**{option: value}), option) == value
+
+
+@pytest.mark.parametrize("faces", [[2, 0], (2, 0), np.array([2, 0]), [np.int64(2), np.uint8(0)]])
+def test_numbers_of_tracks_become_integers(faces):
+    numbers = RestorationOptions(faces=faces).faces
+    assert numbers == (2, 0)
+    assert all(type(number) is int for number in numbers)
 
 
 def test_official_mode_blends_nothing_unless_it_is_asked_to():

@@ -86,6 +86,48 @@ def test_every_form_of_input_gives_the_same_result(make_pipe, frames, tmp_path):
         np.testing.assert_array_equal(result, results["uint8"], err_msg=name)
 
 
+# Batches
+
+ALIGNED = {"aligned": True, "strength": 1.0, "output_type": "np"}
+
+
+def test_the_pipeline_takes_its_own_output(make_pipe, crops):
+    once = restore(make_pipe(), crops, aligned=True)
+    expected = restore(make_pipe(), once, aligned=True)
+    for output_type in ("pil", "np", "pt"):
+        frames = make_pipe()(crops, aligned=True, strength=1.0, output_type=output_type).frames
+        again = make_pipe()(frames, aligned=True, strength=1.0, output_type=output_type).frames
+        assert type(again) is type(frames)
+        assert len(again) == 1
+        again = make_pipe()(frames, **ALIGNED).frames  # a list of one array, or an array of one video
+        np.testing.assert_array_equal(to_uint8(again), expected)
+
+
+def test_a_list_of_videos_gives_a_list(make_pipe, crops, tmp_path):
+    pipe = make_pipe()
+    videos = [crops, list(crops[:2]), [Image.fromarray(crops[0])], write_clip(tmp_path / "in.mp4", num_frames=4)]
+    alone = [restore(pipe, video, aligned=True) for video in videos]
+    output = pipe(videos, aligned=True, strength=1.0)
+    assert [len(frames) for frames in output.frames] == [3, 2, 1, 4]
+    assert output.tracks == [[], [], [], []]
+    arrays = pipe(videos, **ALIGNED).frames
+    for images, array, expected in zip(output.frames, arrays, alone, strict=True):
+        np.testing.assert_array_equal(np.stack([np.array(image) for image in images]), expected)
+        np.testing.assert_array_equal(to_uint8(array[None]), expected)
+    batch = pipe(np.stack([crops, crops[::-1]]), aligned=True, output_type="pt").frames
+    assert batch.shape == (2, 3, 3, SIZE, SIZE)
+    with pytest.raises(ValueError, match="The batch contains no videos"):
+        pipe(np.zeros((0, 3, SIZE, SIZE, 3), np.uint8), aligned=True)
+    with pytest.raises(ValueError, match="Frame 0 must be a PIL image"):
+        pipe([[crops, crops]], aligned=True)
+
+
+def test_every_video_of_a_batch_has_its_own_tracks(make_pipe, frames):
+    output = make_pipe(*[ONE] * len(frames))([frames, frames], output_type="np")
+    assert [len(tracks) for tracks in output.tracks] == [1, 1]
+    np.testing.assert_array_equal(*output.frames)
+
+
 def test_aligned_crops_are_resized_to_the_size_of_the_model(make_pipe, crops):
     small = make_clip(2, 32, 32)
     assert restore(make_pipe(), small, aligned=True).shape == (2, SIZE, SIZE, 3)
@@ -164,6 +206,24 @@ def test_the_result_is_deterministic(make_pipe, frames):
 
 
 # Components
+
+
+def test_hooks_are_freed_after_an_exception_and_after_a_stream(make_pipe, frames, crops):
+    pipe = make_pipe(*[ONE] * len(frames))
+    freed = []
+    pipe.maybe_free_model_hooks = lambda: freed.append(True)
+
+    def fail(frame):
+        raise RuntimeError("background failed")
+
+    with pytest.raises(RuntimeError, match="background failed"):
+        pipe(frames, upscale=2, background=fail)
+    assert freed
+    freed.clear()
+    stream = pipe.stream(aligned=True)
+    stream.step(crops)
+    stream.flush()
+    assert freed
 
 
 def test_offload_to_the_cpu_changes_nothing(components, make_pipe, frames):

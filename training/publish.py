@@ -1,26 +1,28 @@
 """Prepare a trained pipeline for the Hub: half precision, a model card, no paths of the machine.
 
     python -m training.publish runs/keep/pipeline keep-mine --licence apache-2.0 --data "400 clips of my own videos" \\
-        --report runs/vfhq_test/report.json --push-to-hub me/keep-mine
+        --dataset me/clips --report runs/vfhq_test/report.json --push-to-hub me/keep-mine
 
 The values in the card are those of `benchmarks/vfhq_test.py`; without a report the card says that none were measured.
 """
 
 import argparse
+import dataclasses
 import json
 from pathlib import Path
-from string import Template
 from typing import Any
 
 import torch
-from huggingface_hub import HfApi
+from huggingface_hub import EvalResult, HfApi
 
 from keep_hf import KeepPipeline
 from keep_hf.evaluation.series import REFERENCE_METRICS
+from keep_hf.pipeline.model_card import CardContents, format_model_card
 
 
-CARD = Path(__file__).parent / "model_card_template.md"
 ARROWS = {"higher": "↑", "lower": "↓", "": ""}
+# The method of the report that is the pipeline itself.
+METHOD = "keep"
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -30,6 +32,9 @@ def build_parser() -> argparse.ArgumentParser:
     add("output", type=Path, help="folder to write")
     add("--licence", required=True, help="licence of the weights, as the Hub names it: apache-2.0, mit, ...")
     add("--data", required=True, help="description of the training data and their licence")
+    add(
+        "--dataset", action="append", default=[], metavar="ID", help="training data on the Hub; for several, repeat it"
+    )
     add("--report", type=Path, help="report.json of benchmarks/vfhq_test.py for this pipeline")
     add("--push-to-hub", metavar="REPO_ID", help="repository to upload to, created if it does not exist")
     add("--private", action="store_true", help="create a private repository")
@@ -46,15 +51,16 @@ def main(arguments: list[str] | None = None) -> None:
     if args.output.exists() and any(args.output.iterdir()):
         parser.error(f"{args.output} is not empty: name a new folder")
 
-    pipe = KeepPipeline.from_pretrained(args.pipeline, dtype=torch.float16)
+    pipe = KeepPipeline.from_pretrained(args.pipeline, dtype=torch.float16, licence=args.licence)
+    args.output.mkdir(parents=True, exist_ok=True)
+    (args.output / "README.md").write_text(
+        format_model_card(pipe, args.push_to_hub or args.output.name, describe(args))
+    )
     pipe.save_pretrained(args.output)
-    for path in args.output.rglob("*.json"):
-        config = json.loads(path.read_text())
-        config.pop("_name_or_path", None)
-        path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    for component in pipe.components:
+        remove_path(args.output / component / "config.json")
     for path in args.output.rglob("*.safetensors"):
         path.chmod(0o644)
-    (args.output / "README.md").write_text(write_card(pipe, args))
     size = sum(path.stat().st_size for path in args.output.rglob("*.safetensors"))
     print(f"{args.output}: {size / 1e6:.1f} MB")
     if args.push_to_hub:
@@ -64,21 +70,38 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"uploaded to {args.push_to_hub}")
 
 
-def write_card(pipe: KeepPipeline, args: argparse.Namespace) -> str:
-    """Fill in the template."""
-    components = {name: component for name, component in pipe.components.items() if component is not None}
-    networks = [component for component in components.values() if isinstance(component, torch.nn.Module)]
-    count = sum(parameter.numel() for network in networks for parameter in network.parameters())
-    return Template(CARD.read_text()).substitute(
-        name=args.push_to_hub or args.output.name,
-        licence=args.licence,
-        data=args.data,
-        size=pipe.vq.config.sample_size,
-        num_codes=f"{pipe.vq.config.num_codes:,}",
-        parameters=f"{count / 1e6:.1f}",
-        components=", ".join(f"`{name}` ({type(component).__name__})" for name, component in components.items()),
-        metrics=tabulate(json.loads(args.report.read_text())) if args.report else "Nothing was measured yet.",
-    )
+def remove_path(config_file: Path) -> None:
+    """Remove the path from which a component was loaded; some components have no such file."""
+    if config_file.is_file():
+        config = json.loads(config_file.read_text())
+        config.pop("_name_or_path", None)
+        config_file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+
+def describe(args: argparse.Namespace) -> CardContents:
+    """What the arguments say of the weights."""
+    contents = CardContents(licence=args.licence, data=args.data, datasets=tuple(args.dataset))
+    if not args.report:
+        return contents
+    report = json.loads(args.report.read_text())
+    return dataclasses.replace(contents, evaluation=tabulate(report), results=tuple(list_results(report)))
+
+
+def list_results(report: dict[str, Any]) -> list[EvalResult]:
+    """The values of the pipeline for the metadata of the card."""
+    return [
+        EvalResult(
+            task_type="video-to-video",
+            dataset_type="clips",
+            dataset_name=f"{len(report['clips'])} sharp clips, degraded {level}",
+            metric_type=key,
+            metric_name=f"{metric.label} ({metric.unit})" if metric.unit else metric.label,
+            metric_value=float(f"{methods[METHOD]['mean'][key]:.4g}"),
+        )
+        for level, methods in report["levels"].items()
+        for key, metric in REFERENCE_METRICS.items()
+        if metric.better and METHOD in methods and methods[METHOD]["mean"].get(key) is not None
+    ]
 
 
 def tabulate(report: dict[str, Any]) -> str:

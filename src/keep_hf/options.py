@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 
@@ -68,8 +69,8 @@ class RestorationOptions:
         if isinstance(self.faces, str):
             if self.faces not in ("all", "largest"):
                 raise ValueError(f"faces must be 'all', 'largest' or a list of track numbers, got {self.faces!r}.")
-        elif not self.faces or any(not isinstance(face, int) or face < 0 for face in self.faces):
-            raise ValueError(f"faces must name at least one track by a number of 0 or more, got {self.faces!r}.")
+        else:
+            object.__setattr__(self, "faces", _track_numbers(self.faces))
         if not self.min_face_size >= 0:
             raise ValueError(f"min_face_size must be 0 or more pixels, got {self.min_face_size}.")
         if self.fidelity is not None and not 0 <= self.fidelity <= 1:
@@ -104,6 +105,14 @@ class RestorationOptions:
             arguments (`Mapping[str, Any]`): `locals()` at the beginning of a function. Other arguments are ignored.
         """
         return cls(**{field.name: arguments[field.name] for field in fields(cls)})
+
+
+def _track_numbers(faces: Collection[int]) -> tuple[int, ...]:
+    """The numbers as `int`, also those of numpy; `bool` is an `int` in Python, but not a number of a track."""
+    numbers = tuple(faces)
+    if not numbers or any(isinstance(face, bool) or not isinstance(face, Integral) or face < 0 for face in numbers):
+        raise ValueError(f"faces must name at least one track by a number of 0 or more, got {faces!r}.")
+    return tuple(int(face) for face in numbers)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -301,6 +301,7 @@ def test_a_trained_pipeline_is_published_with_a_card(stages, tmp_path, capsys):
     }
     (tmp_path / "report.json").write_text(json.dumps(report))
     arguments = [stages / "keep/pipeline", tmp_path / "shipped", "--licence", "mit", "--data", "Four images."]
+    arguments += ["--dataset", "me/images", "--dataset", "me/clips"]
     with serve(tmp_path / "hub", "me/keep-mine") as (address, _):
         done = run_module(
             "training.publish",
@@ -312,6 +313,9 @@ def test_a_trained_pipeline_is_published_with_a_card(stages, tmp_path, capsys):
     assert done.returncode == 0, done.stderr
     card = ModelCard.load(tmp_path / "hub/README.md")
     assert card.data.license == "mit"
+    assert card.data.datasets == ["me/images", "me/clips"]
+    results = {result.metric_type: result.metric_value for result in card.data.eval_results}
+    assert results == {"psnr": 31.25, "ssim": 1.5, "ids": 1.5, "akd": 1.5, "flicker": 1.5}
     assert "Four images." in card.text
     assert "| keep | 31.25 |" in card.text
     assert "Not measured" in card.text

@@ -7,11 +7,11 @@ from typing import Any
 
 from accelerate import PartialState
 
+from ..built_in import BUILT_IN
 from ..faces.face_parser import load_parser
 from ..faces.identity import FaceIdentity
 from ..options import DEFAULT_MODEL, EncodingOptions, RestorationOptions
 from ..pipeline import KeepPipeline
-from ..pipeline.saved_pipeline import BUILT_IN
 from ..restoration.background import load_background
 from .jobs import list_jobs
 from .loading import DTYPES, load_pipeline, selected_device

@@ -16,6 +16,7 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.utils import BaseOutput
 from torch import nn
 
+from ..built_in import BuiltInWeights
 from ..offloading import entry_point, execution_device
 from ..video.pixels import to_tensor
 from .detection import Faces, resize, search_near_and_far, suppress
@@ -74,7 +75,7 @@ class FaceDetectorOutput(BaseOutput):
     boxes: torch.Tensor = None  # type: ignore[assignment]
 
 
-class FaceDetector(ModelMixin, ConfigMixin):
+class FaceDetector(BuiltInWeights, ModelMixin, ConfigMixin):
     """A small anchor-free face detector: one network finds boxes, another one checks each and finds its landmarks.
 
     Args:

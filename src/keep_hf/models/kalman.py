@@ -24,6 +24,7 @@ from diffusers.models.attention import AttentionMixin, FeedForward
 from diffusers.utils import BaseOutput
 from torch import nn
 
+from ..built_in import BuiltInWeights
 from .autoencoder import Features
 from .direct import DirectState
 from .layers import Attention, ResidualBlock
@@ -136,7 +137,7 @@ class KalmanGainOutput(BaseOutput):
     gains: torch.Tensor
 
 
-class KalmanGainNetwork(ModelMixin, AttentionMixin, ConfigMixin):
+class KalmanGainNetwork(BuiltInWeights, ModelMixin, AttentionMixin, ConfigMixin):
     """Kalman gain network (section 3.2): from the observations of a window to one gain per token of every frame.
 
     It consists of an uncertainty network (attention blocks) and a gain network (convolutional blocks).

@@ -23,6 +23,7 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.models.attention import AttentionMixin
 from torch import nn
 
+from ..built_in import BuiltInWeights
 from ..offloading import entry_point
 from .autoencoder import Decoder, Encoder, Features, KeepReconstruction
 from .code_transformer import CodeTransformer
@@ -31,7 +32,7 @@ from .guidance import CrossFrameAttention, FeatureFusion, FeatureUpdate, Guide
 from .published.single_file import VQSingleFileMixin
 
 
-class KeepVQModel(VQSingleFileMixin, ModelMixin, AttentionMixin, ConfigMixin):
+class KeepVQModel(VQSingleFileMixin, BuiltInWeights, ModelMixin, AttentionMixin, ConfigMixin):
     """The face model of KEEP; with `has_hq_encoder=False` and `adain=True` it is CodeFormer.
 
     Args:

@@ -33,7 +33,7 @@ from ..restoration.gains import choose_gains
 from ..restoration.resumable import restore_file
 from ..restoration.stream import FaceStream
 from ..version import __version__
-from ..video.clip_formats import OUTPUT_TYPES, read_frames, write_frames
+from ..video.clip_formats import OUTPUT_TYPES, Frames, join_batch, read_frames, split_batch, write_frames
 from ..video.open import create_video, open_video
 from ..video.reader import prefetch
 from .output import KeepPipelineOutput
@@ -73,6 +73,10 @@ class KeepPipeline(SavedPipeline):
         release (`str`, *optional*): Name of the published checkpoint that the weights were converted from; a saved
             pipeline has a model card with its licence.
         checkpoint_sha256 (`str`, *optional*): SHA-256 of the checkpoint file that they were converted from.
+        licence (`str`, *optional*): Licence of the weights, as the Hub names it ("apache-2.0"); for the model card.
+
+    Raises:
+        ValueError: If `vq` is missing, or only one of `kalman` and `flow` is passed.
     """
 
     model_cpu_offload_seq = "detector->flow->kalman->vq->parser"
@@ -98,8 +102,11 @@ class KeepPipeline(SavedPipeline):
         fidelity: float | None = None,
         release: str | None = None,
         checkpoint_sha256: str | None = None,
+        licence: str | None = None,
     ) -> None:
         super().__init__()
+        if vq is None:  # as `from_pretrained(name, vq=None)` passes it
+            raise ValueError("vq must be a KeepVQModel, got None: a pipeline cannot restore faces without it.")
         if (kalman is None) != (flow is None):
             raise ValueError("The gain network and the flow network go together: pass both or neither.")
         if fidelity is None:
@@ -107,7 +114,11 @@ class KeepPipeline(SavedPipeline):
             fidelity = 0.5 if kalman is None else 1.0
         self.register_modules(vq=vq, kalman=kalman, flow=flow, detector=detector, parser=parser, identity=identity)
         self.register_to_config(
-            gain_window=gain_window, fidelity=fidelity, release=release, checkpoint_sha256=checkpoint_sha256
+            gain_window=gain_window,
+            fidelity=fidelity,
+            release=release,
+            checkpoint_sha256=checkpoint_sha256,
+            licence=licence,
         )
         self._yunet: YuNet | None = None
         self._downloads = DownloadOptions()
@@ -135,7 +146,7 @@ class KeepPipeline(SavedPipeline):
         Args:
             video: Path of a video file, animated image or image folder; list or iterator of `PIL.Image` or of uint8
                 arrays `(h, w, 3)`; uint8 array `(t, h, w, c)`; float array `(t, h, w, c)` or float tensor
-                `(t, c, h, w)` in [0, 1].
+                `(t, c, h, w)` in [0, 1]. Several videos: a list of these, or the `frames` of an earlier call.
             aligned, faces, min_face_size, fidelity, strength, upscale, gain_mode, latency, background, frame_rate: See
                 [`RestorationOptions`].
             output_type (`str`, *optional*, defaults to `"pil"`): `"pil"`, `"np"` or `"pt"`.
@@ -150,6 +161,19 @@ class KeepPipeline(SavedPipeline):
         if output_type not in OUTPUT_TYPES:
             raise ValueError(f"output_type must be one of {', '.join(OUTPUT_TYPES)}, got {output_type!r}.")
         options = RestorationOptions.from_arguments(locals())
+        batch = split_batch(video)
+        if batch is None:
+            output = KeepPipelineOutput(*self._restore_clip(video, options, output_type))
+        else:
+            results, tracks = zip(*(self._restore_clip(clip, options, output_type) for clip in batch), strict=True)
+            is_array = not isinstance(video, list | tuple)
+            output = KeepPipelineOutput(join_batch(list(results), is_array), list(tracks))
+        return output if return_dict else (output.frames, output.tracks)
+
+    def _restore_clip(
+        self, video: Any, options: RestorationOptions, output_type: str
+    ) -> tuple[Frames, list[FaceTrack]]:
+        frame_rate = options.frame_rate
         if isinstance(video, str | os.PathLike):
             with open_video(video, frame_rate) as reader:
                 frames, frame_rate = [frame.image for frame in reader.read()], float(reader.frame_rate)
@@ -161,13 +185,12 @@ class KeepPipeline(SavedPipeline):
 
             def restored_images() -> Iterator[np.ndarray]:
                 for restored in stream.restore(frames):
-                    placed_faces.append([] if aligned else restored.followed.faces)
+                    placed_faces.append([] if options.aligned else restored.followed.faces)
                     bar.update()
                     yield restored.image
 
             result = write_frames(restored_images(), output_type)
-        tracks = link_tracks(placed_faces)
-        return KeepPipelineOutput(result, tracks) if return_dict else (result, tracks)
+        return result, link_tracks(placed_faces)
 
     def restore_video(
         self,

@@ -81,7 +81,10 @@ class FaceStream:
 
     def flush(self) -> list[Any]:
         """End the video and return the frames that are left, in the form of `step`."""
-        return [self._convert(done.image) for done in self.finish()]
+        try:
+            return [self._convert(done.image) for done in self.finish()]
+        finally:
+            self.close()  # also for a stream without a `with` block
 
     def _convert(self, image: np.ndarray) -> Any:
         return Image.fromarray(image) if self._returns_pil else image

@@ -1,10 +1,11 @@
-"""The formats of clips that a pipeline accepts and returns.
+"""The formats of clips, and of batches of clips, that a pipeline accepts and returns.
 
 Internally, a clip is a list of uint8 RGB frames `(h, w, 3)`.
 """
 
 import os
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +15,32 @@ from PIL import Image
 OUTPUT_TYPES = ("pil", "np", "pt")
 # Rounding errors by which floats may exceed [0, 1].
 TOLERANCE = 1e-3
+Frames = list[list[Image.Image]] | np.ndarray | torch.Tensor
+
+
+def split_batch(videos: object) -> list[object] | None:
+    """Return the clips of a batch; `None` for a single clip.
+
+    Args:
+        videos: A list of paths, of lists of frames, or of arrays or tensors of a clip; or a batch in the form in which
+            `write_frames` returns it.
+
+    Raises:
+        ValueError: If the batch is empty.
+    """
+    if isinstance(videos, np.ndarray | torch.Tensor):
+        batch = list(videos) if videos.ndim == 5 else None
+    else:
+        batch = list(videos) if isinstance(videos, list | tuple) and any(map(_is_clip, videos)) else None
+    if batch == []:
+        raise ValueError("The batch contains no videos.")
+    return batch
+
+
+def _is_clip(value: object) -> bool:
+    if isinstance(value, np.ndarray | torch.Tensor):
+        return value.ndim == 4
+    return isinstance(value, str | os.PathLike | list | tuple)
 
 
 def read_frames(video: object) -> list[np.ndarray]:
@@ -87,9 +114,7 @@ def _image_to_uint8_rgb(image: Image.Image, index: int) -> np.ndarray:
     return np.array(image.convert("RGB"))
 
 
-def write_frames(
-    frames: Iterator[np.ndarray], output_type: str
-) -> list[list[Image.Image]] | np.ndarray | torch.Tensor:
+def write_frames(frames: Iterator[np.ndarray], output_type: str) -> Frames:
     """Convert restored frames to diffusers' convention for videos, as a batch of one.
 
     Args:
@@ -104,3 +129,22 @@ def write_frames(
         return [[Image.fromarray(frame) for frame in frames]]
     video = np.stack(list(frames)).astype(np.float32)[None] / 255
     return video if output_type == "np" else torch.from_numpy(video).permute(0, 1, 4, 2, 3).contiguous()
+
+
+def join_batch(videos: list[Frames], is_array: bool) -> Frames | list[np.ndarray] | list[torch.Tensor]:
+    """Join restored clips to a batch.
+
+    Args:
+        videos (`list`): Results of `write_frames`.
+        is_array (`bool`): Whether the batch was one array or tensor, so that all clips have the same shape.
+
+    Returns:
+        `"pil"`: a list with one list of `PIL.Image` for each clip; otherwise one array or tensor `(b, ...)` if
+        `is_array`, and else a list with one for each clip.
+    """
+    clips: list[Any] = [clip for video in videos for clip in video]
+    if is_array and isinstance(clips[0], np.ndarray):
+        return np.stack(clips)
+    if is_array and isinstance(clips[0], torch.Tensor):
+        return torch.stack(clips)
+    return clips

@@ -27,6 +27,7 @@ from diffusers.utils import BaseOutput
 from torch import nn
 from torch.nn import functional as F
 
+from ...built_in import BuiltInWeights
 from ...offloading import entry_point
 from ..layers import Linear
 from .transformer import Transformer
@@ -173,7 +174,7 @@ class FlowOutput(BaseOutput):
     flow: torch.Tensor
 
 
-class GMFlow(ModelMixin, ConfigMixin):
+class GMFlow(BuiltInWeights, ModelMixin, ConfigMixin):
     """Optical flow between two images by global matching of transformer features.
 
     Args:
