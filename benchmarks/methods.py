@@ -1,5 +1,7 @@
 """The methods that are compared: KEEP, KEEP without one of its parts, other networks, and frames of other programs.
 
+The networks of the paper's Table 1 are in the folder baselines.
+
 A method takes a degraded clip of aligned faces and returns as many faces, of any size.  The variants are built from
 the classes of the package and share the weights of KEEP.  They were not trained without the missing part, which
 favours the complete network.
@@ -22,6 +24,14 @@ from keep_hf.video.pixels import to_images, to_tensor
 from training.data.packed_faces import SIZE as DIRECT_SIZE
 from training.networks import load_direct
 
+from .baselines import Baseline
+from .baselines.basicvsr import BasicVSR
+from .baselines.basicvsr_plusplus import BasicVSRPlusPlus
+from .baselines.edvr import EDVR
+from .baselines.gfpgan import GFPGAN
+from .baselines.gpen import GPEN
+from .baselines.recurrent import WINDOW, RecurrentNetwork
+from .baselines.restoreformer import RestoreFormer
 from .clips import DegradedClip
 from .face_networks import load_face_network
 from .plain_unet import PlainUNet
@@ -29,6 +39,19 @@ from .plain_unet import PlainUNet
 
 VARIANTS = ("keep", "official", "no-kfn", "no-update", "no-cfa", "per-frame", "dis")
 NAMES = ("bicubic", *VARIANTS, "codeformer")
+# The video networks restore windows of a clip. With this suffix the forward state is carried over to the next window.
+CARRIED = "-carried"
+RECURRENT = {"basicvsr": BasicVSR, "basicvsr++": BasicVSRPlusPlus}
+BASELINES: dict[str, type[BasicVSR | BasicVSRPlusPlus | EDVR | GFPGAN | RestoreFormer | GPEN]] = {
+    **RECURRENT,
+    "edvr": EDVR,
+    "gfpgan": GFPGAN,
+    "restoreformer": RestoreFormer,
+    "gpen": GPEN,
+}
+FILES = ", ".join(f"{name}:FILE" for name in (*BASELINES, *(f"{name}{CARRIED}" for name in RECURRENT), "spandrel"))
+# All methods, for messages
+FORMS = f"{', '.join(NAMES)}, {FILES}, unet:FOLDER, direct:NAME=FILE or folder:NAME=PATH"
 
 Restore = Callable[[DegradedClip], np.ndarray]
 
@@ -41,25 +64,33 @@ class Method:
         name (`str`): Name in tables and files.
         source (`str`): What the result depends on in addition to the name: fingerprint of weights, file or folder.
         restore (`Callable[[DegradedClip], np.ndarray]`): Returns faces `(t, size, size, 3)`, RGB, uint8, of any size.
+        note (`str`, *optional*): How the method is run, for the text below the table.
     """
 
     name: str
     source: str
     restore: Restore
+    note: str = ""
 
 
 def load_methods(
-    specifications: list[str], pipe: KeepPipeline, fidelity: float | None = None, codeformer: str | Path | None = None
+    specifications: list[str],
+    pipe: KeepPipeline,
+    fidelity: float | None = None,
+    codeformer: str | Path | None = None,
+    window: int = WINDOW,
 ) -> list[Method]:
     """Load methods.
 
     Args:
-        specifications (`list[str]`): One of `NAMES`, `spandrel:FILE` (a face restorer that spandrel loads),
-            `unet:FOLDER` (see plain_unet.py), `direct:NAME=FILE` (a direct path from training/train_direct.py, used
-            frame by frame, without its filter) or `folder:NAME=PATH` (faces of another program, see [`read_folder`]).
+        specifications (`list[str]`): One of `NAMES`, `NAME:FILE` with a name of `BASELINES` and a published file,
+            `spandrel:FILE` (a face restorer that spandrel loads), `unet:FOLDER` (see plain_unet.py),
+            `direct:NAME=FILE` (a direct path from training/train_direct.py, used frame by frame, without its filter)
+            or `folder:NAME=PATH` (faces of another program, see [`read_folder`]).
         pipe ([`KeepPipeline`]): KEEP; the methods share its networks.
         fidelity (`float`, *optional*): Fidelity of KEEP and its variants; that of the pipeline by default.
-        codeformer (`str` or `Path`, *optional*): Converted checkpoint of CodeFormer, for `codeformer`.
+        codeformer (`str` or `Path`, *optional*): CodeFormer, by its published name or converted, for `codeformer`.
+        window (`int`, *optional*, defaults to 15): Frames per window of BasicVSR and BasicVSR++.
 
     Returns:
         `list[Method]`: In the same order.
@@ -71,8 +102,10 @@ def load_methods(
         raise ValueError(
             "the model restores single frames, it has no gain network: pass KEEP, and this as codeformer."
         )
+    if window < 1:
+        raise ValueError(f"windows have at least one frame, got {window}.")
     fidelity = pipe.config.fidelity if fidelity is None else fidelity
-    methods = [_load_method(specification, pipe, fidelity, codeformer) for specification in specifications]
+    methods = [_load_method(specification, pipe, fidelity, codeformer, window) for specification in specifications]
     names = [method.name for method in methods]
     for name in names:
         if names.count(name) > 1 or name in ("", "truth") or Path(name).name != name:
@@ -80,8 +113,12 @@ def load_methods(
     return methods
 
 
-def _load_method(specification: str, pipe: KeepPipeline, fidelity: float, codeformer: str | Path | None) -> Method:
+def _load_method(
+    specification: str, pipe: KeepPipeline, fidelity: float, codeformer: str | Path | None, window: int
+) -> Method:
     kind, _, argument = specification.partition(":")
+    if argument and kind.removesuffix(CARRIED) in (RECURRENT if kind.endswith(CARRIED) else BASELINES):
+        return _baseline(kind, argument, pipe.device, window)
     if kind == "spandrel" and argument:
         return Method(Path(argument).stem, argument, _frame_by_frame(load_face_network(argument, pipe.device)))
     if kind == "unet" and argument:
@@ -102,10 +139,7 @@ def _load_method(specification: str, pipe: KeepPipeline, fidelity: float, codefo
     if specification in VARIANTS:
         source = f"{pipe.fingerprint()}, fidelity {fidelity}"
         return Method(specification, source, _variant(specification, pipe, fidelity))
-    raise ValueError(
-        f"there is no method {specification!r}: pass {', '.join(NAMES)}, spandrel:FILE, "
-        "unet:FOLDER, direct:NAME=FILE or folder:NAME=PATH."
-    )
+    raise ValueError(f"there is no method {specification!r}: pass {FORMS}.")
 
 
 # --- KEEP and its variants -------------------------------------------------------------------------------------------
@@ -141,7 +175,7 @@ def without_part(vq: KeepVQModel, part: str) -> KeepVQModel:
 
 def _codeformer(source: str | Path | None, device: torch.device) -> Method:
     if source is None:
-        raise ValueError("codeformer needs its weights: pass a folder made by `keep-hf convert`.")
+        raise ValueError("codeformer needs its weights: pass its name, or a folder made by `keep-hf convert`.")
     pipe = KeepPipeline.from_pretrained(source).to(device)
     if pipe.kalman is not None:
         raise ValueError(f"{source} is a KEEP model, with a gain network, not CodeFormer.")
@@ -161,6 +195,20 @@ def _pipeline(pipe: KeepPipeline, fidelity: float, gain_mode: str = "stream") ->
 
 
 # --- Other networks and programs -------------------------------------------------------------------------------------
+
+
+def _baseline(kind: str, file: str, device: torch.device, window: int) -> Method:
+    network = BASELINES[kind.removesuffix(CARRIED)].from_checkpoint(file).to(device)
+    if isinstance(network, RecurrentNetwork):
+        carry = kind.endswith(CARRIED)
+        seams = "the forward state is carried over" if carry else "each is a clip of its own, as published"
+        note = f"windows of {window} frame{'s' * (window > 1)} without overlap, {seams}"
+        return Method(kind, f"{file}, {note}", lambda clip: network.restore(clip.frames, window, carry), note)
+    return Method(kind, file, _without_windows(network))
+
+
+def _without_windows(network: Baseline) -> Restore:
+    return lambda clip: network.restore(clip.frames)
 
 
 def _network(network: torch.nn.Module, size: int, device: torch.device) -> Callable[[np.ndarray], np.ndarray]:

@@ -33,15 +33,16 @@ def average_clips(results: Results, clips: list[str], levels: list[str], methods
     }
 
 
-def levels_table(averages: Averages, missing: dict[str, str]) -> str:
+def levels_table(averages: Averages, missing: dict[str, str], notes: dict[str, str]) -> str:
     """A table with the layout of the paper's Table 1: a row per method and a group of metrics per level.
 
     Args:
         averages (`Averages`): By level and method, see [`average_clips`].
         missing (`dict[str, str]`): By metric that was not measured, what it needs.
+        notes (`dict[str, str]`): By method, how it was run.
 
     Returns:
-        `str`: Markdown. The metrics that were not measured are listed below the table.
+        `str`: Markdown. The notes, and the metrics that were not measured, are listed below the table.
     """
     levels = list(averages)
     methods = list(averages[levels[0]])
@@ -68,6 +69,7 @@ def levels_table(averages: Averages, missing: dict[str, str]) -> str:
         + (f" (that of the truth: {flicker:.3f})" if flicker is not None else "")
         + ", sharpness relative to the truth.",
     ]
+    lines += [f"{method}: {note}." for method, note in notes.items()]
     lines += [f"Not measured: {REFERENCE_METRICS[key].label}, which needs {needs}." for key, needs in missing.items()]
     return "\n".join(lines) + "\n"
 

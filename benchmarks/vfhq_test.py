@@ -17,6 +17,10 @@ Each result (clip, level, method) is a file of its own under `--work`.  A run th
 with more methods, computes only what is missing.  Under `accelerate launch` the processes share the clips, and the
 main process writes `table.md` (as Table 1 of the paper), `clips.md`, `groups.md` and `report.json` at the end.
 
+The networks of the paper's Table 1 run from published files (see docs/guides/evaluation.md): basicvsr:FILE,
+basicvsr++:FILE, edvr:FILE, gfpgan:FILE, restoreformer:FILE, gpen:FILE.  BasicVSR and BasicVSR++ restore windows of
+`--window` frames; basicvsr-carried:FILE and basicvsr++-carried:FILE carry the forward state over to the next window.
+
 For other programs: `--export DIR` writes the truth and the degraded clips as images, DIR/LEVEL/CLIP/000000.png.  The
 method folder:NAME=PATH reads what they restored, from PATH/LEVEL/CLIP.mp4 or from images in PATH/LEVEL/CLIP/.
 """
@@ -41,11 +45,13 @@ from keep_hf.evaluation.compare import compare_videos
 from keep_hf.evaluation.networks import Networks
 from keep_hf.evaluation.series import REFERENCE_METRICS
 from keep_hf.models.flow.dis import DISFlow
+from keep_hf.restoration.summary import peak_memory
 from keep_hf.video.image_folder import ImageFolderWriter
 
 from .analyses import estimate_yaw
-from .clips import LEVELS, Clip, add_clip_arguments, clip_loader, clip_name, find_clips, resize_faces
-from .methods import NAMES, Method, load_methods
+from .baselines.recurrent import WINDOW
+from .clips import LEVELS, Clip, DegradedClip, add_clip_arguments, clip_loader, clip_name, find_clips, resize_faces
+from .methods import FORMS, Method, load_methods
 from .plots import draw_plots
 from .result_files import Results, write_text
 from .sharpness import FACE_REGION, sharpness_kept
@@ -62,9 +68,12 @@ def build_parser() -> argparse.ArgumentParser:
         nargs="*",
         default=["bicubic", "keep"],
         metavar="METHOD",
-        help=f"{', '.join(NAMES)}, spandrel:FILE, unet:FOLDER, direct:NAME=FILE, folder:NAME=PATH",
+        help=FORMS,
     )
-    methods.add_argument("--codeformer", help="folder of a converted checkpoint, for the method codeformer")
+    methods.add_argument("--window", type=int, default=WINDOW, help="frames per window of BasicVSR and BasicVSR++")
+    methods.add_argument(
+        "--codeformer", help="CodeFormer, for this method: its published name codeformer, or a folder"
+    )
     methods.add_argument("--fidelity", type=float, help="of KEEP, 0 to 1; that of the model by default")
     methods.add_argument("--device", type=torch.device, default="cuda" if torch.cuda.is_available() else "cpu")
     metrics = parser.add_argument_group("metrics; those without their network are left out")
@@ -102,17 +111,29 @@ def measure_clip(
             export(args.export / level / clip.name, degraded.frames)
         for method in missing:
             started = time.perf_counter()
-            faces = resize_faces(method.restore(degraded), args.size)
+            faces, memory = restore_measured(method, degraded, args.device)
             restored = time.perf_counter()
+            faces = resize_faces(faces, args.size)
             metrics = compare_videos(faces, truth, **vars(networks), name=clip.name)
             metrics.metrics["sharpness"] = sharpness_kept(faces, truth)
             results.save(clip.name, level, method.name, method.source, faces, metrics)
-            seconds = (restored - started, time.perf_counter() - restored)
+            measured = time.perf_counter()
             print(
-                f"{level} {clip.name} {method.name}: {len(truth)} frames restored in {seconds[0]:.1f} s, "
-                f"measured in {seconds[1]:.1f} s",
+                f"{level} {clip.name} {method.name}: {len(truth)} frames restored in {restored - started:.1f} s "
+                f"({1000 * (restored - started) / len(truth):.0f} ms per frame, {memory}), "
+                f"measured in {measured - restored:.1f} s",
                 flush=True,
             )
+
+
+def restore_measured(method: Method, degraded: DegradedClip, device: torch.device) -> tuple[np.ndarray, str]:
+    """The restored faces, and the peak memory as text: on a GPU of this method, otherwise of the process so far."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    faces = method.restore(degraded)
+    memory = peak_memory(device)
+    kind = "device" if "device" in memory else "host"
+    return faces, f"peak memory {memory[kind] / 2**20:.0f} MiB" + ("" if kind == "device" else " so far")
 
 
 def export(folder: Path, faces: np.ndarray) -> None:
@@ -125,16 +146,19 @@ def export(folder: Path, faces: np.ndarray) -> None:
 
 
 def write_tables(
-    results: Results, clips: list[str], levels: list[str], methods: list[str], missing: dict[str, str], folder: Path
+    results: Results, clips: list[str], levels: list[str], methods: list[Method], missing: dict[str, str], folder: Path
 ) -> None:
-    averages = average_clips(results, clips, levels, methods)
-    table = levels_table(averages, missing)
+    names = [method.name for method in methods]
+    averages = average_clips(results, clips, levels, names)
+    notes = {method.name: method.note for method in methods if method.note}
+    table = levels_table(averages, missing, notes)
     write_text(folder / "table.md", table)
-    write_text(folder / "clips.md", clips_table(results, clips, levels, methods))
+    write_text(folder / "clips.md", clips_table(results, clips, levels, names))
     report = {
         "settings": results.settings,
         "clips": clips,
         "missing": missing,
+        "notes": notes,
         "levels": {level: {name: row.to_dict() for name, row in rows.items()} for level, rows in averages.items()},
     }
     write_text(folder / "report.json", json.dumps(report, indent=2) + "\n")
@@ -183,7 +207,7 @@ def main(arguments: list[str] | None = None) -> None:
     pipe = load(args.model).to(args.device)
     open_clip = clip_loader(args, pipe)
     args.size = args.size or pipe.vq.config.sample_size
-    methods = load_methods(args.methods, pipe, args.fidelity, args.codeformer)
+    methods = load_methods(args.methods, pipe, args.fidelity, args.codeformer, args.window)
     networks = Networks.load(args.identity, args.landmarks, args.lpips, args.lpips_weights, DISFlow(), args.device)
     results = Results(args.work / "results", describe_settings(args))
     for path in paths[state.process_index :: state.num_processes]:
@@ -194,7 +218,7 @@ def main(arguments: list[str] | None = None) -> None:
         return
 
     rows = [method.name for method in methods]
-    write_tables(results, clips, args.levels, rows, networks.missing(REFERENCE_METRICS), args.work)
+    write_tables(results, clips, args.levels, methods, networks.missing(REFERENCE_METRICS), args.work)
     if groups:
         write_text(args.work / "groups.md", groups_table(results, groups, args.levels, rows))
     if args.strips:
