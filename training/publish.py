@@ -93,6 +93,7 @@ def list_results(report: dict[str, Any]) -> list[EvalResult]:
         EvalResult(
             task_type="video-to-video",
             dataset_type="clips",
+            dataset_config=level,  # results of one type and configuration become one entry
             dataset_name=f"{len(report['clips'])} sharp clips, degraded {level}",
             metric_type=key,
             metric_name=f"{metric.label} ({metric.unit})" if metric.unit else metric.label,

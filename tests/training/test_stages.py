@@ -296,7 +296,10 @@ def test_a_trained_pipeline_is_published_with_a_card(stages, tmp_path, capsys):
     report = {
         "settings": {"frames": 48, "size": 256},
         "clips": ["a", "b"],
-        "levels": {"mild": {"bicubic": {"mean": values}, "keep": {"mean": values | {"psnr": 31.25}}}},
+        "levels": {
+            "mild": {"bicubic": {"mean": values}, "keep": {"mean": values | {"psnr": 31.25}}},
+            "heavy": {"keep": {"mean": values | {"psnr": 25.0}}},
+        },
         "missing": {"lpips": "a network"},
     }
     (tmp_path / "report.json").write_text(json.dumps(report))
@@ -314,8 +317,11 @@ def test_a_trained_pipeline_is_published_with_a_card(stages, tmp_path, capsys):
     card = ModelCard.load(tmp_path / "hub/README.md")
     assert card.data.license == "mit"
     assert card.data.datasets == ["me/images", "me/clips"]
-    results = {result.metric_type: result.metric_value for result in card.data.eval_results}
-    assert results == {"psnr": 31.25, "ssim": 1.5, "ids": 1.5, "akd": 1.5, "flicker": 1.5}
+    results = {(result.dataset_config, result.metric_type): result.metric_value for result in card.data.eval_results}
+    ones = dict.fromkeys(
+        [(level, key) for level in ("mild", "heavy") for key in ("ssim", "ids", "akd", "flicker")], 1.5
+    )
+    assert results == ones | {("mild", "psnr"): 31.25, ("heavy", "psnr"): 25.0}
     assert "Four images." in card.text
     assert "| keep | 31.25 |" in card.text
     assert "Not measured" in card.text
