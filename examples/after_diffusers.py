@@ -15,9 +15,9 @@ from PIL import Image
 from keep_hf import KeepPipeline, VideoWriter
 
 
-def generate(generator: Any, keep: KeepPipeline, prompt: str, frame_rate: float, **options: Any) -> list[Image.Image]:
-    """Generate the frames of a video for a prompt and restore the faces in them."""
-    frames = generator(prompt=prompt, output_type="pil", **options).frames[0]
+def generate(generator: Any, keep: KeepPipeline, frame_rate: float, **options: Any) -> list[Image.Image]:
+    """Generate the frames of a video, with the options of the generator, and restore the faces in them."""
+    frames = generator(output_type="pil", **options).frames[0]
     return keep(frames, frame_rate=frame_rate).frames[0]
 
 
@@ -34,7 +34,7 @@ def main() -> None:
     device, dtype = ("cuda", torch.bfloat16) if torch.cuda.is_available() else ("cpu", torch.float32)
     generator = DiffusionPipeline.from_pretrained(args.generator, torch_dtype=dtype).to(device)
     keep = KeepPipeline.from_pretrained(args.model).to(device)
-    frames = generate(generator, keep, args.prompt, args.frame_rate, num_frames=args.num_frames)
+    frames = generate(generator, keep, args.frame_rate, prompt=args.prompt, num_frames=args.num_frames)
     width, height = frames[0].size
     with VideoWriter(args.output, width=width, height=height, frame_rate=args.frame_rate) as writer:
         for frame in frames:

@@ -8,6 +8,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
+from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler, WanPipeline, WanTransformer3DModel
 from PIL import Image
 
 from keep_hf import KeepPipeline, VideoReader
@@ -60,10 +62,41 @@ def test_after_diffusers(portrait):
         return SimpleNamespace(frames=[images])
 
     keep = KeepPipeline.from_pretrained("keep-tiny")
-    restored = generate(generator, keep, "a face", 25.0, num_frames=6)
+    restored = generate(generator, keep, 25.0, prompt="a face", num_frames=6)
     assert len(restored) == 6
     assert restored[0].size == images[0].size
     assert np.abs(np.array(restored[3]).astype(int) - np.array(images[3])).max() > 20
+
+
+def test_after_a_pipeline_of_diffusers():
+    """Wan with random weights generates noise, in which there are no faces to restore."""
+    torch.manual_seed(0)
+    generator = WanPipeline(
+        tokenizer=None,
+        text_encoder=None,
+        vae=AutoencoderKLWan(base_dim=3, z_dim=16, dim_mult=[1, 1, 1, 1], num_res_blocks=1),
+        scheduler=FlowMatchEulerDiscreteScheduler(),
+        transformer=WanTransformer3DModel(
+            num_attention_heads=2,
+            attention_head_dim=12,
+            in_channels=16,
+            out_channels=16,
+            text_dim=8,
+            freq_dim=8,
+            ffn_dim=8,
+            num_layers=1,
+            rope_max_seq_len=32,
+        ),
+    )
+    generate = runpy.run_path(str(EXAMPLES / "after_diffusers.py"))["generate"]
+    words = torch.randn(1, 3, 8)
+    options = {"prompt_embeds": words, "guidance_scale": 1.0, "num_frames": 9, "height": 64, "width": 96}
+    options |= {"num_inference_steps": 1, "latents": torch.randn(1, 16, 3, 8, 12)}
+    restored = generate(generator, KeepPipeline.from_pretrained("keep-tiny"), 16.0, **options)
+    generated = generator(output_type="pil", **options).frames[0]
+    assert len(restored) == 9
+    assert all(isinstance(frame, Image.Image) and frame.size == (96, 64) for frame in restored)
+    np.testing.assert_array_equal(np.stack(restored), np.stack(generated))
 
 
 def test_the_notebook_runs(tmp_path, monkeypatch, capsys):
