@@ -140,6 +140,6 @@ def advise_larger_model(
     other = "" if model == DEFAULT_MODEL else f"--model {DEFAULT_MODEL} restores 512 x 512; "
     return (
         f"the largest face covers {side} x {side} pixels, and {model} restores {sample_size} x {sample_size}. {other}"
-        "--model keep, the published network, generates finer detail at 512 x 512 (downloaded on first use; "
+        "--model keep, the published network, generates faces at 512 x 512 (downloaded on first use; "
         "non-commercial licence)"
     )
