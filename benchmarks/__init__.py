@@ -17,7 +17,7 @@ Run them from the root of the repository, as `python -m benchmarks.NAME`:
     kill                killed and resumed restorations
     training_data       CPU time of the training data of the direct path
 
-vfhq_test consists of clips, methods (with face_networks and plain_unet), result_files, tables, analyses and plots;
+vfhq_test consists of clips, methods (with plain_unet), result_files, tables, analyses and plots;
 the networks of the paper's Table 1 are in the package baselines.  no_harm consists of no_harm_report and, like
 unlabelled_pairs, of whole_videos.  Both measure sharpness.
 """

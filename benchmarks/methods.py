@@ -33,7 +33,6 @@ from .baselines.gpen import GPEN
 from .baselines.recurrent import WINDOW, RecurrentNetwork
 from .baselines.restoreformer import RestoreFormer
 from .clips import DegradedClip
-from .face_networks import load_face_network
 from .plain_unet import PlainUNet
 
 
@@ -49,7 +48,7 @@ BASELINES: dict[str, type[BasicVSR | BasicVSRPlusPlus | EDVR | GFPGAN | RestoreF
     "restoreformer": RestoreFormer,
     "gpen": GPEN,
 }
-FILES = ", ".join(f"{name}:FILE" for name in (*BASELINES, *(f"{name}{CARRIED}" for name in RECURRENT), "spandrel"))
+FILES = ", ".join(f"{name}:FILE" for name in (*BASELINES, *(f"{name}{CARRIED}" for name in RECURRENT)))
 # All methods, for messages
 FORMS = f"{', '.join(NAMES)}, {FILES}, unet:FOLDER, direct:NAME=FILE or folder:NAME=PATH"
 
@@ -84,9 +83,8 @@ def load_methods(
 
     Args:
         specifications (`list[str]`): One of `NAMES`, `NAME:FILE` with a name of `BASELINES` and a published file,
-            `spandrel:FILE` (a face restorer that spandrel loads), `unet:FOLDER` (see plain_unet.py),
-            `direct:NAME=FILE` (a direct path from training/train_direct.py, used frame by frame, without its filter)
-            or `folder:NAME=PATH` (faces of another program, see [`read_folder`]).
+            `unet:FOLDER` (see plain_unet.py), `direct:NAME=FILE` (a direct path from training/train_direct.py, used
+            frame by frame, without its filter) or `folder:NAME=PATH` (faces of another program, see [`read_folder`]).
         pipe ([`KeepPipeline`]): KEEP; the methods share its networks.
         fidelity (`float`, *optional*): Fidelity of KEEP and its variants; that of the pipeline by default.
         codeformer (`str` or `Path`, *optional*): CodeFormer, by its published name or converted, for `codeformer`.
@@ -119,8 +117,6 @@ def _load_method(
     kind, _, argument = specification.partition(":")
     if argument and kind.removesuffix(CARRIED) in (RECURRENT if kind.endswith(CARRIED) else BASELINES):
         return _baseline(kind, argument, pipe.device, window)
-    if kind == "spandrel" and argument:
-        return Method(Path(argument).stem, argument, _frame_by_frame(load_face_network(argument, pipe.device)))
     if kind == "unet" and argument:
         unet = PlainUNet.from_pretrained(argument).to(pipe.device)
         return Method("unet", argument, _frame_by_frame(_network(unet, unet.config.sample_size, pipe.device)))

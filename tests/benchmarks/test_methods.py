@@ -4,15 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from benchmarks.clips import DegradedClip
-from benchmarks.face_networks import FaceNetwork
 from benchmarks.methods import VARIANTS, load_methods, without_part
 from conftest import SIZE, make_clip, make_components
 from keep_hf import KeepPipeline
 from keep_hf.models.kalman import KalmanGainNetwork
-from keep_hf.restoration import background
 
 
 FRAMES = 4
@@ -71,21 +68,6 @@ def test_codeformer_is_used_with_its_own_fidelity(tmp_path):
         load_methods(["codeformer"], pipe, codeformer=tmp_path / "keep")
 
 
-def test_single_frame_networks_get_512_pixels_from_0_to_1():
-    class Inverse:
-        device = torch.device("cpu")
-
-        def __call__(self, image):
-            assert image.shape == (1, 3, 512, 512)
-            assert image.min() >= 0
-            assert image.max() <= 1
-            return 1 - image
-
-    restored = FaceNetwork(Inverse())(np.full((32, 32, 3), (10, 100, 200), np.uint8))
-    assert restored.shape == (512, 512, 3)
-    assert np.array_equal(restored[100, 100], (245, 155, 55))
-
-
 @pytest.mark.parametrize(
     ("names", "message"),
     [
@@ -98,9 +80,3 @@ def test_single_frame_networks_get_512_pixels_from_0_to_1():
 def test_impossible_methods_are_refused(names, message):
     with pytest.raises(ValueError, match=message):
         load_methods(names, make_pipe())
-
-
-def test_missing_spandrel_is_reported(monkeypatch):
-    monkeypatch.setattr(background, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match="pip install spandrel"):
-        load_methods(["spandrel:GFPGAN.pth"], make_pipe())
