@@ -9,7 +9,7 @@ from benchmarks.clips import DegradedClip
 from benchmarks.methods import VARIANTS, load_methods, without_part
 from conftest import SIZE, make_clip, make_components
 from keep_hf import KeepPipeline
-from keep_hf.models.kalman import KalmanGainNetwork
+from keep_hf.models.kalman import KalmanGainNetwork, KalmanGainOutput
 
 
 FRAMES = 4
@@ -40,7 +40,7 @@ def test_variants_differ_from_the_second_frame_on():
 def test_without_kfn_is_a_gain_of_zero_without_update_of_features():
     class NoGain(KalmanGainNetwork):
         def forward(self, observed):
-            return observed.new_zeros(*observed.shape[:2], 1, *observed.shape[3:])
+            return KalmanGainOutput(gains=observed.new_zeros(*observed.shape[:2], 1, *observed.shape[3:]))
 
     pipe = make_pipe()
     kalman = NoGain.from_config(pipe.kalman.config)
