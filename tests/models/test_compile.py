@@ -12,7 +12,7 @@ import torch
 from torch._dynamo.utils import counters
 
 from conftest import KnownFaces, make_clip, make_components, make_faces
-from keep_hf import KeepPipeline, KeepVQModel
+from keep_hf import FaceDetector, KalmanRecursion, KeepPipeline, KeepVQModel
 from keep_hf.restoration.stream import FaceStream
 from media import write_clip
 
@@ -71,3 +71,50 @@ def test_uncompiled_run_is_not_resumed_with_compiled_networks(tmp_path):
     pipe.compile(backend="eager")
     with pytest.raises(ValueError, match="compiled was False and is True"):
         pipe.restore_video(source, target, segment_frames=1, aligned=True, gain_mode="official", resume=True)
+
+
+def count_graphs(pipe: KeepPipeline) -> int:
+    torch._dynamo.reset()
+    counters.clear()
+    size = pipe.vq.config.sample_size
+    pipe(make_clip(2, size, size), aligned=True, fidelity=0.5, strength=1.0)
+    return counters["stats"]["unique_graphs"]
+
+
+def test_each_network_compiles_what_the_pipeline_calls():
+    pipe = make_pipe([])
+    assert count_graphs(pipe) == 0
+    pipe.flow.compile(backend="eager")
+    assert count_graphs(pipe) == 4  # backbone, transformer, propagation, upsampler
+    pipe.vq.compile(backend="eager")
+    # LQ encoder, HQ encoder, feature update, code transformer, decoder without and with a previous frame
+    assert count_graphs(pipe) == 4 + 6
+
+
+def test_a_direct_path_is_compiled():
+    config = {name: value for name, value in make_pipe([]).vq.config.items() if not name.startswith("_")}
+    vq = KeepVQModel(**config | {"direct_channels": (8, 16), "direct_units": (1, 2)}).eval()
+    vq.compile(backend="eager")
+    torch._dynamo.reset()
+    counters.clear()
+    with torch.no_grad():
+        vq.observe_direct(torch.zeros(1, 3, SIZE, SIZE))
+    assert counters["stats"]["unique_graphs"] >= 2
+
+
+def test_both_networks_of_the_detector_are_compiled():
+    detector = FaceDetector(search_threshold=0.0, threshold=0.0).eval()
+    detector.compile(backend="eager")
+    torch._dynamo.reset()
+    counters.clear()
+    detector.detect(list(make_clip(1, 64, 64)))
+    assert counters["stats"]["unique_graphs"] >= 2
+
+
+def test_compiling_only_forward_warns():
+    pipe = make_pipe([])
+    for name in ("vq", "flow"):
+        compiled = torch.compile(getattr(pipe, name), backend="eager")
+        networks = {"vq": pipe.vq, "kalman": pipe.kalman, "flow": pipe.flow} | {name: compiled}
+        with pytest.warns(UserWarning, match=rf"Call {name}\.compile\(\) in its place"):
+            KalmanRecursion(**networks)

@@ -7,6 +7,7 @@ Legend: b images, n cells (positions of the feature maps).
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -93,6 +94,8 @@ class FaceDetector(BuiltInWeights, ModelMixin, ConfigMixin):
             Least score of a face, from 0 to 1: the close-up network's probability that it is one.
     """
 
+    _no_split_modules = ("SeparableBlock",)
+    _repeated_blocks = ("SeparableBlock",)
     # Group offloading by blocks: maps are computed from the coarsest to the finest, so each layer is its own block.
     _group_offload_block_modules = ("laterals", "necks", "0", "1", "2")
     strides = (8, 16, 32)
@@ -126,6 +129,11 @@ class FaceDetector(BuiltInWeights, ModelMixin, ConfigMixin):
             nn.Flatten(),
             nn.Linear(close_up_channels[3] * (close_up_size // 16) ** 2, 11),
         )
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Compile both networks; the arguments are those of `torch.compile`."""
+        super().compile(*args, **kwargs)
+        self.close_up_network.compile(*args, **kwargs)
 
     def forward(
         self, images: torch.Tensor, return_dict: bool = True

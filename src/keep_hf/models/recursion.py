@@ -7,9 +7,11 @@ calls the parts itself, because people appear and disappear between frames, and 
 Legend: b clips, t frames, c channels, h w pixels; n tokens of the code grid.
 """
 
+import warnings
 from dataclasses import dataclass
 
 import torch
+from diffusers.utils.torch_utils import is_compiled_module
 from torch import nn
 
 from .autoencoder import Features
@@ -141,6 +143,13 @@ class KalmanRecursion(nn.Module):
         super().__init__()
         if (kalman is None) != (flow is None):
             raise ValueError("The gain network and the flow network go together: pass both or neither.")
+        for name, network in (("vq", vq), ("flow", flow)):
+            if is_compiled_module(network):
+                warnings.warn(
+                    f"torch.compile({name}) compiles only its `forward`; faces are restored with its other methods. "
+                    f"Call {name}.compile() in its place.",
+                    stacklevel=2,
+                )
         self.vq = vq
         self.kalman = kalman
         self.flow = flow

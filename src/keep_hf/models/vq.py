@@ -17,6 +17,8 @@ LAST layers start at zero (see `guidance`).
 Legend: b images, c channels, h w pixels, n tokens of the code grid in row-major order.
 """
 
+from typing import Any
+
 import torch
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
@@ -153,6 +155,15 @@ class KeepVQModel(VQSingleFileMixin, BuiltInWeights, ModelMixin, AttentionMixin,
             self.direct = DirectPath(
                 sample_size, channels=direct_channels, units_per_level=direct_units, normalized=direct_normalized
             )
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Compile the parts that the methods of the model call; the arguments are those of `torch.compile`."""
+        parts = [self.lq_encoder, self.hq_encoder, *self.feature_update.values(), self.code_transformer, self.decoder]
+        if self.direct is not None:
+            parts += [*self.direct.encoder, self.direct.middle, *self.direct.decoder, self.direct.tail]
+        for part in parts:
+            if part is not None:
+                part.compile(*args, **kwargs)
 
     @entry_point
     def observe_direct(self, images: torch.Tensor) -> DirectObservation:

@@ -17,7 +17,7 @@ image), n = h * w positions.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
@@ -213,6 +213,11 @@ class GMFlow(BuiltInWeights, ModelMixin, ConfigMixin):
         self.transformer = Transformer(feature_channels, num_layers, feedforward_expansion)
         self.propagation = Propagation(feature_channels)
         self.upsampler = ConvexUpsampler(feature_channels, upsampler_channels)
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Compile the parts that the methods of the network call; the arguments are those of `torch.compile`."""
+        for part in self.children():
+            part.compile(*args, **kwargs)
 
     def forward(
         self, image1: torch.Tensor, image2: torch.Tensor, return_dict: bool = True
