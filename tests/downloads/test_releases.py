@@ -106,6 +106,18 @@ def test_the_licence_is_in_the_card_of_every_copy(server, known_hash, content, t
         assert index["checkpoint_sha256"] == sha256(content).hexdigest()
 
 
+def test_the_card_of_other_weights_is_replaced(server, known_hash, tmp_path):
+    pipe, _ = load(tmp_path)
+    card = tmp_path / "copy" / "README.md"
+    card.parent.mkdir()
+    card.write_text("---\nlicense: apache-2.0\n---\n")
+    pipe.save_pretrained(card.parent)
+    assert ModelCard.load(card).data.license_name == "ntu-s-lab-1.0"
+    card.write_text(f"{card.read_text()}\nMy notes")
+    pipe.save_pretrained(card.parent)
+    assert card.read_text().endswith("My notes")
+
+
 def test_another_hash_causes_a_warning_and_is_recorded(server, content, tmp_path):
     pipe, messages = load(tmp_path)
     assert any("starts with 1009e537" in message and sha256(content).hexdigest() in message for message in messages)

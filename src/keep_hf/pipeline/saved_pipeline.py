@@ -154,7 +154,8 @@ class SavedPipeline(DiffusionPipeline):
         """Save the pipeline with a model card, and with the code that `trust_remote_code=True` needs.
 
         Args:
-            save_directory (`str` or `os.PathLike`): The folder; it is created. A model card in it (`README.md`) stays.
+            save_directory (`str` or `os.PathLike`): The folder; it is created. A model card in it (`README.md`) stays,
+                unless these are published weights and their licence is not in it.
             args, kwargs: As for `DiffusionPipeline.save_pretrained`: `variant`, `max_shard_size`, ...
             push_to_hub (`bool`, *optional*, defaults to `False`): Also upload the folder.
             repo_id (`str`, *optional*): Repository, which the model card names, and which is created if it does not
@@ -166,8 +167,10 @@ class SavedPipeline(DiffusionPipeline):
         super().save_pretrained(folder, *args, **kwargs)
         write_remote_code(folder)
         card = folder / "README.md"
-        if not card.exists() and self.config.release in RELEASES:
-            write_card(RELEASES[self.config.release], self.config.checkpoint_sha256, folder)
+        release = RELEASES.get(self.config.release)
+        # A card of other weights must not hide the licence of these.
+        if release and (not card.exists() or release.licence_url not in card.read_text()):
+            write_card(release, self.config.checkpoint_sha256, folder)
         elif not card.exists():
             card.write_text(format_model_card(self, name, CardContents(licence=self.config.licence)))
         if push_to_hub:
