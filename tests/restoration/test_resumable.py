@@ -190,7 +190,7 @@ def test_another_job_is_not_resumed(interrupted, config, changes, message):
 
 
 def test_the_job_of_another_version_is_not_resumed(interrupted, monkeypatch):
-    monkeypatch.setattr("keep_hf.pipeline.keep_pipeline.__version__", "0.0.7")
+    monkeypatch.setattr("keep_hf.pipeline.connected_pipeline.__version__", "0.0.7")
     with pytest.raises(ValueError, match=rf"another job: version of keep_hf was {__version__} and is 0\.0\.7"):
         interrupted({})
 
