@@ -12,6 +12,7 @@ Run them from the root of the repository, as `python -m benchmarks.NAME`:
     speed_models        two models in turns, from file to file
     streaming           window borders, drift, memory over thousands of frames
     detector            the built-in face detector against YuNet, with videos from faceless_videos
+    onnx_networks       YuNet, identity and landmark networks in torch and in OpenCV
     scenes, appearance  scene cuts; how well the tracker separates people
     strength            the weights of strength="auto", on faces degraded at known levels
     kill                killed and resumed restorations

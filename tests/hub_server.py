@@ -17,13 +17,16 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 @contextlib.contextmanager
-def serve(folder: Path, repo_id: str, kind: str = "models") -> Iterator[tuple[str, list[str]]]:
+def serve(
+    folder: Path, repo_id: str, kind: str = "models", token: str | None = None
+) -> Iterator[tuple[str, list[str]]]:
     """Serve a folder as a repository.
 
     Args:
         folder (`Path`): Files of the repository.
         repo_id (`str`): Name of the repository.
         kind (`str`, *optional*, defaults to `"models"`): `"models"` or `"datasets"`.
+        token (`str`, *optional*): The repository is private: requests must have this token.
 
     Yields:
         `tuple[str, list[str]]`: the address, for `HF_ENDPOINT`, and the names of the files downloaded so far.
@@ -36,6 +39,9 @@ def serve(folder: Path, repo_id: str, kind: str = "models") -> Iterator[tuple[st
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
+            if token and self.headers["Authorization"] != f"Bearer {token}":
+                self.answer(401, b"", {"X-Error-Code": "RepoNotFound"})
+                return
             path = self.path.split("?")[0].strip("/")
             if path.startswith(f"{files_url}/resolve/"):
                 self.send_file(path)

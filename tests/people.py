@@ -78,7 +78,7 @@ class Actor:
     def __init__(self, clip: str, face_height: float) -> None:
         with VideoReader(CLIPS / clip) as reader:
             frames = [frame.image for frame in islice(reader, CLIP_LENGTH)]
-        detector = YuNet(YUNET)
+        detector = YuNet.from_pretrained(YUNET)
         left, _, right, _ = box = largest_box(detector, frames[0])
         scale = face_height / (box[3] - box[1])
         centre, reach = (left + right) / 2, 1.9 * face_height / scale

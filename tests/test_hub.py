@@ -13,19 +13,17 @@ import torch
 from safetensors.torch import save_file
 
 from conftest import SIZE, make_clip
-from hub_server import serve
-from keep_hf import FaceDetector, KeepPipeline, YuNet
+from hub_server import COMMIT, serve
+from keep_hf import FaceDetector, FaceIdentity, KeepPipeline, YuNet
 from keep_hf.built_in import BUILT_IN
+from onnx_files import write_embedding_network, write_yunet
 from paths import SHARED
 
 
 pytestmark = pytest.mark.slow
 
 
-YUNET = SHARED / "weights" / "yunet_n_dynamic.onnx"
 TINY_STATE_DICT = SHARED / "reference" / "golden" / "tiny_state_dict_fp16exact.safetensors"
-
-needs_yunet = pytest.mark.skipif(not YUNET.is_file(), reason="needs the YuNet file in ../shared")
 
 
 @pytest.fixture(scope="module")
@@ -111,13 +109,26 @@ def test_half_precision_runs(components, crops, tmp_path):
     assert restored.std() > 0.1
 
 
-@needs_yunet
-def test_yunet_is_saved_and_loaded(components, tmp_path):
-    KeepPipeline(**components, detector=YuNet(YUNET)).save_pretrained(tmp_path)
-    assert index_of(tmp_path)["detector"] == ["keep_hf", "YuNet"]
-    loaded = KeepPipeline.from_pretrained(tmp_path)
-    assert isinstance(loaded.detector, YuNet)
-    assert loaded.detector.model_file.read_bytes() == YUNET.read_bytes()
+def add_face_networks(pipe: KeepPipeline, folder: Path) -> None:
+    """Add YuNet and an identity network, converted from ONNX files that are not trained."""
+    pipe.register_modules(
+        detector=YuNet.from_pretrained(write_yunet(folder / "yunet.onnx"), threshold=0.5),
+        identity=FaceIdentity.from_pretrained(write_embedding_network(folder / "identity.onnx"), scale=0.01),
+    )
+
+
+def test_networks_from_onnx_files_are_saved_as_safetensors(components, tmp_path):
+    pipe = KeepPipeline(**components)
+    add_face_networks(pipe, tmp_path)
+    pipe.save_pretrained(tmp_path / "pipeline")
+    assert not list((tmp_path / "pipeline").rglob("*.onnx"))
+    assert index_of(tmp_path / "pipeline")["detector"] == ["keep_hf", "YuNet"]
+    loaded = KeepPipeline.from_pretrained(tmp_path / "pipeline")
+    assert (loaded.detector.config["threshold"], loaded.identity.config["scale"]) == (0.5, 0.01)
+    assert loaded.fingerprint() == pipe.fingerprint()
+    image = make_clip(1, 96, 96)[0]
+    np.testing.assert_array_equal(loaded.detector.detect([image])[0].boxes, pipe.detector.detect([image])[0].boxes)
+    np.testing.assert_array_equal(loaded.identity.embed([image]), pipe.identity.embed([image]))
 
 
 # The checkpoint in the package
@@ -195,6 +206,58 @@ def test_one_variant_is_downloaded_and_then_loaded_from_the_cache(components, de
     offline, found = run_client(tmp_path, crops, {"variant": "fp16"}, HF_ENDPOINT=endpoint, HF_HUB_OFFLINE="1")
     np.testing.assert_allclose(offline, online, atol=1.5 / 255)
     assert found == "FaceDetector"
+
+
+FACE_NETWORKS_CLIENT = """
+import os, sys
+import pytest
+from keep_hf import FaceIdentity, KeepPipeline, YuNet
+
+folder, commit = sys.argv[1:]
+access = {"cache_dir": f"{folder}/cache", "token": "hf_secret", "revision": commit}
+pipe = KeepPipeline.from_pretrained("someone/keep", **access)
+assert (type(pipe.detector), type(pipe.identity)) == (YuNet, FaceIdentity)
+assert pipe.detector.config["threshold"] == 0.5
+print(pipe.fingerprint())
+
+offline = access | {"local_files_only": True}
+for network, name in ((YuNet, "detector"), (FaceIdentity, "identity")):
+    # The pipeline downloaded it to this cache already, but not to another one.
+    network.from_pretrained("someone/keep", subfolder=name, **offline)
+    for other in ({"cache_dir": f"{folder}/empty"}, {"revision": "0" * 40}):
+        with pytest.raises(OSError):
+            network.from_pretrained("someone/keep", subfolder=name, **(offline | other))
+    empty = access | {"cache_dir": f"{folder}/empty"}
+    for other in ({"token": False}, {"token": "hf_wrong"}, {"revision": "missing"}):
+        with pytest.raises(OSError):
+            network.from_pretrained("someone/keep", subfolder=name, **(empty | other))
+    network.from_pretrained("someone/keep", subfolder=name, **empty)
+
+# A repository with ONNX files, as that of OpenCV
+os.link(f"{folder}/yunet.onnx", f"{folder}/repository/face_detection_yunet_2023mar.onnx")
+access["cache_dir"] = f"{folder}/third"
+assert YuNet.from_pretrained("someone/keep", **access).config["threshold"] == 0.6
+"""
+
+
+def test_networks_from_onnx_files_are_loaded_from_the_hub(components, tmp_path):
+    pipe = KeepPipeline(**components)
+    add_face_networks(pipe, tmp_path)
+    (tmp_path / "repository").mkdir()
+    with serve(tmp_path / "repository", "someone/keep", token="hf_secret") as (endpoint, downloaded):
+        environment = {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "home"), "HF_HUB_DISABLE_XET": "1"}
+        pipe.save_pretrained(tmp_path / "repository")
+        run = subprocess.run(
+            [sys.executable, "-c", FACE_NETWORKS_CLIENT, str(tmp_path), COMMIT],
+            check=True,
+            capture_output=True,
+            text=True,
+            env=os.environ | environment,
+        )
+    assert run.stdout.split()[-1] == pipe.fingerprint()
+    weights = [f"{name}/diffusion_pytorch_model.safetensors" for name in ("detector", "identity")]
+    assert [name for name in downloaded if name in weights] == weights * 2
+    assert downloaded[-1] == "face_detection_yunet_2023mar.onnx"
 
 
 # Published checkpoint files

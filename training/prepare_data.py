@@ -20,7 +20,6 @@ the failed ones again), or all of them. 2: wrong usage.
 """
 
 import argparse
-import hashlib
 import json
 import sys
 from collections import Counter
@@ -33,7 +32,9 @@ import av
 import cv2
 from PIL import Image
 
+from keep_hf.faces.detector import FaceDetector
 from keep_hf.faces.yunet import YuNet
+from keep_hf.restoration.fingerprint import fingerprint
 from keep_hf.video.part_folder import PartFolder
 
 from .preparation.cut_clips import Settings
@@ -120,10 +121,8 @@ def main(arguments: list[str] | None = None) -> int:
 def prepare(args: argparse.Namespace) -> int:
     """Write the shards and the overview images; return the exit code."""
     videos = (find_vfhq_clips if args.vfhq else find_source_videos)(args.source, args.frame_rate)
-    detector = load_detector(args.detector)
-    detector_file = detector.model_file if isinstance(detector, YuNet) else Path(args.detector)
     settings = Settings(*(getattr(args, field.name) for field in fields(Settings)))
-    job = describe_job(settings, detector_file, args.clips_per_shard)
+    job = describe_job(settings, load_detector(args.detector), args.clips_per_shard)
 
     args.output.mkdir(parents=True, exist_ok=True)
     work = PartFolder(args.output, {})
@@ -134,7 +133,7 @@ def prepare(args: argparse.Namespace) -> int:
             start_or_continue(work, args.output, job)
             folder = work.path / "videos"
             folder.mkdir(exist_ok=True)
-            results = cut_videos(videos, folder, str(detector_file), settings, args.workers)
+            results = cut_videos(videos, folder, args.detector, settings, args.workers)
             failed = [name for name, result in results.items() if isinstance(result, FailedVideo)]
             stems = list_clips([result for result in results.values() if isinstance(result, CutVideo)], folder)
             if not stems:
@@ -156,11 +155,10 @@ def prepare(args: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def describe_job(settings: Settings, detector_file: Path, clips_per_shard: int) -> dict[str, Any]:
+def describe_job(settings: Settings, detector: YuNet | FaceDetector, clips_per_shard: int) -> dict[str, Any]:
     """Everything, except the videos, that the shards depend on; by the names that error messages use."""
-    files = sorted(detector_file.iterdir()) if detector_file.is_dir() else [detector_file]
     return asdict(settings) | {
-        "detector": hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest(),
+        "detector": fingerprint(detector),
         "clips per shard": clips_per_shard,
         "PyAV": av.__version__,
         "OpenCV": cv2.__version__,

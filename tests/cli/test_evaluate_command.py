@@ -206,7 +206,7 @@ def test_errors_are_reported_in_one_line(videos, tmp_path, capsys):
     assert "report" in fails(capsys, sharp, "--report", missing / "report.json")
     assert "LPIPS compares with a reference" in fails(capsys, sharp, "--lpips", tmp_path)
     assert "--lpips-weights" in fails(capsys, sharp, sharp, "--lpips", sharp)
-    assert "pass the .onnx" in fails(capsys, sharp, "--identity", missing.with_suffix(".onnx"))
+    assert "pass the path of an .onnx file" in fails(capsys, sharp, "--identity", missing.with_suffix(".onnx"))
     if WEIGHTS.is_dir():
         assert "which are square" in fails(capsys, sharp, "--aligned", *FACE_OPTIONS)
     for usage in ([], [sharp, sharp, sharp], [sharp, "--faces", "some"]):

@@ -118,9 +118,10 @@ def test_equal_videos_are_perfect(lpips, components):
 
 @needs_shared
 def test_equal_faces_are_perfect_and_noisy_ones_worse(lpips):
-    identity, landmarks = FaceIdentity(WEIGHTS / "MobileFaceNet.onnx"), LandmarkNetwork(WEIGHTS / "pfld.onnx")
+    identity = FaceIdentity.from_pretrained(WEIGHTS / "MobileFaceNet.onnx")
+    landmarks = LandmarkNetwork.from_pretrained(WEIGHTS / "pfld.onnx")
     networks = {"lpips": lpips, "identity": identity, "landmarks": landmarks}
-    detector = YuNet(WEIGHTS / "yunet_n_dynamic.onnx")
+    detector = YuNet.from_pretrained(WEIGHTS / "yunet_n_dynamic.onnx")
     with VideoReader(SHARED / "media" / "hq_eval" / "talkvid_04.mp4") as reader:
         images = [frame.image for frame, _ in zip(reader, range(3), strict=False)]
     matrix = estimate_alignment(detector.detect(images[:1])[0].landmarks[0], 256)

@@ -158,7 +158,7 @@ def test_degraded_videos_agree_with_yunet(detector, name):
         ]
     frames = frames[::10]
     errors = []
-    for found, expected in zip(detector.detect(frames), YuNet(YUNET_FILE).detect(frames), strict=True):
+    for found, expected in zip(detector.detect(frames), YuNet.from_pretrained(YUNET_FILE).detect(frames), strict=True):
         main = np.argmax(np.prod(expected.boxes[:, 2:] - expected.boxes[:, :2], axis=1))
         errors.append(min(landmark_error(points, expected.landmarks[main]) for points in found.landmarks))
     # The landmarks of YuNet differ by 4 to 6 % between two sizes of the same image.

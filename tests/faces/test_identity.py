@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from keep_hf.faces.alignment import TEMPLATE, crop_face, estimate_alignment
-from keep_hf.faces.identity import ARCFACE_TEMPLATE, CROP_TO_ARCFACE, FaceIdentity
+from keep_hf.faces.identity import ARCFACE_SIZE, ARCFACE_TEMPLATE, CROP_TO_ARCFACE, FaceIdentity
 from keep_hf.faces.yunet import YuNet
 from keep_hf.video.reader import VideoReader
+from onnx_files import write_embedding_network, write_yunet
 from paths import SHARED
 
 
@@ -19,13 +20,13 @@ needs_shared = pytest.mark.skipif(not MODEL.exists(), reason="MobileFaceNet.onnx
 
 @pytest.fixture(scope="module")
 def identity():
-    return FaceIdentity(MODEL)
+    return FaceIdentity.from_pretrained(MODEL)
 
 
 @pytest.fixture(scope="module")
 def crops():
     """Two crops a second and a half apart of each of four people."""
-    detector = YuNet(SHARED / "weights" / "yunet_n_dynamic.onnx")
+    detector = YuNet.from_pretrained(SHARED / "weights" / "yunet_n_dynamic.onnx")
     crops = []
     for number in (1, 4, 9, 12):
         with VideoReader(SHARED / "media" / "hq_eval" / f"talkvid_{number:02}.mp4") as reader:
@@ -71,37 +72,51 @@ def test_the_size_of_the_crop_hardly_matters(identity, crops):
 
 @needs_shared
 def test_channel_order_and_normalization_are_used(identity, crops):
-    swapped = FaceIdentity(MODEL, channel_order="bgr")
+    swapped = FaceIdentity.from_pretrained(MODEL, channel_order="bgr")
     mirrored = [np.ascontiguousarray(crop[..., ::-1]) for crop in crops]
     np.testing.assert_allclose(swapped.embed(mirrored), identity.embed(crops), atol=1e-5)
-    raw = FaceIdentity(MODEL, mean=(0, 0, 0), scale=1).embed(crops)
+    raw = FaceIdentity.from_pretrained(MODEL, mean=(0, 0, 0), scale=1).embed(crops)
     assert (raw @ raw.T).min() > 0.4  # With levels of 255 all embeddings are similar.
 
 
 @needs_shared
-def test_a_saved_network_is_loaded_with_its_settings(identity, crops, tmp_path):
+def test_embeddings_are_those_of_opencv(identity, crops):
+    network = cv2.dnn.readNetFromONNX(str(MODEL))
+    faces = [crop_face(crop, CROP_TO_ARCFACE @ np.diag([2, 2, 1]), ARCFACE_SIZE) for crop in crops]
+    for face, found in zip(faces, identity.embed(crops), strict=True):
+        network.setInput((face.astype(np.float32).transpose(2, 0, 1)[None] - 127.5) / 127.5)
+        expected = network.forward().reshape(-1)
+        np.testing.assert_allclose(found, expected / np.linalg.norm(expected), atol=1e-5)
+
+
+def test_a_saved_network_is_loaded_with_its_settings(tmp_path):
+    file = write_embedding_network(tmp_path / "network.onnx")
+    faces = [np.random.default_rng(i).integers(0, 256, (128, 128, 3), np.uint8) for i in range(20)]
     settings = {"mean": (123.7, 116.3, 103.5), "scale": 1 / 57.4, "channel_order": "bgr"}
-    FaceIdentity(MODEL, **settings).save_pretrained(tmp_path / "saved")
-    expected = FaceIdentity(MODEL, **settings).embed(crops[:1])
+    network = FaceIdentity.from_pretrained(file, **settings)
+    network.save_pretrained(tmp_path / "saved")
+    assert not list((tmp_path / "saved").glob("*.onnx"))
     loaded = FaceIdentity.from_pretrained(tmp_path / "saved", torch_dtype=None)
-    np.testing.assert_array_equal(loaded.embed(crops[:1]), expected)
+    np.testing.assert_array_equal(loaded.embed(faces), network.embed(faces))
+    # More faces than one batch
+    np.testing.assert_allclose(loaded.embed(faces)[-1:], loaded.embed(faces[-1:]), atol=1e-5)
     default = FaceIdentity.from_pretrained(tmp_path / "saved", mean=(127.5,) * 3, scale=1 / 127.5, channel_order="rgb")
-    np.testing.assert_array_equal(default.embed(crops[:1]), identity.embed(crops[:1]))
-    by_file = FaceIdentity.from_pretrained(MODEL)
-    np.testing.assert_array_equal(by_file.embed(crops[:1]), identity.embed(crops[:1]))
+    by_file = FaceIdentity.from_pretrained(file)
+    np.testing.assert_array_equal(default.embed(faces), by_file.embed(faces))
+    assert np.abs(by_file.embed(faces) - network.embed(faces)).max() > 0.01
 
 
-@needs_shared
-def test_no_faces_give_no_rows(identity):
-    assert identity.embed([]).shape == (0, 128)
+def test_no_faces_give_no_rows(tmp_path):
+    network = FaceIdentity.from_pretrained(write_embedding_network(tmp_path / "network.onnx", width=6))
+    assert network.embed([]).shape == (0, 6)
 
 
-@needs_shared
-def test_invalid_crops_and_channel_orders_are_rejected(identity):
+def test_invalid_crops_and_channel_orders_are_rejected(tmp_path):
+    file = write_embedding_network(tmp_path / "network.onnx")
     with pytest.raises(ValueError, match="aligned crops"):
-        identity.embed([np.zeros((64, 80, 3), np.uint8)])
+        FaceIdentity.from_pretrained(file).embed([np.zeros((64, 80, 3), np.uint8)])
     with pytest.raises(ValueError, match="channel_order"):
-        FaceIdentity(MODEL, channel_order="grb")
+        FaceIdentity.from_pretrained(file, channel_order="grb")
 
 
 def test_missing_file_is_reported(tmp_path):
@@ -121,14 +136,13 @@ def test_folder_must_contain_one_file(tmp_path):
 def test_damaged_file_is_reported(tmp_path):
     (tmp_path / "noise.onnx").write_bytes(bytes(range(256)) * 64)
     with pytest.raises(ValueError, match=r"noise\.onnx is damaged"):
-        FaceIdentity(tmp_path / "noise.onnx")
-    if MODEL.exists():
-        (tmp_path / "half.onnx").write_bytes(MODEL.read_bytes()[:2_000_000])
-        with pytest.raises(ValueError, match=r"half\.onnx is damaged"):
-            FaceIdentity(tmp_path / "half.onnx")
+        FaceIdentity.from_pretrained(tmp_path / "noise.onnx")
+    content = write_embedding_network(tmp_path / "whole.onnx").read_bytes()
+    (tmp_path / "half.onnx").write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match=r"half\.onnx is damaged"):
+        FaceIdentity.from_pretrained(tmp_path / "half.onnx")
 
 
-@needs_shared
-def test_network_of_another_kind_is_rejected():
-    with pytest.raises(ValueError, match=r"not a face recognition network .*several outputs"):
-        FaceIdentity(SHARED / "weights" / "yunet_n_dynamic.onnx")
+def test_network_of_another_kind_is_rejected(tmp_path):
+    with pytest.raises(ValueError, match=r"cannot be used as a face recognition network: it has several outputs"):
+        FaceIdentity.from_pretrained(write_yunet(tmp_path / "yunet.onnx"))

@@ -321,7 +321,7 @@ def test_wrong_arguments_are_reported(videos, tmp_path):
     assert "--min-sharpness must be 0" in last_line("--min-sharpness", "nan")
     assert "--frame-rate must be positive" in last_line("--frame-rate", 0)
     assert "must be a .jpg or a .png" in last_line("--contact-sheet", tmp_path / "sheet.gif")
-    assert "there is no YuNet file" in last_line("--detector", "missing.onnx", code=1)
+    assert "there is no file 'missing.onnx'" in last_line("--detector", "missing.onnx", code=1)
     (tmp_path / "faces").mkdir()
     (tmp_path / "faces/shard-00000.tar").touch()
     assert "unknown origin" in last_line(code=1)

@@ -1,5 +1,6 @@
 """The face detector that labels and cuts training data."""
 
+import json
 from functools import cache
 from pathlib import Path
 
@@ -12,12 +13,13 @@ def load_detector(name: str) -> YuNet | FaceDetector:
     """Load a detector by its name, once in a process.
 
     Args:
-        name (`str`): An `.onnx` file of YuNet, a repository on the Hub with one, or a folder of `train_detector.py`.
+        name (`str`): YuNet: an `.onnx` file, or a folder or a repository on the Hub with it; or a folder of
+            `train_detector.py`.
 
     Raises:
         ValueError: If there is no detector.
     """
-    if (Path(name) / "config.json").is_file():
+    config = Path(name) / "config.json"
+    if config.is_file() and json.loads(config.read_text())["_class_name"] == "FaceDetector":
         return FaceDetector.from_pretrained(name).eval()
-    # A missing file must not be searched for on the Hub.
-    return YuNet(name) if name.endswith(".onnx") else YuNet.from_pretrained(name)
+    return YuNet.from_pretrained(name)

@@ -56,18 +56,18 @@ class Networks:
         """Load networks from files, folders or the Hub.
 
         Args:
-            identity, landmarks (`str` or `Path`, *optional*): ONNX file, folder or Hub id.
+            identity, landmarks (`str` or `Path`, *optional*): Folder, Hub id or ONNX file.
             lpips (`str` or `Path`, *optional*): Folder or Hub id of an [`LPIPS`], or the file of its backbone.
             lpips_weights (`str` or `Path`, *optional*): File of the channel weights, if `lpips` is a backbone.
             flow ([`GMFlow`] or [`DISFlow`], *optional*): Estimator that is already loaded.
-            device (`torch.device` or `str`, defaults to `"cpu"`): Device of LPIPS.
+            device (`torch.device` or `str`, defaults to `"cpu"`): Device of the networks.
 
         Raises:
             ValueError: If a file or folder is missing or contains something else.
         """
         return cls(
-            identity=None if identity is None else FaceIdentity.from_pretrained(identity),
-            landmarks=None if landmarks is None else LandmarkNetwork.from_pretrained(landmarks),
+            identity=None if identity is None else FaceIdentity.from_pretrained(identity).to(device),
+            landmarks=None if landmarks is None else LandmarkNetwork.from_pretrained(landmarks).to(device),
             lpips=None if lpips is None and lpips_weights is None else _load_lpips(lpips, lpips_weights).to(device),
             flow=flow,
         )

@@ -31,8 +31,8 @@ class Metric(NamedTuple):
 
 _SKIMAGE = "scikit-image: pip install scikit-image"
 _LPIPS = "an LPIPS network, see LPIPS.from_checkpoints"
-_IDENTITY = "a face recognition network as ONNX, see FaceIdentity"
-_LANDMARKS = "a face landmark network as ONNX, see LandmarkNetwork"
+_IDENTITY = "a face recognition network, see FaceIdentity"
+_LANDMARKS = "a face landmark network, see LandmarkNetwork"
 _FLOW = "a flow, DISFlow or the network of a KeepPipeline"
 # Of a restored video against its reference; together with the deviations of IDS and AKD these are the seven metrics of
 # Table 1 in the paper (section 4.1), and flicker.

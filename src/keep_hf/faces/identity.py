@@ -5,12 +5,13 @@ Any face recognition network in the ONNX format can be used that was trained on 
 that one similarity transform moves every crop to the alignment of ArcFace.
 """
 
-from pathlib import Path
+from typing import Any
 
 import numpy as np
+from diffusers.configuration_utils import register_to_config
 
 from .alignment import TEMPLATE, TEMPLATE_SIZE, crop_face
-from .onnx_network import OnnxNetwork, check_faces
+from .crop_network import CropNetwork, check_faces
 
 
 # Left eye, right eye, nose, left and right mouth corner, as the viewer sees them, in pixels of a 112x112 face.
@@ -33,12 +34,12 @@ def _crop_to_arcface() -> np.ndarray:
 CROP_TO_ARCFACE = _crop_to_arcface()
 
 
-class FaceIdentity(OnnxNetwork):
-    """A face recognition network, run by OpenCV.
+class FaceIdentity(CropNetwork):
+    """A face recognition network, loaded from an ONNX file or from a saved copy.
 
     Args:
-        model_file (`str` or `Path`):
-            ONNX file of a network that maps an image of shape `(1, 3, 112, 112)` to a vector.
+        graph, outputs:
+            See [`OnnxNetwork`]; the network maps images of shape `(b, 3, 112, 112)` to vectors.
         mean (`tuple[float, float, float]`, defaults to `(127.5, 127.5, 127.5)`):
             Subtracted from red, green and blue, in levels of 255.  The defaults are those of ArcFace.
         scale (`float`, defaults to 1 / 127.5):
@@ -47,21 +48,21 @@ class FaceIdentity(OnnxNetwork):
             Order of the channels that the network expects.
 
     Raises:
-        ValueError: If the file does not exist, cannot be loaded, or is another kind of network, or the channel order
-            is invalid.
+        ValueError: If the channel order is invalid.
     """
 
-    kind = "face recognition"
-    settings_file = "identity.json"
+    purpose, default_size = "face recognition", ARCFACE_SIZE
 
+    @register_to_config
     def __init__(
         self,
-        model_file: str | Path,
+        graph: list[dict[str, Any]],
+        outputs: list[int],
         mean: tuple[float, float, float] = (127.5, 127.5, 127.5),
         scale: float = 1 / 127.5,
         channel_order: str = "rgb",
     ) -> None:
-        super().__init__(model_file, ARCFACE_SIZE, mean=tuple(mean), scale=scale, channel_order=channel_order)
+        super().__init__(graph, outputs, mean, scale, channel_order)
 
     def embed(self, faces: list[np.ndarray]) -> np.ndarray:
         """Compute the embeddings of faces.
@@ -78,8 +79,9 @@ class FaceIdentity(OnnxNetwork):
             ValueError: If a face is not a square RGB image.
         """
         check_faces(faces)
-        embeddings = np.zeros((len(faces), len(self.trial)), np.float32)
-        for i, face in enumerate(faces):
+        crops = []
+        for face in faces:
             to_template = np.diag([TEMPLATE_SIZE / len(face), TEMPLATE_SIZE / len(face), 1])
-            embeddings[i] = self.run(crop_face(face, CROP_TO_ARCFACE @ to_template, ARCFACE_SIZE))
+            crops.append(crop_face(face, CROP_TO_ARCFACE @ to_template, ARCFACE_SIZE))
+        embeddings = self.read(crops)
         return embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)

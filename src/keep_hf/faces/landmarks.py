@@ -7,11 +7,13 @@ order of the channels hardly matters.
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from diffusers.configuration_utils import register_to_config
 
 from .alignment import TEMPLATE_SIZE, crop_face
-from .onnx_network import OnnxNetwork, check_faces
+from .crop_network import CropNetwork, check_faces
 
 
 # Left, top, right and bottom of the region that the network reads, in pixels of a 512 x 512 crop: from above the brows
@@ -21,13 +23,13 @@ REGION = (72.0, 136.0, 440.0, 504.0)
 INPUT_SIZE = 112
 
 
-class LandmarkNetwork(OnnxNetwork):
-    """A face landmark network, run by OpenCV.
+class LandmarkNetwork(CropNetwork):
+    """A face landmark network, loaded from an ONNX file or from a saved copy.
 
     Args:
-        model_file (`str` or `Path`):
-            ONNX file of a network that maps an image of shape `(1, 3, input_size, input_size)` to the x and y of its
-            points in turn, 0 at the left and upper border of the image and 1 at the right and lower one.
+        graph, outputs:
+            See [`OnnxNetwork`]; the network maps images of shape `(b, 3, input_size, input_size)` to the x and y of
+            its points in turn, 0 at the left and upper border of the image and 1 at the right and lower one.
         mean (`tuple[float, float, float]`, defaults to `(0.0, 0.0, 0.0)`):
             Subtracted from red, green and blue, in levels of 255.
         scale (`float`, defaults to 1 / 255):
@@ -41,17 +43,16 @@ class LandmarkNetwork(OnnxNetwork):
             Side in pixels of the image that the network reads.
 
     Raises:
-        ValueError: If the file does not exist, cannot be loaded, or is another kind of network, or a setting is
-            invalid.
+        ValueError: If the channel order or the region is invalid.
     """
 
-    kind = "face landmark"
-    setting_names = (*OnnxNetwork.setting_names, "region", "input_size")
-    settings_file = "landmarks.json"
+    purpose, default_size = "face landmark", INPUT_SIZE
 
+    @register_to_config
     def __init__(
         self,
-        model_file: str | Path,
+        graph: list[dict[str, Any]],
+        outputs: list[int],
         mean: tuple[float, float, float] = (0.0, 0.0, 0.0),
         scale: float = 1 / 255,
         channel_order: str = "bgr",
@@ -61,23 +62,20 @@ class LandmarkNetwork(OnnxNetwork):
         left, top, right, bottom = region
         if not (right > left and right - left == bottom - top):
             raise ValueError(f"region must be left, top, right and bottom of a square, got {tuple(region)}.")
-        super().__init__(
-            model_file,
-            input_size,
-            mean=tuple(mean),
-            scale=scale,
-            channel_order=channel_order,
-            region=tuple(region),
-            input_size=input_size,
-        )
+        super().__init__(graph, outputs, mean, scale, channel_order)
+
+    @classmethod
+    def from_single_file(cls, path: str | Path, **settings: Any) -> "LandmarkNetwork":
+        """Convert an ONNX file, see [`OnnxNetwork.from_single_file`]."""
+        network = super().from_single_file(path, **settings)
         # For an image without a face, landmark networks output about their mean face.
-        if len(self.trial) % 2 or self.trial.min() < -0.1 or self.trial.max() > 1.1:
+        (trial,) = network.read([network.grey_image()])
+        if len(trial) % 2 or trial.min() < -0.1 or trial.max() > 1.1:
             raise ValueError(
-                f"{model_file} is not a {self.kind} network: its output for a grey image is {len(self.trial)} numbers "
-                f"from {self.trial.min():.3g} to {self.trial.max():.3g}, but x and y of points are needed, as "
-                "fractions of the image."
+                f"{path} is not a {cls.purpose} network: its output for a grey image is {len(trial)} numbers from "
+                f"{trial.min():.3g} to {trial.max():.3g}, but x and y of points are needed, as fractions of the image."
             )
-        self.num_points = len(self.trial) // 2
+        return network
 
     def find(self, faces: list[np.ndarray]) -> np.ndarray:
         """Find the landmarks of faces.
@@ -93,14 +91,15 @@ class LandmarkNetwork(OnnxNetwork):
         Raises:
             ValueError: If a face is not a square RGB image.
         """
-        points = np.zeros((len(faces), self.num_points, 2), np.float32)
         check_faces(faces)
-        for i, face in enumerate(faces):
-            left, top, right, _ = np.array(self.settings["region"]) * len(face) / TEMPLATE_SIZE
-            # Fractions and the region are measured from borders, pixels from the centre of the first: 1/2 apart.
-            shrink = self.settings["input_size"] / (right - left)
-            shift = (0.5 - np.array([left, top])) * shrink - 0.5
-            matrix = np.array([(shrink, 0, shift[0]), (0, shrink, shift[1])])
-            fractions = self.run(crop_face(face, matrix, self.settings["input_size"])).reshape(-1, 2)
-            points[i] = fractions * (right - left) + (left, top) - 0.5
-        return points
+        size, region = self.config["input_size"], np.array(self.config["region"])
+        # Fractions and the region are measured from borders, pixels from the centre of the first: 1/2 apart.
+        regions = np.array([region * len(face) / TEMPLATE_SIZE for face in faces]).reshape(-1, 4)
+        corners, sides = regions[:, :2], regions[:, 2] - regions[:, 0]
+        crops = []
+        for face, corner, side in zip(faces, corners, sides, strict=True):
+            shift = (0.5 - corner) * size / side - 0.5
+            crops.append(crop_face(face, np.array([(size / side, 0, shift[0]), (0, size / side, shift[1])]), size))
+        fractions = self.read(crops)
+        points = fractions.reshape(len(faces), fractions.shape[1] // 2, 2) * sides[:, None, None] + corners[:, None]
+        return (points - 0.5).astype(np.float32)

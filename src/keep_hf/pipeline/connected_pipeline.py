@@ -35,7 +35,7 @@ BATCH_SIZE = 8
 class ConnectedPipeline(SavedPipeline):
     """The part of [`KeepPipeline`] that holds the components."""
 
-    model_cpu_offload_seq = "detector->flow->kalman->vq->parser"
+    model_cpu_offload_seq = "detector->flow->kalman->vq->parser->identity"
     _optional_components: ClassVar = ["detector", "flow", "identity", "kalman", "parser"]
 
     # Set by `register_modules`
@@ -104,6 +104,7 @@ class ConnectedPipeline(SavedPipeline):
             return self.detector
         if self._yunet is None:
             self._yunet = YuNet.from_pretrained(**vars(self._downloads))
+        self._yunet.to(self._execution_device)
         return self._yunet
 
     def fingerprint(self) -> str | None:

@@ -1,7 +1,6 @@
 """Identify networks by their weights, so that a run is resumed with the same ones only."""
 
 import zlib
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,8 +13,8 @@ def fingerprint(*components: Any) -> str | None:
     """Identify networks by their weights.
 
     Args:
-        components: Modules, and objects with the path of their weights as `model_file`. Other objects, which have no
-            weights, are identified by the name of their class. `None` is skipped.
+        components: Modules. Other objects, which have no weights, are identified by the name of their class. `None`
+            is skipped.
 
     Returns:
         `str`, *optional*: 8 hexadecimal digits, a CRC-32; `None` if all components are `None`. Offloaded weights are
@@ -30,8 +29,6 @@ def fingerprint(*components: Any) -> str | None:
             for weight in read_weights(component):
                 content = weight.contiguous().flatten().view(torch.uint8).numpy()
                 checksum = zlib.crc32(content.data, checksum)
-        elif isinstance(getattr(component, "model_file", None), Path):
-            checksum = zlib.crc32(component.model_file.read_bytes(), checksum)
         elif component is not None:
             checksum = zlib.crc32(qualified_name(component).encode(), checksum)
     return None if all(component is None for component in components) else f"{checksum:08x}"
