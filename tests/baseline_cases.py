@@ -48,3 +48,10 @@ def load_case(name: str) -> BaselineCase:
         stored=load_file(path.with_suffix(".safetensors")),
         arguments=description["arguments"],
     )
+
+
+def print_row(capsys: pytest.CaptureFixture, name: str, differences: dict[str, float], *remarks: str) -> None:
+    """Print a row of the table of all golden cases: the largest difference, each one, remarks."""
+    cells = ", ".join([*(f"{key} {value:.1e}" for key, value in differences.items()), *remarks])
+    with capsys.disabled():
+        print(f"\n| {name:22} | {max(differences.values()):.1e} | {cells} |", end="")

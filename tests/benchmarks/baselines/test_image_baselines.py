@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from baseline_cases import BaselineCase, load_case, needs_baselines
+from baseline_cases import BaselineCase, load_case, needs_baselines, print_row
 from benchmarks.baselines.gfpgan import GFPGAN
 from benchmarks.baselines.gpen import GPEN, fold_factors
 from benchmarks.baselines.restoreformer import RestoreFormer
@@ -146,8 +146,7 @@ def test_results_are_those_of_the_published_network(name, size, write, capsys):
             assert torch.equal(found[key].int(), expected)
         else:
             differences[key] = (found[key] - expected).abs().max().item()
-    with capsys.disabled():
-        print(f"\n{name}_{size}: " + ", ".join(f"{key} {value:.1e}" for key, value in differences.items()))
+    print_row(capsys, f"{name}_{size}", differences, *(["codes equal"] if "codes" in found else []))
     assert max(differences.values()) < 1e-4
 
 

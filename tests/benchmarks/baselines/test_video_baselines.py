@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from baseline_cases import REFERENCE, load_case, needs_baselines
+from baseline_cases import REFERENCE, load_case, needs_baselines, print_row
 from benchmarks.baselines import video_layers
 from benchmarks.baselines.basicvsr import BasicVSR
 from benchmarks.baselines.basicvsr_plusplus import BasicVSRPlusPlus
@@ -137,16 +137,11 @@ def test_deformable_convolution_is_that_of_the_golden_data(capsys):
         names = ("inp", "off", "mask", "w", "b")
         out = deformable_convolution(*(stored[f"{case}.{name}"] for name in names), stride, 1, dilation)
         differences[str(case)] = (out - stored[f"{case}.out"]).abs().max().item()
-    show(capsys, "deform_conv", differences)
+    print_row(capsys, "deform_conv", differences)
     assert max(differences.values()) < 1e-12
 
 
 # --- The published results -------------------------------------------------------------------------------------------
-
-
-def show(capsys, case: str, differences: dict[str, float]) -> None:
-    with capsys.disabled():
-        print(f"\n{case}: " + ", ".join(f"{name} {value:.1e}" for name, value in differences.items()))
 
 
 def inspect(network: UpsamplingNetwork, clip: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -183,7 +178,7 @@ def test_results_are_those_of_the_published_network(name, write, capsys):
         found |= {"output": output[..., 1::2, 1::2], "fusion": found["fusion"][:, ::4]}
     expected = {key: value for key, value in case.stored.items() if key != "input_u8"}
     differences = {key: (found[key] - value).abs().max().item() for key, value in expected.items()}
-    show(capsys, name, differences)
+    print_row(capsys, name, differences)
     assert max(differences.values()) < 1e-4
 
 
