@@ -86,7 +86,8 @@ def test_commands_run(folder, code):
 
 
 def test_few_blocks_are_not_run():
-    assert sum(block.why_not is not None for block in ALL_BLOCKS) <= 3
+    # The language sh is for commands of other programs, which are never run.
+    assert sum(block.why_not is not None for block in ALL_BLOCKS if block.language != "sh") <= 3
     for block in ALL_BLOCKS:
         if not block.language:
             assert not re.search(r"keep-hf |keep_hf import", block.code), f"{block.place} has code, but no language"
