@@ -102,6 +102,16 @@ def test_a_direct_path_is_compiled():
     assert counters["stats"]["unique_graphs"] >= 2
 
 
+def test_compiled_encoders_find_their_features_for_every_number_of_images():
+    vq = KeepPipeline.from_pretrained("keep-tiny").vq
+    vq.compile(backend="eager")
+    torch._dynamo.reset()
+    with torch.no_grad():
+        for images in torch.rand(3, 3, 256, 256).split((2, 1)):
+            assert vq.encode_lq(images)[1].keys() == {16, 32, 64}
+            assert vq.encode_hq(images)[1].keys() == {64}
+
+
 def test_both_networks_of_the_detector_are_compiled():
     detector = FaceDetector(search_threshold=0.0, threshold=0.0).eval()
     detector.compile(backend="eager")

@@ -157,13 +157,16 @@ class KeepVQModel(VQSingleFileMixin, BuiltInWeights, ModelMixin, AttentionMixin,
             )
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
-        """Compile the parts that the methods of the model call; the arguments are those of `torch.compile`."""
+        """Compile the parts that the methods of the model call; the arguments are those of `torch.compile`.
+
+        `dynamic` is always `False`: features are chosen by their sizes, which a graph for any size does not know.
+        """
         parts = [self.lq_encoder, self.hq_encoder, *self.feature_update.values(), self.code_transformer, self.decoder]
         if self.direct is not None:
             parts += [*self.direct.encoder, self.direct.middle, *self.direct.decoder, self.direct.tail]
         for part in parts:
             if part is not None:
-                part.compile(*args, **kwargs)
+                part.compile(*args, **kwargs | {"dynamic": False})
 
     @entry_point
     def observe_direct(self, images: torch.Tensor) -> DirectObservation:
