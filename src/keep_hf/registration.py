@@ -71,7 +71,7 @@ def _register(load: Callable[[str], Any]) -> None:
 
     read = pipelines.DiffusionPipeline._dict_from_json_file.__func__  # type: ignore[attr-defined]
     pipelines.DiffusionPipeline._dict_from_json_file = classmethod(  # type: ignore[attr-defined]
-        lambda cls, path: _use_installed_code(read(cls, path))
+        lambda cls, *args, **kwargs: _use_installed_code(read(cls, *args, **kwargs))
     )
 
 
