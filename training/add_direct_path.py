@@ -57,7 +57,6 @@ def add_direct_path(vq: KeepVQModel, direct: dict[str, torch.Tensor]) -> KeepVQM
         "feature_update_sizes": (),
         "direct_channels": sizes.channels,
         "direct_units": sizes.units_per_level,
-        "direct_normalized": sizes.normalized,
     }
     result = KeepVQModel.from_config(vq.config, **changes)
     weights = {k: v for k, v in vq.state_dict().items() if not k.startswith(("feature_fusion.", "feature_update."))}

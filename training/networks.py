@@ -52,12 +52,10 @@ class DirectSizes:
 
     Args:
         channels, units_per_level (`tuple[int]`): Widths and residual units of the levels.
-        normalized (`bool`): Whether the units have group norms.
     """
 
     channels: tuple[int, ...]
     units_per_level: tuple[int, ...]
-    normalized: bool
 
 
 def direct_sizes(weights: dict[str, torch.Tensor]) -> DirectSizes:
@@ -66,7 +64,7 @@ def direct_sizes(weights: dict[str, torch.Tensor]) -> DirectSizes:
     widths += [weights[f"shrinks.{i}.conv.weight"].shape[0] for i in range(sum("shrinks" in k for k in weights) // 2)]
     units = [len({k.split(".")[2] for k in weights if k.startswith(f"encoder.{i}.")}) for i in range(len(widths) - 1)]
     middle = {tuple(k.split(".")[1:3]) for k in weights if k.startswith(("middle.0.", "middle.2."))}
-    return DirectSizes(tuple(widths), (*units, len(middle)), "tail.0.norm1.weight" in weights)
+    return DirectSizes(tuple(widths), (*units, len(middle)))
 
 
 def load_direct(file: str | Path, size: int) -> DirectPath:

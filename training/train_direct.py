@@ -216,7 +216,7 @@ def main(arguments: list[str] | None = None) -> None:
     if args.initial:
         direct = load_direct(args.initial, SIZE).train()
     else:
-        direct = DirectPath(SIZE, channels=args.channels, units_per_level=args.units, normalized=True)
+        direct = DirectPath(SIZE, channels=args.channels, units_per_level=args.units)
     loss = DirectLoss(args.face_features, args.identity_weight, args.texture_weight, args.steadiness_weight)
     stage = DirectStage(direct, loss, phases, make_adversary(args, phases))
     if args.compile:

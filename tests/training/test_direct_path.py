@@ -165,7 +165,7 @@ def test_a_phase_without_a_share_is_left_out_and_single_frames_train_no_filter(p
     train(packs, tmp_path, "--steps", 2, "--shares", 0, 1, 1, "--clip-length", 1, "--workers", 0)
     assert sorted(path.stem for path in tmp_path.glob("*.safetensors")) == ["adversary", "clips", "direct"]
     torch.manual_seed(0)
-    new = DirectPath(512, channels=(16,) * 4, units_per_level=(1, 1, 1, 2), normalized=True).state_dict()
+    new = DirectPath(512, channels=(16,) * 4, units_per_level=(1, 1, 1, 2)).state_dict()
     trained = load_file(tmp_path / "direct.safetensors")
     changed = {name.split(".")[0] for name in new if not torch.equal(new[name], trained[name])}
     assert "conv_out" in changed
@@ -191,7 +191,6 @@ def test_a_pipeline_gets_the_direct_path_and_keeps_its_codes(run):
     direct = add_direct_path(vq, load_file(run / "direct.safetensors"))
     assert direct.config.sample_size == 512
     assert tuple(direct.config.direct_units) == (1, 1, 1, 2)
-    assert direct.config.direct_normalized
     small = torch.rand(1, 3, 256, 256) * 2 - 1
     large = small.repeat_interleave(2, 2).repeat_interleave(2, 3)
     latents, expected = direct.encode_lq(large)[0], vq.encode_lq(small)[0]

@@ -60,7 +60,7 @@ def test_parameters_that_are_not_trained_are_left_out(network):
 
 
 def test_embeddings_by_position_are_not_matrices():
-    direct = DirectPath(64, channels=(16, 32), units_per_level=(1, 2), normalized=True)
+    direct = DirectPath(64, channels=(16, 32), units_per_level=(1, 2))
     matrices, others = (group["params"] for group in make_muon(direct, 0.0).param_groups)
     assert any(parameter is direct.position for parameter in others)
     assert any(parameter is direct.conv_out.weight for parameter in matrices)

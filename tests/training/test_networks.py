@@ -8,10 +8,9 @@ from keep_hf.models.direct import DirectPath
 from training.networks import DirectSizes, direct_sizes, load_direct
 
 
-@pytest.mark.parametrize("normalized", [False, True])
-def test_a_direct_path_is_loaded_with_the_sizes_of_its_weights(tmp_path, normalized):
-    direct = DirectPath(64, channels=(8, 24, 32), units_per_level=(1, 3, 2), normalized=normalized)
-    assert direct_sizes(direct.state_dict()) == DirectSizes((8, 24, 32), (1, 3, 2), normalized)
+def test_a_direct_path_is_loaded_with_the_sizes_of_its_weights(tmp_path):
+    direct = DirectPath(64, channels=(8, 24, 32), units_per_level=(1, 3, 2))
+    assert direct_sizes(direct.state_dict()) == DirectSizes((8, 24, 32), (1, 3, 2))
     save_file({name: weight.half() for name, weight in direct.state_dict().items()}, tmp_path / "direct.safetensors")
     loaded = load_direct(tmp_path / "direct.safetensors", 64)
     assert all(torch.equal(loaded.state_dict()[k], v.half().float()) for k, v in direct.state_dict().items())

@@ -28,7 +28,7 @@ from .flow.warp import warp
 from .layers import ResidualBlock, SpatialAttentionBlock, swish
 
 
-NUM_GROUPS = 8  # of the group norms in the residual units
+NUM_GROUPS = 8  # of the group norms; without them, training takes many times as many steps
 # Index of one or several of the leading dimensions of a tensor
 Index = int | slice | tuple[int | slice, ...]
 
@@ -79,20 +79,6 @@ class DirectState:
         return DirectState(self.features[index], self.variance[index])
 
 
-class PlainResidualUnit(nn.Module):
-    """Two convolutions added to their input, without normalization."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
-        start_at_zero(self.conv2)
-        nn.init.normal_(self.conv2.weight, std=0.1 / (9 * channels) ** 0.5)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x + self.conv2(swish(self.conv1(x)))
-
-
 def start_at_zero(layer: nn.Conv2d) -> None:
     """Set weight and bias of a layer to zero."""
     nn.init.zeros_(layer.weight)
@@ -100,11 +86,9 @@ def start_at_zero(layer: nn.Conv2d) -> None:
         nn.init.zeros_(layer.bias)
 
 
-def units(number: int, channels: int, normalized: bool) -> nn.Sequential:
+def units(number: int, channels: int) -> nn.Sequential:
     """Residual units in sequence."""
-    if normalized:
-        return nn.Sequential(*(ResidualBlock(channels, channels, NUM_GROUPS) for _ in range(number)))
-    return nn.Sequential(*(PlainResidualUnit(channels) for _ in range(number)))
+    return nn.Sequential(*(ResidualBlock(channels, channels, NUM_GROUPS) for _ in range(number)))
 
 
 class Shrink(nn.Module):
@@ -135,21 +119,18 @@ class DirectPath(nn.Module):
     Args:
         sample_size (`int`): Side of the square crop in pixels; a multiple of `patch_size * 2 ** (levels - 1)`.
         patch_size (`int`): Squares of this many pixels are one position of the state; a power of 2.
-        channels (`tuple[int]`): Widths of the levels, from the finest to the coarsest.
+        channels (`tuple[int]`): Widths of the levels, from the finest to the coarsest; multiples of 8.
         units_per_level (`tuple[int]`): Residual units of each level, in the encoder and in the decoder.
         tail_channels (`int`): Width of the last layers, which work at half the resolution of the crop.
-        normalized (`bool`, *optional*, defaults to `False`): Whether the residual units have group norms; then all
-            widths must be multiples of 8. Without them, as in `keep-small`, training takes many times as many steps.
     """
 
     def __init__(
         self,
         sample_size: int,
         patch_size: int = 4,
-        channels: tuple[int, ...] = (48, 96, 192, 384),
-        units_per_level: tuple[int, ...] = (1, 2, 3, 4),
+        channels: tuple[int, ...] = (32, 64, 128, 192),
+        units_per_level: tuple[int, ...] = (1, 2, 2, 3),
         tail_channels: int = 24,
-        normalized: bool = False,
     ) -> None:
         super().__init__()
         widths, numbers = list(channels), list(units_per_level)
@@ -157,28 +138,28 @@ class DirectPath(nn.Module):
         grid = sample_size // patch_size // 2 ** (len(widths) - 1)
         self.conv_in = nn.Conv2d(3 * patch_size**2, widths[0], 3, padding=1)
         self.encoder = nn.ModuleList(
-            units(number, width, normalized) for number, width in zip(numbers[:-1], widths[:-1], strict=True)
+            units(number, width) for number, width in zip(numbers[:-1], widths[:-1], strict=True)
         )
         self.shrinks = nn.ModuleList(Shrink(*pair) for pair in itertools.pairwise(widths))
         # Crops are aligned: what belongs where in a face can be learned by position.
         self.position = nn.Parameter(torch.zeros(1, widths[-1], grid, grid))
         self.middle = nn.Sequential(
-            units(numbers[-1] - 1, widths[-1], normalized),
+            units(numbers[-1] - 1, widths[-1]),
             SpatialAttentionBlock(widths[-1], num_groups=16),
-            units(1, widths[-1], normalized),
+            units(1, widths[-1]),
         )
         coarse_to_fine = list(zip(widths[:0:-1], widths[-2::-1], numbers[-2::-1], strict=True))
         self.grows = nn.ModuleList(Grow(coarse, fine) for coarse, fine, _ in coarse_to_fine)
         self.merges = nn.ModuleList(nn.Conv2d(2 * fine, fine, 1) for _, fine, _ in coarse_to_fine)
-        self.decoder = nn.ModuleList(units(number, fine, normalized) for _, fine, number in coarse_to_fine)
+        self.decoder = nn.ModuleList(units(number, fine) for _, fine, number in coarse_to_fine)
         self.to_log_variance = nn.Conv2d(widths[0], widths[0], 1)
 
         # The innovation, both variances and two photometric errors -> log Q
         self.evidence_in = nn.Conv2d(3 * widths[0] + 2, 32, 1)
-        self.evidence = units(1, 32, normalized)
+        self.evidence = units(1, 32)
         self.evidence_out = nn.Conv2d(32, widths[0], 1)
 
-        self.tail = units(2, widths[0], normalized)
+        self.tail = units(2, widths[0])
         self.tail_grow = Grow(widths[0], tail_channels)
         self.tail_conv = nn.Conv2d(tail_channels, tail_channels, 3, padding=1)
         self.conv_out = nn.Conv2d(tail_channels, 3 * (patch_size // 2) ** 2, 3, padding=1)

@@ -61,10 +61,8 @@ class KeepVQModel(VQSingleFileMixin, BuiltInWeights, ModelMixin, AttentionMixin,
         adain (`bool`, *optional*, defaults to `False`): Whether the vectors of the codes get the mean and standard
             deviation of the crop's latents, channel by channel, as in CodeFormer.
         direct_channels (`tuple[int]`, *optional*, defaults to `()`): Widths of the levels of the direct path, from the
-            finest to the coarsest; without them the model has none, as the published network.
+            finest to the coarsest, multiples of 8; without them the model has none, as the published network.
         direct_units (`tuple[int]`, *optional*): Residual units of each of these levels.
-        direct_normalized (`bool`, *optional*, defaults to `False`): Whether the direct path has group norms; then all
-            `direct_channels` must be multiples of 8.
 
     Raises:
         ValueError: If sizes do not fit each other.
@@ -97,8 +95,7 @@ class KeepVQModel(VQSingleFileMixin, BuiltInWeights, ModelMixin, AttentionMixin,
         has_hq_encoder: bool = True,
         adain: bool = False,
         direct_channels: tuple[int, ...] = (),
-        direct_units: tuple[int, ...] = (1, 2, 3, 4),
-        direct_normalized: bool = False,
+        direct_units: tuple[int, ...] = (1, 2, 2, 3),
     ) -> None:
         super().__init__()
         widths = list(block_out_channels)
@@ -152,9 +149,7 @@ class KeepVQModel(VQSingleFileMixin, BuiltInWeights, ModelMixin, AttentionMixin,
         ]
         self.direct: DirectPath | None = None
         if direct_channels:
-            self.direct = DirectPath(
-                sample_size, channels=direct_channels, units_per_level=direct_units, normalized=direct_normalized
-            )
+            self.direct = DirectPath(sample_size, channels=direct_channels, units_per_level=direct_units)
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Compile the parts that the methods of the model call; the arguments are those of `torch.compile`.
