@@ -33,7 +33,7 @@ def test_gains_change_over_from_window_to_window(components, make_pipe, crops, m
     recursion = KalmanRecursion(components["vq"], components["kalman"], components["flow"])
     with torch.no_grad():
         latents = recursion.observe(to_tensor(crops)[None]).latents
-        windows = [components["kalman"](latents[:, start : start + 8]) for start in range(0, 22, 4)]
+        windows = [components["kalman"](latents[:, start : start + 8]).gains for start in range(0, 22, 4)]
     for t in range(22):
         block, place = divmod(t, 4)
         expected = windows[block][:, place]
