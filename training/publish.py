@@ -57,8 +57,8 @@ def main(arguments: list[str] | None = None) -> None:
         format_model_card(pipe, args.push_to_hub or args.output.name, describe(args))
     )
     pipe.save_pretrained(args.output)
-    for component in pipe.components:
-        remove_path(args.output / component / "config.json")
+    for file in (args.output / "model_index.json", *args.output.glob("*/config.json")):
+        remove_path(file)
     for path in args.output.rglob("*.safetensors"):
         path.chmod(0o644)
     size = sum(path.stat().st_size for path in args.output.rglob("*.safetensors"))
@@ -71,11 +71,10 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def remove_path(config_file: Path) -> None:
-    """Remove the path from which a component was loaded; some components have no such file."""
-    if config_file.is_file():
-        config = json.loads(config_file.read_text())
-        config.pop("_name_or_path", None)
-        config_file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    """Remove the path from which a pipeline or a component was loaded."""
+    config = json.loads(config_file.read_text())
+    config.pop("_name_or_path", None)
+    config_file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
 def describe(args: argparse.Namespace) -> CardContents:
