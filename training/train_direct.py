@@ -178,8 +178,9 @@ def build_parser() -> Parser:
     add("--compile", action="store_true", help="torch.compile; starts later, then is faster")
     add_loop_arguments(parser)
     parser.set_defaults(
+        learning_rate=2e-3,
         final_learning_rate=None,  # a tenth of the peak
-        warmup=200,
+        warmup=40,
         weight_decay=1e-4,
         max_gradient_norm=0.5,
         ema_decay=0.998,
