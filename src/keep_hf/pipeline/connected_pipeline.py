@@ -90,12 +90,13 @@ class ConnectedPipeline(SavedPipeline):
         changes. Results are equal up to rounding.
 
         Args:
-            kwargs: As for `torch.compile`, for example `mode="reduce-overhead"` for CUDA graphs.
+            kwargs: As for `torch.compile`, for example `mode="reduce-overhead"` for CUDA graphs. `dynamic` is always
+                `False`: features are chosen by their sizes, which a graph for any size does not know.
         """
         vq = self.vq
         for network in (vq.hq_encoder, *vq.feature_update.values(), vq.code_transformer, vq.decoder):
             if network is not None:
-                network.compile(**{"fullgraph": True, "dynamic": False} | kwargs)
+                network.compile(**{"fullgraph": True} | kwargs | {"dynamic": False})
         self.is_compiled = True
 
     def face_detector(self) -> FaceDetector | YuNet:
