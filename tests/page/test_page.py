@@ -298,14 +298,21 @@ def test_cancel(open_page, two_people, folders):
     expect_text(page, "status", "Restoring the faces")
     assert list(folders[1].iterdir())
     page.click("#cancel")
-    expect_text(page, "status", "Cancelled.")
+    expect_text(page, "cancelled", "Cancelled.")
     expect(page.locator("#run")).to_be_enabled()
     deadline = time.monotonic() + 20
     while list(folders[1].iterdir()) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not list(folders[1].iterdir())
-    expect_text(page, "status", "Cancelled.")
+    expect_text(page, "cancelled", "Cancelled.")
+    expect(page.locator("#status")).not_to_be_visible()
     assert not page.locator("#compare .stage").count()
+
+    page.click("#preview")  # the status is back
+    expect(page.locator("#cancelled")).not_to_be_visible()
+    expect_text(page, "status", "Restoring the faces")
+    page.click("#cancel")
+    expect_text(page, "cancelled", "Cancelled.")
 
 
 def test_keyboard_navigation(open_page):

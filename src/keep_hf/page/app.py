@@ -16,6 +16,7 @@ from .api import build_endpoints
 from .backend import Backend
 from .handlers import ALL_FACES, Handlers
 from .limits import Limits
+from .messages import status_html
 from .requests import QUALITIES
 
 
@@ -96,6 +97,7 @@ class ResultComponents:
     run: gr.Button
     cancel: gr.Button
     status: gr.HTML
+    cancelled: gr.HTML  # shown in place of the status
     compare: gr.HTML
     after: gr.DownloadButton
     both: gr.DownloadButton
@@ -104,6 +106,10 @@ class ResultComponents:
     def buttons(self) -> list:
         """The buttons that a request enables and disables."""
         return [self.preview, self.run, self.cancel]
+
+    def state(self) -> list:
+        """What the start and the cancellation of a request change."""
+        return [self.status, self.cancelled, *self.buttons()]
 
     def values(self) -> list:
         """The components of [`ResultValues`]."""
@@ -236,6 +242,7 @@ def lay_out_result() -> ResultComponents:
         run = gr.Button("Restore", variant="primary", elem_id="run", **narrow)
         cancel = gr.Button("Cancel", variant="stop", elem_id="cancel", interactive=False, **narrow)
     status = gr.HTML("", elem_id="status")
+    cancelled = gr.HTML(status_html("Cancelled."), elem_id="cancelled", visible=False)
     gr.Markdown("## 4. Before and after")
     compare = gr.HTML(
         None,
@@ -249,7 +256,7 @@ def lay_out_result() -> ResultComponents:
         after = gr.DownloadButton("Save the video", variant="primary", elem_id="download", **hidden)
         both = gr.DownloadButton("Save side by side", elem_id="download-both", **hidden)
         report = gr.DownloadButton("Save the report", elem_id="download-report", **hidden)
-    return ResultComponents(preview, run, cancel, status, compare, after, both, report)
+    return ResultComponents(preview, run, cancel, status, cancelled, compare, after, both, report)
 
 
 # Handlers are private, so the API has the two endpoints only. Some run at once, others wait in the queue.
@@ -285,7 +292,7 @@ def connect_result(
     buttons = results.buttons()
     running = []
     for button, handler in ((results.preview, handlers.preview), (results.run, handlers.restore_part)):
-        started = button.click(handlers.request_started, None, [results.status, *buttons], **AT_ONCE)
+        started = button.click(handlers.request_started, None, results.state(), **AT_ONCE)
         work = started.then(
             handler,
             request,
@@ -296,6 +303,4 @@ def connect_result(
         )
         work.then(handlers.request_ended, None, buttons, **AT_ONCE)
         running.append(work)
-    results.cancel.click(
-        handlers.request_cancelled, None, [results.status, *buttons], cancels=finding + running, **AT_ONCE
-    )
+    results.cancel.click(handlers.request_cancelled, None, results.state(), cancels=finding + running, **AT_ONCE)

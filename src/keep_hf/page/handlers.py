@@ -95,8 +95,9 @@ class Handlers:
 
     @staticmethod
     def request_started() -> tuple:
-        """A restoration was requested -> status, preview, run, cancel."""
-        return status_html("Waiting in the queue ..."), *_buttons(busy=True)
+        """A restoration was requested -> status, cancelled, preview, run, cancel."""
+        status = gr.HTML(status_html("Waiting in the queue ..."), visible=True)
+        return status, gr.HTML(visible=False), *_buttons(busy=True)
 
     @staticmethod
     def request_ended() -> tuple:
@@ -105,8 +106,11 @@ class Handlers:
 
     @staticmethod
     def request_cancelled() -> tuple:
-        """The user has cancelled -> status, preview, run, cancel."""
-        return status_html("Cancelled."), *_buttons(busy=False)
+        """The user has cancelled -> status, cancelled, preview, run, cancel.
+
+        The status is hidden, because the browser can receive progress that was sent before.
+        """
+        return gr.HTML(visible=False), gr.HTML(visible=True), *_buttons(busy=False)
 
     def restore_part(
         self, video: str | None, known: list[int], start: float, end: float, people: list[int], *options: Any
