@@ -13,7 +13,7 @@ import httpx
 import numpy as np
 import pytest
 from gradio_client import Client, handle_file
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from browser import LOW_CONTRAST, UNNAMED, horizontal_overflow, open_browser
 from conftest import make_components
@@ -291,7 +291,14 @@ def test_errors_are_shown_on_the_page(open_page, tmp_path):
 
 
 def test_cancel(open_page, two_people, folders):
+    """Also where the answer to the click arrives before the run has ended, as on a busy machine."""
     page = open_page(DESKTOP)
+
+    def delay(route: Route) -> None:
+        time.sleep(0.5)
+        route.continue_()
+
+    page.route(re.compile(r"/cancel$"), delay)
     upload(page, two_people)
     expect_text(page, "about", "Found 2 people.")
     page.click("#run")
