@@ -119,7 +119,8 @@ class DirectPath(nn.Module):
     Args:
         sample_size (`int`): Side of the square crop in pixels; a multiple of `patch_size * 2 ** (levels - 1)`.
         patch_size (`int`): Squares of this many pixels are one position of the state; a power of 2.
-        channels (`tuple[int]`): Widths of the levels, from the finest to the coarsest; multiples of 8.
+        channels (`tuple[int]`): Widths of the levels, from the finest to the coarsest; multiples of 8, the last
+            one of 16.
         units_per_level (`tuple[int]`): Residual units of each level, in the encoder and in the decoder.
         tail_channels (`int`): Width of the last layers, which work at half the resolution of the crop.
     """

@@ -61,7 +61,8 @@ class KeepVQModel(VQSingleFileMixin, BuiltInWeights, ModelMixin, AttentionMixin,
         adain (`bool`, *optional*, defaults to `False`): Whether the vectors of the codes get the mean and standard
             deviation of the crop's latents, channel by channel, as in CodeFormer.
         direct_channels (`tuple[int]`, *optional*, defaults to `()`): Widths of the levels of the direct path, from the
-            finest to the coarsest, multiples of 8; without them the model has none, as the published network.
+            finest to the coarsest, multiples of 8 and the last one of 16; without them the model has none, as the
+            published network.
         direct_units (`tuple[int]`, *optional*): Residual units of each of these levels.
 
     Raises:
