@@ -124,7 +124,9 @@ def restore(
 def advise_larger_model(
     model: str, sample_size: int, tracks: list[dict[str, Any]], options: RestorationOptions
 ) -> str | None:
-    """Which model to try where faces are larger than a model of the package can hold, or `None`.
+    """Which model to try where faces are larger than `keep-tiny` can hold, or `None`.
+
+    No model here restores more than 512 x 512, so there is nothing to advise with the others.
 
     Args:
         model (`str`): The model of `--model`.
@@ -135,11 +137,10 @@ def advise_larger_model(
     # A face that was left as it is has lost nothing.
     restored = [track for track in tracks if "strength" not in track or track["strength"]["weight"] > 0.05]
     side = round(max((track["largest_crop"] for track in restored), default=0) * options.upscale)
-    if model not in BUILT_IN or side <= sample_size:
+    if model not in BUILT_IN or model == DEFAULT_MODEL or side <= sample_size:
         return None
-    other = "" if model == DEFAULT_MODEL else f"--model {DEFAULT_MODEL} restores 512 x 512; "
     return (
-        f"the largest face covers {side} x {side} pixels, and {model} restores {sample_size} x {sample_size}. {other}"
-        "--model keep, the published network, generates faces at 512 x 512 (downloaded on first use; "
-        "non-commercial licence)"
+        f"the largest face covers {side} x {side} pixels, and {model} restores {sample_size} x {sample_size}. "
+        f"--model {DEFAULT_MODEL} restores 512 x 512, and so does --model keep, the published network (downloaded on "
+        "first use; non-commercial licence)"
     )
