@@ -18,7 +18,7 @@ import torch
 
 from ..faces.contact_sheet import draw_people
 from ..faces.follower import FaceFollower
-from ..faces.tracking.tracks import PlacedFace, link_tracks
+from ..faces.tracking.tracks import FaceTrack, PlacedFace, link_tracks
 from ..pipeline import KeepPipeline
 from ..restoration.resumable import restore_file
 from ..video.reader import VideoReader, prefetch
@@ -35,6 +35,16 @@ FOLDER_PREFIX = "keep_hf_page_"
 MAX_FOLDER_AGE = 86400  # seconds; no run takes that long, so the process of an older folder was killed
 # Time to restore a frame, relative to the time to detect its faces: keep-tiny on a CPU.
 RESTORATION_COST = 8
+CUTTING, FINDING, RESTORING, COMPARING = (
+    "Cutting the part",
+    "Looking for faces",
+    "Restoring the faces",
+    "Writing the comparison",
+)
+NO_FACES = (
+    "No faces found in this part. Faces must be visible from the front or half from the side, and not be tiny. Choose "
+    "another part, or another video."
+)
 # Frames between two points at which a slice can end. The file is encoded in parts of this length, whether a GPU is
 # borrowed or not, so that the result is the same.
 SEGMENT_FRAMES = 50
@@ -78,12 +88,9 @@ class Backend:
         with temporary_folder() as folder:
             clip = folder / "part.mp4"
             num_frames = yield from self._cut(video, clip, start, end, 1)
-            tracks = link_tracks((yield from self._track_in_slices(clip, num_frames)))
+            tracks = yield from self.track_part(clip, num_frames)
             if not tracks:
-                raise ValueError(
-                    "No faces found in this part. Faces must be visible from the front or half from the side, and not "
-                    "be tiny. Choose another part, or another video."
-                )
+                raise ValueError(NO_FACES)
             best = best_frame(tracks)
             with VideoReader(clip) as reader:
                 frame = next(reader.read(best)).image
@@ -107,22 +114,47 @@ class Backend:
         """
         request.options()  # a value that is not allowed raises before the video is cut
         with temporary_folder() as folder:
-            before, after, both = (folder / f"{name}.mp4" for name in ("before", "restored", "side_by_side"))
+            before = folder / "before.mp4"
             num_frames = yield from self._cut(video, before, request.start, request.end, request.upscale)
-            report = yield from self._restore_in_slices(before, after, num_frames, request)
-            if not report["tracks"]:
-                missing = "None of the selected faces was" if request.people else "No faces"
-                raise ValueError(f"{missing} found in this part, so there is nothing to restore. Choose another part.")
-            phase = Phase("Writing the comparison")
-            for number in write_side_by_side(before, after, both):
-                yield phase.at(number / num_frames)
-            report_file = folder / "report.json"
-            report_file.write_text(json.dumps({"options": request.describe()} | report, indent=2) + "\n")
-            yield RestoredPart(before, after, both, report_file, num_frames, len(report["tracks"]))
+            yield from self.restore_part(before, num_frames, request, folder)
+
+    def restore_part(
+        self, before: Path, num_frames: int, request: RestorationRequest, folder: Path
+    ) -> Iterator[Progress | RestoredPart]:
+        """Restore a part that was cut out.
+
+        Args:
+            before (`Path`): The part, see [`cut_clip`].
+            num_frames (`int`): Number of its frames.
+            request ([`RestorationRequest`]): The faces and the options.
+            folder (`Path`): An existing folder for the files of the result.
+
+        Returns:
+            `Iterator`: [`Progress`] repeatedly, and a [`RestoredPart`] at the end.
+
+        Raises:
+            ValueError: If none of the selected faces is in the part.
+            OSError: If the disk is full.
+        """
+        after, both = (folder / f"{name}.mp4" for name in ("restored", "side_by_side"))
+        report = yield from self._restore_in_slices(before, after, num_frames, request)
+        if not report["tracks"]:
+            missing = "None of the selected faces was" if request.people else "No faces"
+            raise ValueError(f"{missing} found in this part, so there is nothing to restore. Choose another part.")
+        phase = Phase(COMPARING)
+        for number in write_side_by_side(before, after, both):
+            yield phase.at(number / num_frames)
+        report_file = folder / "report.json"
+        report_file.write_text(json.dumps({"options": request.describe()} | report, indent=2) + "\n")
+        yield RestoredPart(before, after, both, report_file, num_frames, len(report["tracks"]))
+
+    def track_part(self, part: Path, num_frames: int) -> Generator[Progress, None, list[FaceTrack]]:
+        """Find the people in all frames of a part that was cut out; returns one track per person."""
+        return link_tracks((yield from self._track_in_slices(part, num_frames)))
 
     def _cut(self, video: Path, part: Path, start: float, end: float, upscale: int) -> Generator[Progress, None, int]:
         """Check the limits, cut the part out, and return the number of its frames."""
-        phase = Phase("Cutting the part")
+        phase = Phase(CUTTING)
         yield Progress(phase.name)
         clip = probe(video)
         self.limits.check(clip, start, end, upscale)
@@ -133,7 +165,7 @@ class Backend:
 
     def _track_in_slices(self, clip: Path, num_frames: int) -> Generator[Progress, None, list[list[PlacedFace]]]:
         """Find the faces of all frames of a part."""
-        phase = Phase("Looking for faces")
+        phase = Phase(FINDING)
         yield phase.at(0)
         faces: list[list[PlacedFace]] = []
         state: dict[str, Any] | None = None
@@ -170,7 +202,7 @@ class Backend:
         self, part: Path, after: Path, num_frames: int, request: RestorationRequest
     ) -> Generator[Progress, None, dict[str, Any]]:
         """Restore all frames of a part, and return the report."""
-        phase = Phase("Restoring the faces")
+        phase = Phase(RESTORING)
         yield phase.at(0)
         report: dict[str, Any] | None = None
         num_written = 0

@@ -86,7 +86,7 @@ def cut_clip(source: Path, target: Path, start: float = 0.0, end: float = math.i
         ValueError: If the source is damaged, or has no frame in the part.
     """
     with VideoReader(source) as reader:
-        frames = _between(reader, start, end)
+        frames = frames_between(reader, start, end)
         first = next(frames, None)
         if first is None:
             raise ValueError(f"{source} has no frame between {start:g} and {end:g} seconds.")
@@ -124,7 +124,8 @@ def _fit(image: np.ndarray, width: int, height: int) -> np.ndarray:
     return cv2.resize(image, (width, height), interpolation=interpolation)
 
 
-def _between(reader: VideoReader, start: float, end: float) -> Iterator[VideoFrame]:
+def frames_between(reader: VideoReader, start: float, end: float) -> Iterator[VideoFrame]:
+    """The frames of a part, with start <= time < end in seconds from the first frame of the video."""
     origin = None
     for frame in reader.read():
         origin = frame.pts if origin is None else origin

@@ -16,10 +16,9 @@ from .backend import Backend
 from .clips import probe
 from .messages import count_people, error_html, status_html
 from .progress import Progress, throttle
-from .requests import FoundFaces, RestorationRequest, RestoredPart
+from .requests import PREVIEW_SECONDS, FoundFaces, RestorationRequest, RestoredPart
 
 
-PREVIEW_SECONDS = 3.0
 ALL_FACES = "All faces, unless you find and select them."
 NO_VIDEO = ValueError("There is no video yet: upload one, record one, or use the example.")
 

@@ -10,6 +10,7 @@ from ..faces.tracking.tracks import FaceTrack
 from ..options import AUTO, RestorationOptions
 
 
+PREVIEW_SECONDS = 3.0
 # Choices of the page -> constant rate factor of x264 for the result.
 QUALITIES = {"small file": 26, "good": 20, "best": 16}
 

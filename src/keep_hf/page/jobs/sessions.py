@@ -1,0 +1,110 @@
+"""A session: what one user of the page has chosen, and the jobs for it.
+
+A new video, another part, or none cancels what runs for the former one. The jobs of the former choice are no longer
+those of the session, so an answer that comes late has no place to go.
+"""
+
+import secrets
+import threading
+import time
+from dataclasses import dataclass
+
+from .job import Job, JobState, JobView, PartKey, RestoreRequest, SearchRequest
+from .job_queue import JobQueue
+
+
+@dataclass(frozen=True)
+class SessionView:
+    """A session at one moment.
+
+    Attributes:
+        number (`int`): Counts the choices; a view with a lower number is out of date.
+        part ([`PartKey`], *optional*): The chosen video and part.
+        search ([`JobView`], *optional*): The search for people in this part.
+        restoration ([`JobView`], *optional*): The latest restoration of this part.
+        place (`int`): Number of jobs before the restoration while it waits.
+    """
+
+    number: int
+    part: PartKey | None
+    search: JobView | None
+    restoration: JobView | None
+    place: int
+
+
+class Session:
+    """The state of one user; safe to use from several threads.
+
+    Args:
+        client (`str`): Who the user is, for the limits.
+        queue ([`JobQueue`]): Runs the jobs.
+
+    Attributes:
+        id (`str`): Id of the session; it cannot be guessed. After a reload, the page finds its session by it.
+    """
+
+    def __init__(self, client: str, queue: JobQueue) -> None:
+        self.id, self.client, self._queue = secrets.token_urlsafe(16), client, queue
+        self._lock = threading.RLock()
+        self._number = 0
+        self._part: PartKey | None = None
+        self._search: Job | None = None
+        self._restoration: Job | None = None
+        self._last_use = time.monotonic()
+
+    def choose(self, part: PartKey | None) -> None:
+        """Choose a part of a video, or clear the choice. The people in the part are searched for.
+
+        Raises:
+            ValueError: If the client has too many jobs, or the queue is full.
+        """
+        with self._lock:
+            self._last_use = time.monotonic()
+            if part == self._part:
+                return
+            self.cancel()
+            self._number += 1
+            self._part, self._search, self._restoration = part, None, None
+            if part is not None:
+                self._search = self._queue.submit(self.client, SearchRequest(part))
+
+    def restore(self, request: RestoreRequest) -> Job:
+        """Restore a part. The request has all that is needed: the search may still run, or may have failed.
+
+        A request like the one before returns the job of that one, unless it has failed or was cancelled. Another one
+        replaces it.
+
+        Raises:
+            ValueError: If the client has too many jobs, or the queue is full.
+        """
+        with self._lock:
+            self.choose(request.searched_part)
+            former = self._restoration
+            if former is not None:
+                if former.request == request and former.state not in (JobState.FAILED, JobState.CANCELLED):
+                    return former
+                self._queue.cancel(former)
+            self._restoration = self._queue.submit(self.client, request)
+            return self._restoration
+
+    def cancel(self) -> None:
+        """Cancel the jobs of the session; those that have ended keep their results."""
+        with self._lock:
+            for job in (self._search, self._restoration):
+                if job is not None:
+                    self._queue.cancel(job)
+
+    def view(self) -> SessionView:
+        """The session at this moment."""
+        with self._lock:
+            self._last_use = time.monotonic()
+            search, restoration = (job and job.view() for job in (self._search, self._restoration))
+            place = self._queue.place(self._restoration) if self._restoration else 0
+            return SessionView(self._number, self._part, search, restoration, place)
+
+    def is_unused(self, seconds: float) -> bool:
+        """Whether the session was not used, and no job of it has ended, for a time in seconds."""
+        with self._lock:
+            ends = [job.view().seconds_ended for job in (self._search, self._restoration) if job is not None]
+            idle = time.monotonic() - self._last_use
+        return idle >= seconds and all(end is not None and end >= seconds for end in ends)
