@@ -1,6 +1,7 @@
 """The jobs of the page, without a browser: the real backend with small networks."""
 
 import os
+import pickle
 import random
 import signal
 import subprocess
@@ -14,16 +15,18 @@ import pytest
 
 from conftest import make_components
 from keep_hf import KeepPipeline, VideoReader
-from keep_hf.page.jobs import face_search, tasks
+from keep_hf.page.jobs import tasks
 from keep_hf.page.jobs.clients import ClientLimits, Clients
-from keep_hf.page.jobs.face_search import FoundPeople
+from keep_hf.page.jobs.face_search import FaceSearch, FoundPeople
 from keep_hf.page.jobs.job import Job, JobState, JobView, PartKey, RestoreRequest
 from keep_hf.page.jobs.job_queue import JobQueue
 from keep_hf.page.jobs.service import JobService
 from keep_hf.page.jobs.sessions import Session
 from keep_hf.page.jobs.total_progress import TotalProgress
+from keep_hf.page.limits import Limits
 from keep_hf.page.progress import Progress
 from keep_hf.page.requests import RestorationRequest, RestoredPart
+from keep_hf.page.slices import gpu_seconds
 from media import write_clip
 from portraits import FRAME_RATE, SIDE, write_people
 
@@ -127,6 +130,27 @@ def test_a_search_without_faces(start, tmp_path):
     assert "No faces found in this part" in job.view().error
 
 
+def test_gpu_time_is_requested_for_the_samples(pipe, clips):
+    requested = []
+
+    def on_gpu(function: Callable, duration: Callable) -> Callable:
+        """Arguments and results pass to another process and back, as with `spaces.GPU`."""
+
+        def on_device(*arguments):
+            requested.append(duration(*arguments))
+            for step in function(*pickle.loads(pickle.dumps(arguments))):
+                yield pickle.loads(pickle.dumps(step))
+
+        return on_device
+
+    steps = FaceSearch(pipe, Limits(), on_gpu).find(clips["long"], 0.0, 4.0)
+    with pytest.raises(StopIteration) as end:
+        while True:
+            next(steps)
+    assert len(end.value.value.people) == 1
+    assert requested == [gpu_seconds(20)]  # 5 of 10 frames per second
+
+
 # Restoration
 
 
@@ -151,7 +175,7 @@ def test_a_click_needs_no_finished_search(start, clips):
 
 def test_every_part_is_cut_once_and_searched_once(start, clips, monkeypatch):
     calls = []
-    for module, name in ((tasks, "cut_clip"), (face_search.FaceSearch, "find"), (tasks.Backend, "track_part")):
+    for module, name in ((tasks, "cut_clip"), (FaceSearch, "find"), (tasks.Backend, "track_part")):
         real = getattr(module, name)
 
         def counted(*arguments, real=real, name=name):
@@ -378,6 +402,7 @@ def test_results_are_kept_for_a_time(start, clips):
         time.sleep(0.1)
     service.delete_old(2)
     assert not part.after.exists()
+    assert session.view().restoration is None
     with pytest.raises(ValueError, match="no such request any more"):
         service.find_job(job.id)
     with pytest.raises(ValueError, match="no such session any more"):

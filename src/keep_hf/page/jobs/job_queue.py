@@ -69,6 +69,11 @@ class JobQueue:
                 raise ValueError(f"There is no such request any more: results are kept for {minutes:.0f} minutes.")
             return self._jobs[job_id][0]
 
+    def holds(self, job: Job) -> bool:
+        """Whether a job and its files were not deleted yet."""
+        with self._lock:
+            return job.id in self._jobs
+
     def place(self, job: Job) -> int:
         """The number of jobs that come before a job that waits; 0 if it does not wait."""
         if job.state is not JobState.WAITING:

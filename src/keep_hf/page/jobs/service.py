@@ -19,7 +19,7 @@ from .work_folder import WorkFolder
 
 
 class JobService:
-    """Serves the users of a page until it is closed.
+    """Serves the users of a page until it is closed; a process that does not close it waits for the running jobs.
 
     Args:
         pipe ([`KeepPipeline`]): The pipeline, on its device.

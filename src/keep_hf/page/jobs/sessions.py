@@ -21,7 +21,7 @@ class SessionView:
         number (`int`): Counts the choices; a view with a lower number is out of date.
         part ([`PartKey`], *optional*): The chosen video and part.
         search ([`JobView`], *optional*): The search for people in this part.
-        restoration ([`JobView`], *optional*): The latest restoration of this part.
+        restoration ([`JobView`], *optional*): The latest restoration of this part, until its result is deleted.
         place (`int`): Number of jobs before the restoration while it waits.
     """
 
@@ -79,6 +79,7 @@ class Session:
         """
         with self._lock:
             self.choose(request.searched_part)
+            self._forget_deleted()
             former = self._restoration
             if former is not None:
                 if former.request == request and former.state not in (JobState.FAILED, JobState.CANCELLED):
@@ -98,9 +99,15 @@ class Session:
         """The session at this moment."""
         with self._lock:
             self._last_use = time.monotonic()
+            self._forget_deleted()
             search, restoration = (job and job.view() for job in (self._search, self._restoration))
             place = self._queue.place(self._restoration) if self._restoration else 0
             return SessionView(self._number, self._part, search, restoration, place)
+
+    def _forget_deleted(self) -> None:
+        """Forget a restoration whose result was deleted, because it has ended long ago."""
+        if self._restoration is not None and not self._queue.holds(self._restoration):
+            self._restoration = None
 
     def is_unused(self, seconds: float) -> bool:
         """Whether the session was not used, and no job of it has ended, for a time in seconds."""
