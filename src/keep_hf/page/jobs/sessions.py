@@ -100,7 +100,8 @@ class Session:
         with self._lock:
             self._last_use = time.monotonic()
             self._forget_deleted()
-            search, restoration = (job and job.view() for job in (self._search, self._restoration))
+            search = self._search.view() if self._search else None
+            restoration = self._restoration.view() if self._restoration else None
             place = self._queue.place(self._restoration) if self._restoration else 0
             return SessionView(self._number, self._part, search, restoration, place)
 
