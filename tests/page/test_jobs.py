@@ -273,6 +273,20 @@ def test_cancel_in_every_phase(start, clips, phase):
     assert job.view().phase.startswith(phase)
 
 
+def test_an_end_is_final(tmp_path):
+    cancelled, failed = (Job("me", request("video"), tmp_path) for _ in range(2))
+    cancelled.cancel()
+    assert not cancelled.start()
+    cancelled.advance(Progress("Working", 0.5))
+    cancelled.fail("late")
+    view = cancelled.view()
+    assert (view.state, view.phase, view.error) == (JobState.CANCELLED, "", "")
+    assert failed.start()
+    failed.fail("No faces")
+    failed.cancel()
+    assert (failed.view().state, failed.view().error) == (JobState.FAILED, "No faces")
+
+
 def test_another_choice_cancels_what_runs(start, clips):
     service = start()
     session = service.open_session("me")
