@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -196,6 +197,14 @@ def test_a_folder_keeps_its_layout(model, tmp_path, capsys):
     assert "bad.mp4" in failed[0]
     assert failed[1:] == ["keep-hf: 1 of 4 videos failed."]
     assert [Path(done["source"]).name for done in json.loads(report.read_text())] == ["a.mp4", "b.MKV", "old.avi"]
+    # The same as a page.
+    arguments[-1] = tmp_path / "report.html"
+    assert main([str(argument) for argument in arguments]) == 1
+    page = arguments[-1].read_text()
+    assert re.findall(r"<h2>(.*?)</h2>", page) == ["Not restored", "a.mp4", "b.MKV", "old.avi"]
+    assert page.count("<h4>Person 1</h4>") == page.count('alt="Person 1 after the restoration"') == 3
+    assert re.search(r"<strong>bad\.mp4</strong>: bad\.mp4 is not a video", page)
+    assert str(tmp_path) not in page
 
 
 def test_folders_that_cannot_be_restored(tmp_path):

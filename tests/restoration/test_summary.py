@@ -27,6 +27,7 @@ def test_a_track_is_summarized():
         "face_size": 50.0,
         "face_size_range": [30.0, 70.0],  # the longer side of the box counts
         "largest_crop": 128.0,
+        "clearest": {"frame": 11, "box": [10.0, 10.0, 80.0, 40.0]},  # large, and detected with a high score
         "identity": 0.5,
     }
     restored = TrackSummary.from_state_dict(unpack(pack(summary.state_dict()), torch.device("cpu")))

@@ -71,7 +71,12 @@ def check_output_path(path: Path, content: str) -> None:
 
 
 def write_report(path: Path, content: Any) -> None:
-    """Write a JSON file in one step: an interrupted run leaves the old file or the new one."""
+    """Write a JSON file; see [`write_text`]."""
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file in one step: an interrupted run leaves the old file or the new one."""
     part = path.with_name(f"{path.stem[:40]}-{os.getpid()}.part")
-    part.write_text(json.dumps(content, indent=2) + "\n")
+    part.write_text(text, encoding="utf-8")
     os.replace(part, path)

@@ -94,7 +94,7 @@ def _add_restore(commands: "Commands") -> None:
     parser.add_argument("--crf", type=int, help="quality of the output, from 0 (best) to 51; 16 by default")
     parser.add_argument("--preset", choices=PRESETS, help="speed of H.264 and HEVC; medium by default")
     parser.add_argument("--resume", action="store_true", help="continue an interrupted run after its last segment")
-    parser.add_argument("--report", type=Path, help="JSON file to write a summary to")
+    parser.add_argument("--report", type=Path, help="file to write a summary to: .html to read, or else JSON")
 
 
 def _add_faces(commands: "Commands") -> None:

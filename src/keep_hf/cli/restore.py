@@ -13,9 +13,18 @@ from ..faces.identity import FaceIdentity
 from ..options import DEFAULT_MODEL, EncodingOptions, RestorationOptions
 from ..pipeline import KeepPipeline
 from ..restoration.background import load_background
+from ..restoration.report.report_page import describe_video, render_report
 from .jobs import list_jobs
 from .loading import DTYPES, load_pipeline, selected_device
-from .output import check_output_path, collected_warnings, name_file, print_message, resume_hint, write_report
+from .output import (
+    check_output_path,
+    collected_warnings,
+    name_file,
+    print_message,
+    resume_hint,
+    write_report,
+    write_text,
+)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -36,7 +45,7 @@ def run(args: argparse.Namespace) -> None:
     pipe = prepare_pipeline(args)
     options = restoration_options(args)
     reports: list[dict[str, Any]] = []
-    num_failed = 0
+    failures: dict[str, str] = {}
     for source, target in jobs:
         if args.resume and is_batch and target.exists():
             continue  # finished by an earlier run
@@ -48,12 +57,12 @@ def run(args: argparse.Namespace) -> None:
                 raise ValueError(message) from error
             # One bad file must not stop the batch.
             print_message(message)
-            num_failed += 1
+            failures[str(source.relative_to(args.input))] = str(error).replace(str(source), source.name)
     if args.report and jobs:
         name = args.report.stem + (f"-{state.process_index}" if state.num_processes > 1 else "")
-        write_report(args.report.with_stem(name), reports if is_batch else reports[0])
-    if num_failed:
-        raise ValueError(f"{num_failed} of {len(jobs)} videos failed.")
+        save_report(args.report.with_stem(name), reports, failures, is_batch)
+    if failures:
+        raise ValueError(f"{len(failures)} of {len(jobs)} videos failed.")
 
 
 def prepare_pipeline(args: argparse.Namespace) -> KeepPipeline:
@@ -119,6 +128,15 @@ def restore(
     if advice := advise_larger_model(args.model, pipe.vq.config.sample_size, report["tracks"], options):
         print_message(f"{source}: {advice}")
     return report
+
+
+def save_report(path: Path, reports: list[dict[str, Any]], failures: dict[str, str], is_batch: bool) -> None:
+    """Write the reports of all videos, as a page to read if the suffix is `.html`, or else as JSON."""
+    if path.suffix.lower() != ".html":
+        write_report(path, reports if is_batch else reports[0])
+        return
+    sections = [describe_video(report, Path(report["source"]), Path(report["target"])) for report in reports]
+    write_text(path, render_report(sections, failures))
 
 
 def advise_larger_model(

@@ -17,6 +17,7 @@ from ..faces.follower import FaceFollower
 from ..faces.tracking.tracks import FaceTrack, link_tracks
 from ..options import AUTO, EncodingOptions, RestorationOptions
 from ..restoration.resumable import restore_file
+from ..restoration.state import pack
 from ..restoration.stream import FaceStream
 from ..video.clip_formats import OUTPUT_TYPES, Frames, join_batch, read_frames, split_batch, write_frames
 from ..video.open import create_video, open_video
@@ -177,8 +178,8 @@ class KeepPipeline(ConnectedPipeline):
                 resumed.
 
         Returns:
-            `dict`: A report: frames, size, scenes, tracks, seconds by stage, peak memory, and what is damaged in the
-                source: `damaged_frames`, `resized_frames`, `truncated`, `announced_frames`, `warnings`.
+            `dict`: A report: options, frames, size, scenes, tracks, seconds by stage, peak memory, and what is
+                damaged in the source: `damaged_frames`, `resized_frames`, `truncated`, `announced_frames`, `warnings`.
 
         Raises:
             ValueError: If an option has a value that is not allowed, the source cannot be read, the target cannot be
@@ -206,7 +207,14 @@ class KeepPipeline(ConnectedPipeline):
                     else:
                         report = step
         report["seconds"]["total"] = round(time.perf_counter() - started, 3)
-        about = {"source": str(source), "target": str(target), "frame_rate": frame_rate, "size": [width, height]}
+        about = {
+            "source": str(source),
+            "target": str(target),
+            "options": pack({name: job[name] for name in vars(options)}),
+            "video_stream": video_stream,
+            "frame_rate": frame_rate,
+            "size": [width, height],
+        }
         return about | report
 
     def stream(

@@ -115,13 +115,22 @@ class StrengthSummary:
     def reason(self) -> str:
         """What was done and why, such as "left as it is: already sharp"."""
         percent = round(100 * self.weight / self.num_frames)
-        is_sharp = _ramp(self.error / self.num_frames, SHARP_ERROR) < 1
+        is_sharp = is_nearly_sharp(self.error / self.num_frames)
         departs = "the result departs from the input by more than the input lacks"
         if percent >= 95:
             return "restored"
         if percent >= 5:
             return f"restored at {percent} %: {'nearly sharp' if is_sharp else departs}"
         return f"left as it is: {'already sharp' if is_sharp else departs}"
+
+
+def is_nearly_sharp(error: float) -> bool:
+    """Whether a face lacks so little that its weight is reduced for that alone.
+
+    Args:
+        error (`float`): The mean of [`Judgement.error`] over its frames.
+    """
+    return bool(_ramp(error, SHARP_ERROR) < 1)
 
 
 class AutoStrength:

@@ -17,7 +17,7 @@ from .state import pack, unpack
 from .summary import TrackSummary, peak_memory
 
 
-STATE_VERSION = 2
+STATE_VERSION = 3
 
 
 class FaceStream:

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -28,6 +28,9 @@ class TrackSummary:
             face recognition network.
         used ([`StrengthSummary`], *optional*): How much of the restored face was used, and why; `None` unless
             `strength` is `"auto"`.
+        clearest_frame (`int`): Index of the frame in which the face is largest and clearest, for a portrait.
+        clearest_box (`list[float]`): The face in that frame: left, top, right and bottom in pixels of the source.
+        clearest_quality (`float`): The size of that face, weighted by the score of the detector.
     """
 
     track_id: int
@@ -41,6 +44,9 @@ class TrackSummary:
     largest_crop: float = 0.0
     similarity_sum: float | None = None
     used: StrengthSummary | None = None
+    clearest_frame: int = 0
+    clearest_box: list[float] = field(default_factory=list)
+    clearest_quality: float = -1.0
 
     def add(self, frame: int, face: PlacedFace, similarity: float | None, judgement: Judgement | None = None) -> None:
         """Add the next frame of the track.
@@ -58,6 +64,9 @@ class TrackSummary:
         self.smallest, self.largest = min(self.smallest, size), max(self.largest, size)
         self.size_sum += size
         self.largest_crop = max(self.largest_crop, crop_side(face.landmarks))
+        if size * face.score > self.clearest_quality:
+            self.clearest_frame, self.clearest_quality = frame, size * face.score
+            self.clearest_box = [round(float(side), 1) for side in face.box]
         if similarity is not None:
             self.similarity_sum = (self.similarity_sum or 0.0) + similarity
         if judgement is not None:
@@ -75,6 +84,7 @@ class TrackSummary:
             "face_size": round(self.size_sum / self.num_frames, 1),
             "face_size_range": [round(self.smallest, 1), round(self.largest, 1)],
             "largest_crop": round(self.largest_crop, 1),
+            "clearest": {"frame": self.clearest_frame, "box": self.clearest_box},
         }
         if self.similarity_sum is not None:
             entry["identity"] = round(self.similarity_sum / self.num_frames, 4)
