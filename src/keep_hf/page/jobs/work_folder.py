@@ -1,7 +1,7 @@
 """The folder for all files of this process: videos, parts and results.
 
-A process that is killed cannot delete its folder. Its lock on the folder ends with it, so the next process can take the
-lock at start, and deletes the folder.
+A process that is killed cannot delete its folder. Its lock on the folder ends with it, so the next process can take
+the lock at start, and deletes the folder.
 """
 
 import shutil
