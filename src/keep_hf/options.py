@@ -28,7 +28,7 @@ class RestorationOptions:
         aligned (`bool`, *optional*, defaults to `False`): The frames are face crops already, aligned to the FFHQ
             template. They are resized to the size of the model, and the result has that size.
         faces (`"all"`, `"largest"` or a collection of `int`, *optional*, defaults to `"all"`): All faces, one face at
-            a time, or the tracks with these numbers, as `KeepPipeline.follow` returns them.
+            a time, or the people with these numbers, as `KeepPipeline.follow` returns them with the same `identity`.
         min_face_size (`float`, *optional*, defaults to 0): Faces whose box is smaller than this, in pixels, stay
             unchanged.
         fidelity (`float`, *optional*): Weight of the features of the input crop in the decoder, from 0 (the face is

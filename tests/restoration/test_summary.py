@@ -22,6 +22,7 @@ def test_a_track_is_summarized():
         "id": 3,
         "first_frame": 7,
         "last_frame": 11,
+        "appearances": [[7, 8], [11, 11]],
         "frames": 3,
         "filled_frames": 1,
         "face_size": 50.0,

@@ -84,9 +84,7 @@ def _add_restore(commands: "Commands") -> None:
     parser.add_argument("--compile", action="store_true", help="compile the networks first: for long videos on a GPU")
     parser.add_argument("--background", type=Path, help="model file that enlarges the rest of the frames")
     parser.add_argument("--parser", help="model that keeps what occludes a face: a folder or a Hub repository")
-    parser.add_argument(
-        "--identity", help="model that measures face similarity for the report: an .onnx file or a Hub repository"
-    )
+    _add_identity(parser)
     _add_frame_rate(parser)
     _add_video_stream(parser)
     parser.add_argument("--strict", action="store_true", help="fail on a truncated or damaged video: exit code 1")
@@ -102,6 +100,7 @@ def _add_faces(commands: "Commands") -> None:
     parser.add_argument("input", metavar="IN", type=Path, help="video file, or folder of images")
     parser.add_argument("--sheet", type=Path, help="write an image of all faces with their numbers: .png or .jpg")
     _add_model(parser, f"whose detector to use: {MODEL}")
+    _add_identity(parser)
     parser.add_argument("--min-face-size", type=float, default=0, help="in pixels; smaller faces are not listed")
     _add_frame_rate(parser)
     _add_video_stream(parser)
@@ -133,7 +132,7 @@ def _add_evaluate(commands: "Commands") -> None:
         "--faces", type=face_selection, default="all", help="all, largest, or numbers from keep-hf faces: 0,2"
     )
     parser.add_argument("--min-face-size", type=float, default=0, help="in pixels; smaller faces are not measured")
-    parser.add_argument("--identity", help="for IDS: ONNX file, folder or Hub repository")
+    parser.add_argument("--identity", help="for IDS, and to number people: ONNX file, folder or Hub repository")
     parser.add_argument("--landmarks", help="for AKD: ONNX file, folder or Hub repository")
     parser.add_argument("--lpips", help="for LPIPS: folder or Hub repository, or the weight file of a backbone")
     parser.add_argument("--lpips-weights", help="LPIPS' channel weights, if --lpips names a backbone")
@@ -179,6 +178,11 @@ def _add_model(parser: argparse.ArgumentParser, help: str) -> None:
 def _add_face_selection(parser: argparse.ArgumentParser) -> None:
     help = "all, largest, or numbers that keep-hf faces lists: 0,2"
     parser.add_argument("--faces", type=face_selection, default=RestorationOptions.faces, help=help)
+
+
+def _add_identity(parser: argparse.ArgumentParser) -> None:
+    help = "face recognition, which also finds people again after cuts: an .onnx file or a Hub repository"
+    parser.add_argument("--identity", help=help)
 
 
 def _add_frame_rate(parser: argparse.ArgumentParser) -> None:

@@ -22,6 +22,7 @@ import numpy as np
 from ..faces.alignment import crop_face, estimate_alignment
 from ..faces.detector import FaceDetector
 from ..faces.follower import FaceFollower, FollowedFrame
+from ..faces.identity import FaceIdentity
 from ..faces.yunet import YuNet
 from .compare import compare_videos, inspect_video
 from .networks import Networks
@@ -78,7 +79,7 @@ def evaluate_video(
     Raises:
         ValueError: If the videos cannot be read or compared, or aligned faces are not square.
     """
-    scenes, track_segments = find_segments(pair, detector, faces, min_face_size)
+    scenes, track_segments = find_segments(pair, detector, faces, min_face_size, networks.identity)
     lengths: dict[int | None, int] = {}
     for segment in track_segments:
         lengths[segment.person] = lengths.get(segment.person, 0) + len(segment.matrices)
@@ -106,10 +107,15 @@ def evaluate_video(
 
 
 def find_segments(
-    pair: VideoPair, detector: FaceDetector | YuNet | None, faces: str | Collection[int], min_face_size: float
+    pair: VideoPair,
+    detector: FaceDetector | YuNet | None,
+    faces: str | Collection[int],
+    min_face_size: float,
+    identity: FaceIdentity | None,
 ) -> tuple[list[Segment], list[Segment]]:
     """Find the scenes of a video and the track segments of all people."""
-    follower = FaceFollower(detector, float(pair.readers[-1].frame_rate), faces, min_face_size)
+    rate = float(pair.readers[-1].frame_rate)
+    follower = FaceFollower(detector, rate, faces, min_face_size, identity=identity)
     scenes: list[Segment] = []
     track_segments: dict[int, Segment] = {}
 

@@ -1,7 +1,8 @@
 """The people in every frame of a video, found while the frames stream in: scene cuts, detection, tracking.
 
 Frames are passed in one by one and come out in order, a fixed look-ahead later.  Every decision is made within a
-scene: a scene gives the same result alone as in the middle of a video, and however its frames arrive.
+scene: a scene gives the same result alone as in the middle of a video, and however its frames arrive.  Only the
+numbers of the people depend on the scenes before, because a person who returns keeps their number.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -13,15 +14,17 @@ import numpy as np
 from ..state_version import check_state_version
 from ..stopwatch import Stopwatch
 from .detector import FaceDetector
+from .identity import FaceIdentity
 from .orientation import CausalSceneDetector, SceneDetector
 from .scene_cuts import CutFinder
 from .tracking.causal import CausalTracker
+from .tracking.known_people import KnownPeople
 from .tracking.tracker import FaceTracker
 from .tracking.tracks import FaceTrack, PlacedFace, link_tracks
 from .yunet import YuNet
 
 
-STATE_VERSION = 3
+STATE_VERSION = 4
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,8 @@ class FaceFollower:
             Whether to look for scene cuts; otherwise the whole video is one scene.
         horizon ([`Horizon`], defaults to `HORIZONS["normal"]`):
             How far to look ahead.
+        identity ([`FaceIdentity`], *optional*):
+            Recognizes people after a cut; without it, only people of almost the same appearance are recognized.
     """
 
     def __init__(
@@ -108,11 +113,12 @@ class FaceFollower:
         min_face_size: float = 0.0,
         find_cuts: bool = True,
         horizon: Horizon = HORIZONS["normal"],
+        identity: FaceIdentity | None = None,
     ) -> None:
         self.detector, self.horizon = detector, horizon
         self.scene_detector = horizon.scene_detector(detector) if detector is not None else None
         self.frame_rate, self.faces, self.min_face_size = frame_rate, faces, min_face_size
-        self.tracker = horizon.tracker(frame_rate, faces, min_face_size)
+        self.tracker = horizon.tracker(frame_rate, faces, min_face_size, known=KnownPeople(identity))
         self.finder = CutFinder(horizon.cuts) if find_cuts else None
         self.images: dict[int, np.ndarray] = {}  # frames that were not returned yet
         # The next frame to be passed in, to be assigned to a scene, to be searched for faces, and to be returned
@@ -126,6 +132,11 @@ class FaceFollower:
         """The largest number of frames that are held after a step."""
         tracking = 0 if self.detector is None else self.tracker.look_ahead
         return (self.finder.look_ahead if self.finder else 0) + self.horizon.detection_batch - 1 + tracking
+
+    @property
+    def recognized_by(self) -> str | None:
+        """By what people are recognized after a cut: `"identity"` or `"appearance"`; `None` for aligned crops."""
+        return None if self.detector is None else self.tracker.known.criterion
 
     def step(self, image: np.ndarray) -> list[FollowedFrame]:
         """Take the next frame.
@@ -197,8 +208,8 @@ class FaceFollower:
             self.faces,
             self.min_face_size,
             first_frame=self.scene,
-            next_id=self.tracker.next_id,
             next_segment=self.tracker.next_segment,
+            known=self.tracker.known,
         )
         return out
 

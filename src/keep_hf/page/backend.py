@@ -184,7 +184,7 @@ class Backend:
         timer = SliceTimer(self._slice_seconds(num_left))
         faces: list[list[PlacedFace]] = []
         with VideoReader(clip) as reader:
-            follower = FaceFollower(self.pipe.face_detector(), float(reader.frame_rate))
+            follower = FaceFollower(self.pipe.face_detector(), float(reader.frame_rate), identity=self.pipe.identity)
             frames = prefetch(reader.read(state["num_out"] if state else 0))
             if state is not None:
                 held = {index: next(frames).image for index in range(state["num_out"], state["num_in"])}

@@ -121,6 +121,7 @@ class ConnectedPipeline(SavedPipeline):
             options.min_face_size,
             find_cuts=options.gain_mode != "official",  # the published script detects no scene cuts
             horizon=HORIZONS[options.latency],
+            identity=self.identity,
         )
         recursion = KalmanRecursion(self.vq, self.kalman, self.flow)
         fidelity = self._fidelity(options)

@@ -47,8 +47,8 @@ class KeepPipeline(ConnectedPipeline):
             Hub the first time that faces must be detected.
         parser (`transformers.SegformerForSemanticSegmentation`, *optional*): Face parser; what is in front of a face
             then stays visible. See [`keep_hf.faces.face_parser.load_parser`].
-        identity ([`FaceIdentity`], *optional*): Face recognition network; reports then contain the similarity of the
-            faces before and after.
+        identity ([`FaceIdentity`], *optional*): Face recognition network. It recognizes people after a cut, and
+            reports contain the similarity of the faces before and after.
         gain_window (`int`, *optional*, defaults to 20): Number of frames that the gain network sees at once.
         fidelity (`float`, *optional*): Default of the option `fidelity`; by default 1.0, or 0.5 without `kalman`.
         release (`str`, *optional*): Name of the published checkpoint that the weights were converted from; a saved
@@ -178,8 +178,9 @@ class KeepPipeline(ConnectedPipeline):
                 resumed.
 
         Returns:
-            `dict`: A report: options, frames, size, scenes, tracks, seconds by stage, peak memory, and what is
-                damaged in the source: `damaged_frames`, `resized_frames`, `truncated`, `announced_frames`, `warnings`.
+            `dict`: A report: options, frames, size, scenes, tracks (one per person), by what people were recognized
+                after cuts (`recognized_by`), seconds by stage, peak memory, and what is damaged in the source:
+                `damaged_frames`, `resized_frames`, `truncated`, `announced_frames`, `warnings`.
 
         Raises:
             ValueError: If an option has a value that is not allowed, the source cannot be read, the target cannot be
@@ -265,13 +266,16 @@ class KeepPipeline(ConnectedPipeline):
     ) -> list[FaceTrack]:
         """Find and track the faces of a video without restoring them; the option `faces` takes their numbers.
 
+        A person who returns after a cut is one entry, if they are recognized: by the network `identity` of the
+        pipeline, or without it by an appearance that is almost the same.
+
         Args:
             video: As for `__call__`; a file may have any length.
             faces, min_face_size, frame_rate: See [`RestorationOptions`].
             video_stream (`int`, *optional*): See `restore_video`.
 
         Returns:
-            `list[FaceTrack]`: In the order of their first appearance.
+            `list[FaceTrack]`: One per person, in the order of their first appearance.
 
         Raises:
             ValueError: If an option has a value that is not allowed, or the video cannot be read.
@@ -281,9 +285,11 @@ class KeepPipeline(ConnectedPipeline):
         try:
             if isinstance(video, str | os.PathLike):
                 with open_video(video, frame_rate, video_stream=video_stream) as reader:
-                    follower = FaceFollower(detector, float(reader.frame_rate), faces, min_face_size)
+                    rate = float(reader.frame_rate)
+                    follower = FaceFollower(detector, rate, faces, min_face_size, identity=self.identity)
                     return follower.tracks(frame.image for frame in prefetch(reader.read()))
-            return FaceFollower(detector, frame_rate, faces, min_face_size).tracks(read_frames(video))
+            follower = FaceFollower(detector, frame_rate, faces, min_face_size, identity=self.identity)
+            return follower.tracks(read_frames(video))
         finally:
             self.maybe_free_model_hooks()
 

@@ -138,12 +138,13 @@ class FaceStream:
         return float(before @ after)
 
     def report(self) -> dict[str, Any]:
-        """Return scenes, tracks, seconds by stage and peak memory so far, as plain numbers and text."""
+        """Return scenes, people, seconds by stage and peak memory so far, as plain numbers and text."""
         seconds = self.follower.watch.seconds | self.restorer.watch.seconds
         return {
             "frames": self.num_out,
             "scenes": self.scenes,
             "tracks": [track.to_dict() for _, track in sorted(self.tracks.items())],
+            "recognized_by": self.follower.recognized_by,
             "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
             "peak_memory_bytes": peak_memory(self.restorer.device),
         }

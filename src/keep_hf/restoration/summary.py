@@ -14,11 +14,13 @@ from .auto_strength import Judgement, StrengthSummary
 
 @dataclass
 class TrackSummary:
-    """One track, summarized while its frames are restored.
+    """One person, summarized while their frames are restored.
 
     Attributes:
-        track_id (`int`): Number of the track.
-        first_frame, last_frame (`int`): Indices of its first and last frame so far.
+        track_id (`int`): Number of the person.
+        first_frame, last_frame (`int`): Indices of their first and last frame so far.
+        appearances (`list[list[int]]`): First and last frame of each appearance; the frames between are without the
+            person.
         num_frames (`int`): Number of frames.
         num_filled (`int`): Number of frames in which the face was not detected but interpolated.
         smallest, largest (`float`): Range of the longer side of the box, in pixels.
@@ -47,6 +49,7 @@ class TrackSummary:
     clearest_frame: int = 0
     clearest_box: list[float] = field(default_factory=list)
     clearest_quality: float = -1.0
+    appearances: list[list[int]] = field(default_factory=list)
 
     def add(self, frame: int, face: PlacedFace, similarity: float | None, judgement: Judgement | None = None) -> None:
         """Add the next frame of the track.
@@ -58,6 +61,10 @@ class TrackSummary:
             judgement ([`Judgement`], *optional*): How much of the restored face was used.
         """
         size = float((face.box[2:] - face.box[:2]).max())
+        if self.appearances and frame == self.last_frame + 1:
+            self.appearances[-1][1] = frame
+        else:
+            self.appearances.append([frame, frame])
         self.last_frame = frame
         self.num_frames += 1
         self.num_filled += int(face.score == 0)
@@ -79,6 +86,7 @@ class TrackSummary:
             "id": self.track_id,
             "first_frame": self.first_frame,
             "last_frame": self.last_frame,
+            "appearances": [list(appearance) for appearance in self.appearances],
             "frames": self.num_frames,
             "filled_frames": self.num_filled,
             "face_size": round(self.size_sum / self.num_frames, 1),

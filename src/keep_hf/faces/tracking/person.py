@@ -58,6 +58,9 @@ class Person:
         last (`int`): The last frame with a detection.
         velocity (`np.ndarray` of shape `(2,)`, float32): Mean motion of the landmarks in pixels per frame.
         track_id (`int`): Number of the person; -1 until they are confirmed for the first time.
+        embedding_sum (`np.ndarray` of shape `(d,)`, *optional*): Sum of the embeddings of some detections; `None`
+            without a face recognition network.
+        num_embedded, last_embedded (`int`): Number of these detections, and frame of the last one.
         confirmed (`bool`): Whether the present run of frames has enough detections.
         large_enough (`bool`): Whether the face was large enough in the last decided frame.
     """
@@ -68,8 +71,16 @@ class Person:
     last: int = -1
     velocity: np.ndarray = field(default_factory=lambda: np.zeros(2, np.float32))
     track_id: int = -1
+    embedding_sum: np.ndarray | None = None
+    num_embedded: int = 0
+    last_embedded: int = -1
     confirmed: bool = False
     large_enough: bool = False
+
+    @property
+    def descriptor(self) -> np.ndarray:
+        """By what the person is recognized in another scene: the mean embedding, or the usual appearance."""
+        return self.usual_appearance if self.embedding_sum is None else normalize(self.embedding_sum)
 
     def similarity(self, appearance: np.ndarray) -> float:
         """Return the similarity, from -1 to 1, to the usual or to the latest appearance, whichever is larger."""
@@ -104,6 +115,12 @@ class Person:
         self.latest_appearance = detection.appearance
         self.seen[now] = face
         self.last = now
+
+    def add_embedding(self, now: int, embedding: np.ndarray) -> None:
+        """Add the embedding of the detection in frame `now`."""
+        self.embedding_sum = embedding if self.embedding_sum is None else self.embedding_sum + embedding
+        self.num_embedded += 1
+        self.last_embedded = now
 
     def run_around(self, frame: int, radius: int) -> dict[int, Sighting]:
         """Return the consecutive sightings around a frame with one, at most `radius` frames to either side."""

@@ -2,9 +2,9 @@
 
 A face continues the track whose motion and appearance it fits best.  Where a face is lost for a moment, its place is
 interpolated if the images show that it is still there; otherwise the person is away until they are found again, and
-they keep their number if their appearance is the same.  A frame is decided when the look-ahead has been seen: by then
-every gap around it is filled or will stay open, and the landmarks can be smoothed with the frames after it as well as
-with those before it.
+they keep their number if their appearance is the same.  People of earlier scenes are recognized by [`KnownPeople`].
+A frame is decided when the look-ahead has been seen: by then every gap around it is filled or will stay open, and the
+landmarks can be smoothed with the frames after it as well as with those before it.
 
 The published script takes the largest face of every frame for the same person and smooths across scene cuts; here all
 faces are followed, and none across a cut.
@@ -20,6 +20,7 @@ from ...state_version import check_state_version
 from ..detection import Faces
 from .appearance import compute_appearance
 from .gaps import fill_gap
+from .known_people import KnownPeople
 from .matching import match_people
 from .person import Detection, Person, Sighting
 from .smoothing import smooth_at, smoothing_radius
@@ -35,7 +36,7 @@ MAX_PEOPLE = 64  # remembered in one scene; the person who was not seen for long
 MIN_LANDMARK_SPREAD = 4.0  # pixels; smaller faces cannot be aligned
 # A face that counts, or is the largest one, stays so until it is clearly smaller: measured sizes vary.
 SIZE_MARGIN = 0.8
-STATE_VERSION = 1
+STATE_VERSION = 2
 
 
 class FaceTracker:
@@ -50,8 +51,10 @@ class FaceTracker:
             Longer side of the box in pixels from which a face counts.
         first_frame (`int`, defaults to 0):
             Index of the first frame of the scene.
-        next_id, next_segment (`int`, defaults to 0):
-            The first numbers of people and of track segments that the scenes before have not used.
+        next_segment (`int`, defaults to 0):
+            The first number of a track segment that the scenes before have not used.
+        known ([`KnownPeople`], *optional*):
+            The people of the scenes before.
     """
 
     smoothing_seconds = SMOOTHING_SECONDS
@@ -62,8 +65,8 @@ class FaceTracker:
         faces: str | Collection[int] = "all",
         min_face_size: float = 0.0,
         first_frame: int = 0,
-        next_id: int = 0,
         next_segment: int = 0,
+        known: KnownPeople | None = None,
     ) -> None:
         frame_rate = min(frame_rate, MAX_FRAME_RATE)
         self.faces, self.min_face_size = faces, min_face_size
@@ -73,7 +76,9 @@ class FaceTracker:
         self.fade = max(1, round(FADE_SECONDS * frame_rate))
         # A decision needs every sighting that smoothing reaches, and a gap there is filled only when it ends.
         self.decide_after = self.radius + self.max_gap + MIN_DETECTIONS
-        self.next_id, self.next_segment = next_id, next_segment
+        self.next_segment = next_segment
+        self.known = known or KnownPeople()
+        self.taken: set[int] = set()  # numbers of the people of this scene
         self.people: list[Person] = []
         self.first_frame = first_frame
         # The next frame that is to be seen, to be decided, and to be placed
@@ -112,6 +117,9 @@ class FaceTracker:
         """End the scene and return the faces of the remaining frames."""
         while self.num_decided < self.num_seen:
             self._decide(self.num_decided, ended=True)
+        for person in self.people:
+            if person.track_id >= 0:
+                self.known.remember(person.track_id, person.descriptor)
         return self._place(ended=True)
 
     # Linking
@@ -135,6 +143,20 @@ class FaceTracker:
             person = Person(detection.appearance, detection.appearance)
             person.add(now, detection, self.max_gap)
             self.people.append(person)
+        if self.known.identity is not None:
+            self._embed(now, images[now])
+
+    def _embed(self, now: int, image: np.ndarray) -> None:
+        """Embed the first detections of every person, which their number depends on, and some of the later ones."""
+        due = [
+            person
+            for person in self.people
+            if person.last == now
+            and (person.num_embedded < MIN_DETECTIONS or now - person.last_embedded > self.max_gap)
+        ]
+        embeddings = self.known.embed(image, [person.seen[now].landmarks for person in due]) if due else []
+        for person, embedding in zip(due, embeddings, strict=True):
+            person.add_embedding(now, embedding)
 
     def _bridge(self, person: Person, now: int, detection: Detection, images: Mapping[int, np.ndarray]) -> None:
         """Fill the frames in which a person was lost who is detected again in frame `now`."""
@@ -147,20 +169,17 @@ class FaceTracker:
             person.seen = {frame: face for frame, face in person.seen.items() if frame >= oldest}
         self.people = [person for person in self.people if person.seen or person.track_id >= 0]
         if len(self.people) > MAX_PEOPLE:
-            self.people.remove(min(self.people, key=lambda person: person.last))
+            forgotten = min(self.people, key=lambda person: person.last)
+            self.people.remove(forgotten)
+            if forgotten.track_id >= 0:
+                self.known.remember(forgotten.track_id, forgotten.descriptor)
 
     # Deciding
 
     def _decide(self, frame: int, ended: bool) -> None:
         """Decide who is in a frame, and where.  `ended`: no later frame follows."""
         present: list[tuple[float, PlacedFace]] = []
-        for person in self.people:
-            if frame not in person.seen:
-                person.confirmed = person.large_enough = False
-                continue
-            run = person.run_around(frame, self.radius)
-            if not person.confirmed and not self._confirm(person, min(run), ended):
-                continue
+        for person, run in self._find_runs(frame, ended).items():
             size = float(np.median(np.array([face.size for face in run.values()], np.float32)))
             person.large_enough = size >= self.min_face_size * (SIZE_MARGIN if person.large_enough else 1)
             if person.large_enough:
@@ -177,18 +196,31 @@ class FaceTracker:
         self.decided[frame] = selected
         self.num_decided = frame + 1
 
+    def _find_runs(self, frame: int, ended: bool) -> dict[Person, dict[int, Sighting]]:
+        """Return the confirmed people in a frame, all with a number, and their sightings around it."""
+        runs = {}
+        for person in self.people:
+            if frame not in person.seen:
+                person.confirmed = person.large_enough = False
+                continue
+            run = person.run_around(frame, self.radius)
+            if person.confirmed or self._confirm(person, min(run), ended):
+                runs[person] = run
+        new = [person for person in runs if person.track_id < 0]
+        for person, number in zip(new, self.known.number([p.descriptor for p in new], self.taken), strict=True):
+            person.track_id = number
+            self.taken.add(number)
+        return runs
+
     def _smooth(self, frame: int, landmarks: Mapping[int, np.ndarray]) -> np.ndarray:
         """Smooth the landmarks of a person in a frame; `landmarks` are those of the run around it."""
         return smooth_at(frame, landmarks, self.sigma)
 
     def _confirm(self, person: Person, first: int, ended: bool) -> bool:
-        """Confirm a person, and give them a number, if the run from frame `first` on has enough detections."""
+        """Confirm a person if the run from frame `first` on has enough detections."""
         run = takewhile(person.seen.__contains__, range(first, self.num_seen))
         needed = min(MIN_DETECTIONS, self.num_seen - self.first_frame) if ended else MIN_DETECTIONS
         person.confirmed = sum(person.seen[i].is_detected for i in run) >= needed
-        if person.confirmed and person.track_id < 0:
-            person.track_id = self.next_id
-            self.next_id += 1
         return person.confirmed
 
     def _select(self, present: list[tuple[float, PlacedFace]]) -> list[PlacedFace]:
@@ -199,7 +231,8 @@ class FaceTracker:
             return [face for _, face in present if face.track_id in self.faces]
         # The person who was the largest has an advantage, so that two people of equal size do not alternate.
         sizes = {face.track_id: size / (SIZE_MARGIN if face.track_id == self.chosen else 1) for size, face in present}
-        self.chosen = max(sizes, key=lambda track_id: (sizes[track_id], -track_id), default=-1)
+        # Of two equal sizes the first one in the scene counts: numbers depend on the scenes before.
+        self.chosen = max(sizes, key=lambda track_id: sizes[track_id], default=-1)
         return [face for _, face in present if face.track_id == self.chosen]
 
     # Placing
@@ -238,8 +271,9 @@ class FaceTracker:
             "num_seen": self.num_seen,
             "num_decided": self.num_decided,
             "num_placed": self.num_placed,
-            "next_id": self.next_id,
             "next_segment": self.next_segment,
+            "known": self.known.state_dict(),
+            "taken": sorted(self.taken),
             "chosen": self.chosen,
             "segments": dict(self.segments),
             "people": [person.state_dict() for person in self.people],
@@ -258,7 +292,9 @@ class FaceTracker:
         check_state_version(state, STATE_VERSION, "FaceTracker")
         self.first_frame, self.num_seen = state["first_frame"], state["num_seen"]
         self.num_decided, self.num_placed = state["num_decided"], state["num_placed"]
-        self.next_id, self.next_segment = state["next_id"], state["next_segment"]
+        self.next_segment = state["next_segment"]
+        self.known.load_state_dict(state["known"])
+        self.taken = set(state["taken"])
         self.chosen, self.segments = state["chosen"], dict(state["segments"])
         self.people = [Person.from_state_dict(person) for person in state["people"]]
         self.decided = {

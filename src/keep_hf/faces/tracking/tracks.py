@@ -13,7 +13,7 @@ class PlacedFace:
 
     Args:
         track_id (`int`):
-            Number of the person.
+            Number of the person; the same in all scenes in which the person is recognized.
         segment (`int`):
             Number of the track segment, a run of consecutive frames; a person who was away starts a new one.
         box (`np.ndarray` of shape `(4,)`, float32):
@@ -49,9 +49,9 @@ class FaceTrack:
 
     Args:
         track_id (`int`):
-            Number of the person, in the order of appearance.
+            Number of the person, in the order of their first appearance.
         frames (`np.ndarray` of shape `(n,)`, int64):
-            Indices of the frames, ascending; a step of more than one is an absence.
+            Indices of the frames, ascending, of all scenes; a step of more than one is an absence.
         boxes (`np.ndarray` of shape `(n, 4)`, float32):
             Left, top, right and bottom in pixels of the frame.
         landmarks (`np.ndarray` of shape `(n, 5, 2)`, float64):
@@ -68,6 +68,16 @@ class FaceTrack:
 
     def __len__(self) -> int:
         return len(self.frames)
+
+    def appearances(self, longest_gap: int = 0) -> list[tuple[int, int]]:
+        """Return the first and the last frame of each appearance.
+
+        Args:
+            longest_gap (`int`, defaults to 0): Number of frames for which an absence does not end an appearance.
+        """
+        ends = np.flatnonzero(np.diff(self.frames) > longest_gap + 1)
+        firsts, lasts = self.frames[np.append(0, ends + 1)], self.frames[np.append(ends, -1)]
+        return list(zip(firsts.tolist(), lasts.tolist(), strict=True))
 
 
 def link_tracks(frames: Sequence[Sequence[PlacedFace]]) -> list[FaceTrack]:
