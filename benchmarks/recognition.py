@@ -15,8 +15,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image
 
-from keep_hf import KeepPipeline
+from keep_hf import FaceDetector, KeepPipeline, YuNet
 from keep_hf.faces.follower import FaceFollower
 from keep_hf.faces.identity import FaceIdentity
 from keep_hf.faces.tracking.appearance import compute_appearance
@@ -34,7 +35,7 @@ def read_portraits(folder: Path, number: int, seed: int) -> list[tuple[np.ndarra
     chosen = np.random.default_rng(seed).permutation(len(lines))[:number]
     portraits = []
     for line in (json.loads(lines[index]) for index in chosen):
-        image = cv2.cvtColor(cv2.imread(str(folder / line["file_name"])), cv2.COLOR_BGR2RGB)
+        image = np.asarray(Image.open(folder / line["file_name"]).convert("RGB"))
         portraits.append((image, np.array(line["landmarks"], np.float32)))
     return portraits
 
@@ -52,8 +53,8 @@ def make_scene(portrait: np.ndarray, random: np.random.Generator) -> list[np.nda
     images = []
     for index in range(SCENE_LENGTH):
         matrix = cv2.getRotationMatrix2D((portrait.shape[1] / 2, portrait.shape[0] / 2), angle + 0.5 * index, side)
-        matrix[:, 2] += centre - np.array(portrait.shape[1::-1]) / 2
-        matrix[:, 2] += (np.sin(index), np.cos(index))
+        moved = centre + np.array([np.sin(index), np.cos(index)])
+        matrix[:, 2] = matrix[:, 2] + moved - np.array(portrait.shape[1::-1]) / 2
         lit = np.clip(portrait * gain + cast, 0, 255).astype(np.uint8)
         image = background.copy()
         cv2.warpAffine(lit, matrix, (WIDTH, HEIGHT), image, cv2.INTER_AREA, cv2.BORDER_TRANSPARENT)
@@ -90,7 +91,9 @@ def compare_two_people(known: KnownPeople, portraits: list[tuple[np.ndarray, np.
     return (rows @ rows.T)[np.triu_indices(len(rows), 1)]
 
 
-def compare_one_person(known: KnownPeople, detector: object, clips: list[list[np.ndarray]]) -> np.ndarray:
+def compare_one_person(
+    known: KnownPeople, detector: FaceDetector | YuNet, clips: list[list[np.ndarray]]
+) -> np.ndarray:
     """Similarities between the first half and the second half of each sequence of images."""
     values = []
     for images in clips:
@@ -116,7 +119,7 @@ def main() -> None:
     parser.add_argument("--videos", type=int, default=5, help="videos of 30 scenes")
     args = parser.parse_args()
 
-    detector = KeepPipeline.from_pretrained("keep-tiny").detector
+    detector = KeepPipeline.from_pretrained("keep-tiny").face_detector()
     portraits = read_portraits(args.portraits, args.number, seed=0)
     clips = [read_ends(path) for path in sorted(args.clips.glob("*.mp4"))]
     random = np.random.default_rng(0)

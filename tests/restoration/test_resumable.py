@@ -197,5 +197,5 @@ def test_the_job_of_another_version_is_not_resumed(interrupted, monkeypatch):
 
 def test_a_state_of_another_version_is_not_resumed(interrupted, monkeypatch):
     monkeypatch.setattr("keep_hf.restoration.stream.STATE_VERSION", 0)
-    with pytest.raises(ValueError, match="state of FaceStream has version 2, but this version of keep_hf reads"):
+    with pytest.raises(ValueError, match="state of FaceStream has version 3, but this version of keep_hf reads"):
         interrupted({})

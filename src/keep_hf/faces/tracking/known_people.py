@@ -18,7 +18,8 @@ from ..alignment import crop_face, estimate_alignment
 from ..identity import FaceIdentity
 
 
-# Least similarities across scenes.
+# Least similarities across scenes. Portraits of two people had less than 0.30 and 0.76 in 99 % of the pairs
+# (`python -m benchmarks.recognition`).
 SAME_IDENTITY = 0.5
 SAME_APPEARANCE = 0.95
 CROP_SIZE = 256  # pixels
@@ -67,7 +68,7 @@ class KnownPeople:
             taken (`Collection[int]`): The numbers of the other people of the scene.
 
         Returns:
-            `list[int]`: The best matches first, each person at most once; whoever matches no one gets a new number.
+            `list[int]`: The best matches first, each person at most once; all others get a new number.
         """
         matches = [
             (max(float(known @ descriptor) for known in remembered), index, number)

@@ -154,7 +154,9 @@ class FaceTracker:
             if person.last == now
             and (person.num_embedded < MIN_DETECTIONS or now - person.last_embedded > self.max_gap)
         ]
-        embeddings = self.known.embed(image, [person.seen[now].landmarks for person in due]) if due else []
+        if not due:
+            return
+        embeddings = self.known.embed(image, [person.seen[now].landmarks for person in due])
         for person, embedding in zip(due, embeddings, strict=True):
             person.add_embedding(now, embedding)
 
