@@ -143,7 +143,7 @@ class FaceSearch:
         gallery = Gallery()
         with VideoReader(video) as reader:
             rate = float(reader.frame_rate)
-            follower = FaceFollower(self.pipe.face_detector(), rate / step)
+            follower = FaceFollower(self.pipe.face_detector(), rate / step, identity=self.pipe.identity)
             for index, frame in enumerate(frames_between(reader, start, end)):
                 if index % step == 0:
                     for followed in follower.step(frame.image):
