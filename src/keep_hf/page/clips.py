@@ -22,6 +22,7 @@ from ..video.segments.converted_audio import ConvertedAudio
 from ..video.segments.encoding import Encoding
 from ..video.segments.muxer import decoding_time
 from ..video.segments.stream_writers import CONVERSIONS
+from .unreadable import explain_unreadable
 
 
 CUT_CRF = 10  # visually lossless, because the part is encoded again
@@ -54,9 +55,13 @@ def probe(path: Path) -> ClipInfo:
     """Read the length and the size of a video.
 
     Raises:
-        ValueError: If the file is not a video or is damaged.
+        ValueError: If the file is not a video or is damaged; the message is for a user.
     """
-    with VideoReader(path) as reader:
+    try:
+        opened = VideoReader(path)
+    except ValueError as error:
+        raise ValueError(explain_unreadable(path, error)) from error
+    with opened as reader:
         num_frames, seconds = reader.num_frames, 0.0
         if num_frames:
             seconds = num_frames / float(reader.frame_rate)

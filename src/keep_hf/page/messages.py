@@ -1,10 +1,12 @@
 """Messages on the page: progress, results and errors, as HTML."""
 
+import errno
 import html
 import re
 import traceback
 from pathlib import Path
 
+import av
 import gradio as gr
 import torch
 
@@ -38,6 +40,16 @@ def explain(error: Exception, video: str | None) -> str:
     """
     if isinstance(error, gr.Error):  # no GPU could be borrowed
         text = re.sub(r"<[^>]+>", "", error.message)
+    elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        text = (
+            "The disk of this machine is full. Old files are deleted within an hour: try again later, or choose a "
+            "shorter part."
+        )
+    elif isinstance(error, av.FFmpegError):  # some of its subclasses are ValueErrors, too
+        text = (
+            "A part of the video cannot be decoded or encoded. Choose another part, or convert the video to MP4 "
+            "(H.264) and upload the result."
+        )
     elif isinstance(error, ValueError):
         text = str(error)
     elif isinstance(error, OSError) and error.strerror:
