@@ -14,6 +14,7 @@ from ..options import AUTO
 from ..pipeline import KeepPipeline
 from .api import build_endpoints
 from .backend import Backend
+from .comparison import build_comparison
 from .handlers import ALL_FACES, Handlers
 from .limits import Limits
 from .messages import status_html
@@ -244,13 +245,7 @@ def lay_out_result() -> ResultComponents:
     status = gr.HTML("", elem_id="status")
     cancelled = gr.HTML(status_html("Cancelled."), elem_id="cancelled", visible=False)
     gr.Markdown("## 4. Before and after")
-    compare = gr.HTML(
-        None,
-        html_template=(HERE / "compare.html").read_text(encoding="utf-8"),
-        css_template=(HERE / "compare.css").read_text(encoding="utf-8"),
-        js_on_load=(HERE / "compare.js").read_text(encoding="utf-8"),
-        elem_id="compare",
-    )
+    compare = build_comparison(elem_id="compare")
     with gr.Row():
         hidden: dict[str, Any] = {"visible": False, **narrow}
         after = gr.DownloadButton("Save the video", variant="primary", elem_id="download", **hidden)

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from ..faces.contact_sheet import draw_people
@@ -24,6 +25,7 @@ from ..restoration.resumable import restore_file
 from ..video.reader import VideoReader, prefetch
 from ..video.writer import VideoWriter
 from .clips import cut_clip, probe, write_side_by_side
+from .comparison import FacePath, collect_paths
 from .face_boxes import best_frame, draw_boxes
 from .limits import Limits
 from .progress import Phase, Progress
@@ -48,6 +50,7 @@ NO_FACES = (
 # Frames between two points at which a slice can end. The file is encoded in parts of this length, whether a GPU is
 # borrowed or not, so that the result is the same.
 SEGMENT_FRAMES = 50
+PLACES_PER_SECOND = 5  # of the restored faces, for the comparison
 
 
 class Backend:
@@ -137,7 +140,7 @@ class Backend:
             OSError: If the disk is full.
         """
         after, both = (folder / f"{name}.mp4" for name in ("restored", "side_by_side"))
-        report = yield from self._restore_in_slices(before, after, num_frames, request)
+        report, faces = yield from self._restore_in_slices(before, after, num_frames, request)
         if not report["tracks"]:
             missing = "None of the selected faces was" if request.people else "No faces"
             raise ValueError(f"{missing} found in this part, so there is nothing to restore. Choose another part.")
@@ -146,7 +149,7 @@ class Backend:
             yield phase.at(number / num_frames)
         report_file = folder / "report.json"
         report_file.write_text(json.dumps({"options": request.describe()} | report, indent=2) + "\n")
-        yield RestoredPart(before, after, both, report_file, num_frames, len(report["tracks"]))
+        yield RestoredPart(before, after, both, report_file, num_frames, len(report["tracks"]), faces)
 
     def track_part(self, part: Path, num_frames: int) -> Generator[Progress, None, list[FaceTrack]]:
         """Find the people in all frames of a part that was cut out; returns one track per person."""
@@ -206,15 +209,20 @@ class Backend:
         yield phase.at(0)
         report: dict[str, Any] | None = None
         num_written = 0
+        clip = probe(part)
+        step_frames = max(1, round(clip.num_frames / clip.seconds / PLACES_PER_SECOND))
+        boxes: dict[int, dict[int, np.ndarray]] = {}
         while report is None:
             for step in self._restore_on_device(part, after, num_frames - num_written, request):
                 if isinstance(step, RestoredFrames):
                     num_written = step.num_out
+                    if num_written % step_frames == 1 % step_frames:
+                        boxes[num_written - 1] = step.boxes
                     done = step.num_in + RESTORATION_COST * step.num_out
                     yield phase.at(done / ((1 + RESTORATION_COST) * num_frames))
                 else:
                     report = step
-        return report
+        return report, collect_paths(boxes, report, clip.width, clip.height)
 
     def _restore(
         self, part: Path, after: Path, num_left: int, request: RestorationRequest
@@ -232,7 +240,8 @@ class Backend:
             with writer, stream:
                 for step in restore_file(reader, writer, stream, request.describe(), SEGMENT_FRAMES, timer.is_over):
                     if isinstance(step, int):
-                        yield RestoredFrames(stream.num_in, step)
+                        boxes = {face.track_id: face.box for face in stream.faces}
+                        yield RestoredFrames(stream.num_in, step, boxes)
                     else:
                         report = step
                 if report is None:

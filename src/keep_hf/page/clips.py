@@ -27,7 +27,7 @@ from .unreadable import explain_unreadable
 
 CUT_CRF = 10  # visually lossless, because the part is encoded again
 COMPARISON_CRF = 20
-MAX_COMPARISON_HEIGHT = 1080
+MAX_COMPARISON_SIDE = 1920  # pixels of a half; many devices decode videos of at most 4096 pixels
 
 
 @dataclass(frozen=True)
@@ -107,14 +107,13 @@ def write_side_by_side(left: Path, right: Path, target: Path) -> Iterator[int]:
 
     Args:
         left, right (`Path`): Videos with the same frame times; the right one may be larger.
-        target (`Path`): The `.mp4` to write; at most 1080 pixels high.
+        target (`Path`): The `.mp4` to write; each half has sides of at most 1920 pixels.
 
     Returns:
         `Iterator[int]`: After every frame, the number of frames written.
     """
     with VideoReader(left) as before, VideoReader(right) as after:
-        height = max(2, min(after.height, MAX_COMPARISON_HEIGHT) // 2 * 2)
-        width = max(2, round(after.width * height / after.height / 2) * 2)
+        width, height = limit_size(after.width, after.height, MAX_COMPARISON_SIDE)
 
         def halves() -> Iterator[tuple[np.ndarray, int]]:
             for one, other in zip(before, after, strict=True):
@@ -122,6 +121,12 @@ def write_side_by_side(left: Path, right: Path, target: Path) -> Iterator[int]:
 
         encoding = _encoding(before, 2 * width, height, COMPARISON_CRF)
         yield from _write(target, encoding, halves(), left, before.start, math.inf)
+
+
+def limit_size(width: int, height: int, longest: int) -> tuple[int, int]:
+    """An even size with the same aspect ratio, whose sides are at most `longest`, or those of the size itself."""
+    scale = min(1.0, longest / max(width, height))
+    return max(2, round(width * scale / 2) * 2), max(2, round(height * scale / 2) * 2)
 
 
 def _fit(image: np.ndarray, width: int, height: int) -> np.ndarray:
@@ -161,6 +166,7 @@ def _write(
     ):
         stream = cast(VideoStream, output.add_stream(encoding.encoder, rate=encoding.frame_rate))
         encoding.configure(stream.codec_context)
+        stream.codec_context.gop_size = round(encoding.frame_rate)  # players seek to the key frame before
         audio = {
             track.index: ConvertedAudio(track, output, CONVERSIONS["mp4"]["audio"], start)
             for track in container.streams.audio

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import gradio as gr
-from gradio.data_classes import FileData
 
 from .backend import Backend
 from .clips import probe
+from .comparison import comparison_value
 from .messages import count_people, error_html, status_html
 from .progress import Progress, throttle
 from .requests import PREVIEW_SECONDS, FoundFaces, RestorationRequest, RestoredPart
@@ -165,10 +165,9 @@ def _show_faces(found: FoundFaces) -> FaceValues:
 
 
 def _show_result(result: RestoredPart) -> ResultValues:
-    videos = {"before": FileData(path=str(result.before)), "after": FileData(path=str(result.after))}
     return ResultValues(
         status_html(f"Done: {result.num_frames} frames, {count_people(result.num_people)} restored."),
-        {name: file.model_dump() for name, file in videos.items()},
+        comparison_value(result.both, result.faces),
         *(gr.DownloadButton(value=str(path), visible=True) for path in (result.after, result.both, result.report)),
     )
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..faces.tracking.tracks import FaceTrack
 from ..options import AUTO, RestorationOptions
+from .comparison import FacePath
 
 
 PREVIEW_SECONDS = 3.0
@@ -88,6 +89,7 @@ class RestoredPart:
         report (`Path`): The report, as JSON.
         num_frames (`int`): Number of frames of the part.
         num_people (`int`): Number of tracks that were restored.
+        faces (`tuple[FacePath, ...]`): Where the restored faces are, the most important one first.
     """
 
     before: Path
@@ -96,3 +98,4 @@ class RestoredPart:
     report: Path
     num_frames: int
     num_people: int
+    faces: tuple[FacePath, ...] = ()

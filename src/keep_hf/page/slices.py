@@ -8,6 +8,8 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from ..faces.tracking.tracks import PlacedFace
 
 
@@ -40,10 +42,13 @@ class RestoredFrames:
     Attributes:
         num_in (`int`): Number of frames that the stream has taken.
         num_out (`int`): Number of frames that are written.
+        boxes (`dict[int, np.ndarray]`): The boxes of the restored faces in the last of these, by track: left, top,
+            right and bottom in pixels, `(4,)`.
     """
 
     num_in: int
     num_out: int
+    boxes: dict[int, np.ndarray]
 
 
 def gpu_seconds(num_frames: int) -> int:

@@ -10,6 +10,7 @@ from PIL import Image
 
 from ..faces.follower import FaceFollower
 from ..faces.identity import FaceIdentity
+from ..faces.tracking.tracks import PlacedFace
 from ..state_version import check_state_version
 from ..video.clip_formats import read_frames
 from .face_restorer import FaceRestorer, RestoredFrame
@@ -35,6 +36,7 @@ class FaceStream:
     Attributes:
         num_in (`int`): Number of frames taken so far.
         num_out (`int`): Number of frames returned so far.
+        faces (`list[PlacedFace]`): The restored faces in the last of these.
         look_ahead (`int`): The largest number of frames that are held before one is returned.
     """
 
@@ -48,6 +50,7 @@ class FaceStream:
         self.follower, self.restorer, self.identity, self.close = follower, restorer, identity, close
         self.look_ahead = follower.look_ahead + restorer.latency
         self.num_in = self.num_out = 0
+        self.faces: list[PlacedFace] = []
         self.scenes: list[int] = []  # first frame of each
         self.tracks: dict[int, TrackSummary] = {}
         self._frame_shape: tuple[int, ...] | None = None
@@ -126,7 +129,7 @@ class FaceStream:
             for face in frame.followed.faces:
                 track = self.tracks.setdefault(face.track_id, TrackSummary(face.track_id, index, index))
                 track.add(index, face, self._similarity(frame, face.track_id), frame.judgements.get(face.track_id))
-            self.num_out += 1
+            self.num_out, self.faces = self.num_out + 1, frame.followed.faces
             yield frame
 
     def _similarity(self, frame: RestoredFrame, track_id: int) -> float | None:
