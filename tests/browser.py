@@ -37,7 +37,7 @@ LOW_CONTRAST = """() => {
   while (walker.nextNode()) { const node = walker.currentNode.parentElement, text = walker.currentNode.data.trim();
     const style = getComputedStyle(node), box = node.getBoundingClientRect();
     if (!text || !node.checkVisibility({ opacityProperty: true, visibilityProperty: true }) || box.width < 2) continue;
-    if (node.closest(":disabled, script, style, .stage, video, [aria-hidden=true]")) continue;
+    if (node.closest(":disabled, script, style, .views, video, [aria-hidden=true]")) continue;
     const ground = behind(node), front = over(parse(style.color), ground);
     const [high, low] = [light(front), light(ground)].sort((a, b) => b - a), ratio = (high + 0.05) / (low + 0.05);
     const size = parseFloat(style.fontSize), large = size >= 24 || (size >= 18.66 && style.fontWeight >= 700);
@@ -48,7 +48,7 @@ LOW_CONTRAST = """() => {
 # Controls without a name for screen readers, except those of gradio's own player.
 UNNAMED = """() => [...document.querySelectorAll("#compare *, button, input, select, textarea, [tabindex='0']")]
   .filter((node) => node.matches("button, input, select, textarea, video, [tabindex='0']"))
-  .filter((node) => node.checkVisibility() && node.type !== "file" && !node.closest("#video"))
+  .filter((node) => node.checkVisibility() && node.type !== "file" && !node.closest("#video, [aria-hidden=true]"))
   .filter((node) => !(node.ariaLabel || node.title || node.innerText?.trim() || node.querySelector("img, svg")
     || [...(node.labels ?? [])].some((label) => label.innerText.trim())
     || document.getElementById(node.getAttribute("aria-labelledby"))))

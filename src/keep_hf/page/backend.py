@@ -203,8 +203,8 @@ class Backend:
 
     def _restore_in_slices(
         self, part: Path, after: Path, num_frames: int, request: RestorationRequest
-    ) -> Generator[Progress, None, dict[str, Any]]:
-        """Restore all frames of a part, and return the report."""
+    ) -> Generator[Progress, None, tuple[dict[str, Any], tuple[FacePath, ...]]]:
+        """Restore all frames of a part, and return the report and where the faces are."""
         phase = Phase(RESTORING)
         yield phase.at(0)
         report: dict[str, Any] | None = None
@@ -216,7 +216,7 @@ class Backend:
             for step in self._restore_on_device(part, after, num_frames - num_written, request):
                 if isinstance(step, RestoredFrames):
                     num_written = step.num_out
-                    if num_written % step_frames == 1 % step_frames:
+                    if step.boxes and (num_written - 1) % step_frames == 0:
                         boxes[num_written - 1] = step.boxes
                     done = step.num_in + RESTORATION_COST * step.num_out
                     yield phase.at(done / ((1 + RESTORATION_COST) * num_frames))

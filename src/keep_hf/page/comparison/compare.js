@@ -159,6 +159,7 @@ for (const type of ["play", "pause", "volumechange", "fullscreenchange"]) listen
 listen("seeked", () => {
   if (state.sought !== state.wanted) return seek();
   state.sought = state.wanted = null;
+  showTime();
 });
 listen("click", (target) => ACTIONS[target.dataset.action]?.());
 listen("change", (target) => CHOICES[target.name]?.(target.value));
