@@ -3,9 +3,9 @@
     python -m benchmarks.frame_lock
 
 Both videos carry the number of each frame as coloured blocks, which are read back from what is drawn while the
-comparison plays. For comparison, the same is measured with two `<video>` elements, of which one follows the other. Each
-line has the frame rate, the share of samples without a difference, the largest difference in frames, and the number of
-different frames that were seen. The exit code is 0 if the component showed no difference in 99 % of the samples.
+comparison plays. The same is measured with two `<video>` elements, of which one follows the other. Each line has the
+frame rate, the share of samples without a difference, the largest difference in frames, and the number of different
+frames that were seen. The exit code is 0 if the component showed no difference in 99 % of the samples.
 """
 
 import argparse
@@ -139,7 +139,8 @@ def sample_screenshots(page: Page, count: int) -> np.ndarray:
     numbers = []
     for _ in range(count):
         png = np.frombuffer(page.screenshot(), np.uint8)
-        image = cv2.imdecode(png, cv2.IMREAD_COLOR_RGB).astype(int)
+        image = cv2.imdecode(png, cv2.IMREAD_COLOR_RGB)
+        assert image is not None
         pair = []
         for place in places:
             assert place is not None

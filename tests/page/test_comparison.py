@@ -36,9 +36,7 @@ def url(tmp_path_factory) -> Iterator[str]:
         gr.Button("One").click(lambda: comparison_value(both, FACES), None, compare)
         gr.Button("Other").click(lambda: comparison_value(other), None, compare)
         text = gr.FileData(path=gr.processing_utils.save_file_to_cache(__file__, demo.GRADIO_CACHE))
-        gr.Button("Broken").click(
-            lambda: comparison_value(other) | {"video": text.model_dump()}, None, compare
-        )
+        gr.Button("Broken").click(lambda: comparison_value(other) | {"video": text.model_dump()}, None, compare)
     demo.launch(prevent_thread_lock=True, quiet=True)
     yield demo.local_url
     demo.close()
@@ -191,7 +189,8 @@ def test_views(open_page):
     before, after = (page.locator(f"#compare .{name} canvas") for name in ("before", "after"))
     page.get_by_label("View").select_option("side")
     one, other = before.bounding_box(), after.bounding_box()
-    assert one and other
+    assert one
+    assert other
     assert one["x"] + one["width"] <= other["x"]
     assert one["y"] == other["y"]
     page.get_by_label("View").select_option("after")
@@ -236,8 +235,9 @@ def test_phone(open_page):
     expect_frame(page, 0)
     assert horizontal_overflow(page) <= 0
     small = page.evaluate(
-        """[...document.querySelectorAll("#compare :is(button, select, input)")].filter((node) => node.checkVisibility())
-        .map((node) => node.getBoundingClientRect()).filter(({ width, height }) => width < 44 || height < 44).length"""
+        """[...document.querySelectorAll("#compare :is(button, select, input)")]
+        .filter((node) => node.checkVisibility()).map((node) => node.getBoundingClientRect())
+        .filter(({ width, height }) => width < 44 || height < 44).length"""
     )
     assert small == 0
     box = page.locator("#compare .views").bounding_box()
@@ -246,7 +246,8 @@ def test_phone(open_page):
     assert split(page) == pytest.approx(0.7, abs=0.02)
     page.get_by_label("View").select_option("side")
     one, other = (page.locator(f"#compare .{name} canvas").bounding_box() for name in ("before", "after"))
-    assert one and other
+    assert one
+    assert other
     assert one["y"] + one["height"] <= other["y"]  # one above the other
     assert one["width"] > 300
     assert horizontal_overflow(page) <= 0
@@ -262,7 +263,8 @@ def test_keyboard(open_page):
     for _ in range(10):
         page.keyboard.press("Tab")
         name, outline = page.evaluate(
-            """() => { const node = document.activeElement, shown = node.matches(".divider") ? node.parentElement : node;
+            """() => { const node = document.activeElement;
+            const shown = node.matches(".divider") ? node.parentElement : node;
             return [node.name || node.dataset.action || node.className, getComputedStyle(shown).outlineStyle]; }"""
         )
         reached.append(name)
