@@ -157,9 +157,10 @@ listen("loadeddata", () => draw(state.index));
 listen("error", () => { find(".failure").hidden = false; });
 for (const type of ["play", "pause", "volumechange", "fullscreenchange"]) listen(type, showButtons);
 listen("seeked", () => {
-  if (state.sought !== state.wanted) return seek();
+  const { sought, wanted } = state;
+  if (sought !== wanted) return seek();
   state.sought = state.wanted = null;
-  showTime();
+  if (sought !== null) draw(sought); // a frame that arrives between two callbacks has none
 });
 listen("click", (target) => ACTIONS[target.dataset.action]?.());
 listen("change", (target) => CHOICES[target.name]?.(target.value));
