@@ -32,6 +32,7 @@ ORDER = [
         "version",
     ],
     ["video"],
+    ["batch"],
     ["models"],
     ["faces"],
     ["degrade"],

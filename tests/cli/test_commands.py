@@ -24,7 +24,6 @@ from keep_hf.models import fast_paths
 from keep_hf.models.recursion import KalmanRecursion
 from media import packets, write_clip, write_two_videos
 from paths import SHARED
-from processes import launch
 
 
 pytestmark = pytest.mark.slow
@@ -190,7 +189,7 @@ def test_a_folder_keeps_its_layout(model, tmp_path, capsys):
     (source / "notes.txt").write_text("no video either")
     arguments = ["restore", source, target, "--model", model, "--aligned", "--report", report]
     assert main([str(argument) for argument in arguments]) == 1
-    assert files(target) == ["a.mp4", "deep/b.MKV", "old.mp4"]
+    assert files(target) == ["a.mp4", "deep/b.MKV", "keep-hf.jsonl", "old.mp4"]
     lines = capsys.readouterr().err.splitlines()
     done, failed = ([line for line in lines if ("person 0" in line) == is_done] for is_done in (True, False))
     assert [line.split(": ")[1] for line in done] == [str(source / n) for n in ("a.mp4", "deep/b.MKV", "old.avi")]
@@ -334,20 +333,6 @@ def test_an_interrupted_run_is_resumed(model, tmp_path, capsys, monkeypatch):
     assert files(tmp_path) == ["in.mp4", "out.mp4"]
 
 
-def test_resuming_a_folder_skips_finished_videos(model, tmp_path):
-    source, target = tmp_path / "in", tmp_path / "out"
-    source.mkdir()
-    for name in ("a", "b"):
-        write_clip(source / f"{name}.mp4", images=list(make_clip(2, SIZE, SIZE)))
-    command = ["restore", str(source), str(target), "--model", model, "--aligned", "--resume"]
-    assert main(command) == 0
-    (target / "a.mp4").write_bytes(b"done")
-    (target / "b.mp4").unlink()
-    assert main(command) == 0
-    assert (target / "a.mp4").read_bytes() == b"done"
-    assert len(read_images(target / "b.mp4")) == 2
-
-
 def test_a_folder_of_images_is_a_video(model, tmp_path):
     source = tmp_path / "in"
     source.mkdir()
@@ -392,19 +377,6 @@ def test_a_full_disk_leaves_no_partial_file(model, crops_file, tmp_path, capsys)
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert "out.mp4 cannot be written" in line
     assert files(tmp_path) == ["in.mp4"]
-
-
-def test_two_processes_share_a_folder(model, tmp_path):
-    source, target = tmp_path / "in", tmp_path / "out"
-    source.mkdir()
-    for name in ("a", "b", "c"):
-        write_clip(source / f"{name}.mp4", images=list(make_clip(2, SIZE, SIZE)))
-    command = ("-m", "keep_hf.cli", "restore", source, target, "--model", model, "--aligned")
-    done = launch(2, *command, "--device", "cpu", "--report", tmp_path / "report.json")
-    assert done.returncode == 0, done.stderr
-    assert files(target) == ["a.mp4", "b.mp4", "c.mp4"]
-    shares = [json.loads((tmp_path / f"report-{i}.json").read_text()) for i in range(2)]
-    assert [[Path(done["source"]).stem for done in share] for share in shares] == [["a", "c"], ["b"]]
 
 
 # degrade and convert

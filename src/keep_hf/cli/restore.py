@@ -14,6 +14,7 @@ from ..options import DEFAULT_MODEL, EncodingOptions, RestorationOptions
 from ..pipeline import KeepPipeline
 from ..restoration.background import load_background
 from ..restoration.report.report_page import describe_video, render_report
+from .folder import begin_folder, restore_folder
 from .jobs import list_jobs
 from .loading import DTYPES, load_pipeline, selected_device
 from .output import (
@@ -28,41 +29,41 @@ from .output import (
 
 
 def run(args: argparse.Namespace) -> None:
-    """Restore the videos of this process and write the report."""
+    """Restore a video, or the part of this process in a folder, and write the report."""
     jobs = list_jobs(args.input, args.output)
+    is_folder = jobs[0][0] != args.input
     encoding = EncodingOptions(codec=args.codec, crf=args.crf, preset=args.preset)
-    is_batch = jobs[0][0] != args.input
     if args.report:
         check_output_path(args.report, "report")
     args.device = selected_device(args)
-    # Several processes share a batch; each has its own GPU, so this goes before the model is moved.  On CPUs
-    # PartialState needs `cpu=True`, or every process finds itself alone.  The processes exchange nothing but their
-    # ranks, so the group is not needed any longer.
+    # Several processes may share a folder; each has its own GPU, so this goes before the model is moved.  On CPUs
+    # PartialState needs `cpu=True`, or every process finds itself alone.
     state = PartialState(cpu=args.device.type == "cpu")
+    folder = begin_folder(jobs, args, state) if is_folder else None
+    # The processes exchange nothing else through their group.
     state.destroy_process_group()
-    jobs = jobs[state.process_index :: state.num_processes]
+    if folder is None and not state.is_main_process:
+        return  # one video is work for one process
 
     pipe = prepare_pipeline(args)
     options = restoration_options(args)
-    reports: list[dict[str, Any]] = []
-    failures: dict[str, str] = {}
-    for source, target in jobs:
-        if args.resume and is_batch and target.exists():
-            continue  # finished by an earlier run
+
+    def restore_job(source: Path, target: Path) -> dict[str, Any]:
+        return restore(pipe, source, target, args, options, encoding)
+
+    reports, failures = [], {}
+    if folder is not None:
+        reports, failures = restore_folder(folder, args.input, restore_job)
+    else:
         try:
-            reports.append(restore(pipe, source, target, args, options, encoding))
+            reports = [restore_job(*jobs[0])]
         except (ValueError, OSError) as error:
-            message = f"{name_file(error, source)}{resume_hint(target)}"
-            if not is_batch:
-                raise ValueError(message) from error
-            # One bad file must not stop the batch.
-            print_message(message)
-            failures[str(source.relative_to(args.input))] = str(error).replace(str(source), source.name)
-    if args.report and jobs:
+            raise ValueError(f"{name_file(error, args.input)}{resume_hint(args.output)}") from error
+    if args.report:
         name = args.report.stem + (f"-{state.process_index}" if state.num_processes > 1 else "")
-        save_report(args.report.with_stem(name), reports, failures, is_batch)
-    if failures:
-        raise ValueError(f"{len(failures)} of {len(jobs)} videos failed.")
+        save_report(args.report.with_stem(name), reports, failures, is_folder)
+    if folder is not None and folder.num_failed:
+        raise ValueError(f"{folder.num_failed} of {len(jobs)} videos failed.")
 
 
 def prepare_pipeline(args: argparse.Namespace) -> KeepPipeline:

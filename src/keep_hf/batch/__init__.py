@@ -1,0 +1,1 @@
+"""Many videos, restored by several processes that share a folder."""

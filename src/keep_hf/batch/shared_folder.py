@@ -1,0 +1,179 @@
+"""A folder of results that several processes fill, on one machine or on several that share the folder.
+
+Every process takes the longest video that is neither finished nor claimed, until all videos are finished. A process
+that finds nothing to take waits for the others, because it takes over what a killed one has left.
+"""
+
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from types import TracebackType
+
+from .claims import Claim, Claims
+from .manifest import ALREADY_DONE, FAILED, Manifest, Outcome
+from .members import PATIENCE, Heartbeat, Watch
+from .processes import this_process
+
+
+# The folder of the claims; it is removed at the end.
+HIDDEN = ".keep-hf"
+# Seconds between two attempts to find a video that is not claimed.
+PAUSE = 1.0
+
+
+@dataclass(frozen=True)
+class Job:
+    """A video and its result.
+
+    Args:
+        source (`Path`): The video.
+        target (`Path`): The result.
+        name (`str`): The result relative to the folder of all results, with slashes.
+    """
+
+    source: Path
+    target: Path
+    name: str
+
+    def outcome(self, outcome: str, reason: str | None = None, seconds: float = 0.0, frames: int = 0) -> Outcome:
+        """An [`Outcome`] of this job, from this process, now."""
+        size = self.target.stat().st_size if outcome != FAILED and self.target.exists() else 0
+        process = this_process()
+        return Outcome(
+            source=str(self.source),
+            target=self.name,
+            outcome=outcome,
+            reason=reason,
+            seconds=round(seconds, 3),
+            frames=frames,
+            size=size,
+            host=process.host,
+            pid=process.pid,
+            time=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        )
+
+
+def find_start(folder: Path) -> int:
+    """Where the run that begins now begins in the manifest: what comes later is done and not repeated in this run.
+
+    A run that begins while another one is at work in the folder joins it, and does not repeat what that one has done.
+    """
+    watch = Watch(folder / HIDDEN / "processes")
+    return min([Manifest(folder).size(), *(member.start for member in watch.members())])
+
+
+def record_finished(folder: Path, jobs: Sequence[Job], start: int) -> None:
+    """Write into the manifest which results exist before a run that is resumed.
+
+    Args:
+        folder (`Path`): The folder of the results.
+        jobs (`Sequence[Job]`): All videos.
+        start (`int`): From `find_start`; results that are in the manifest since then are not written again.
+    """
+    manifest = Manifest(folder, start)
+    known = {outcome.target for outcome in manifest.read_new()}
+    finished = [job for job in jobs if job.name not in known and job.target.exists()]
+    if finished:
+        manifest.append(*(job.outcome(ALREADY_DONE) for job in finished))
+
+
+class SharedFolder:
+    """The part of this process in the work on a folder. Used as a context, which releases its claim at the end.
+
+    Args:
+        folder (`Path`): The folder of the results; it is created.
+        jobs (`Sequence[Job]`): All videos, the longest first.
+        start (`int`): From `find_start`, for all processes of a run the same.
+        resume (`bool`): Whether results that exist are finished.
+        patience (`float`, *optional*, defaults to 120): How long a process of another machine may show no sign of
+            life, in seconds.
+
+    Attributes:
+        outcomes (`dict[str, Outcome]`): What became of the jobs in this run, by their names.
+    """
+
+    def __init__(
+        self, folder: Path, jobs: Sequence[Job], start: int, resume: bool, patience: float = PATIENCE
+    ) -> None:
+        self.jobs, self.resume = list(jobs), resume
+        self.outcomes: dict[str, Outcome] = {}
+        self._names = {job.name for job in jobs}
+        self._manifest, self._start = Manifest(folder, start), start
+        self._hidden = folder / HIDDEN
+        self._watch = Watch(self._hidden / "processes", patience)
+        self._claim: Claim | None = None
+
+    def __enter__(self) -> "SharedFolder":
+        self._hidden.mkdir(parents=True, exist_ok=True)
+        self._heartbeat = Heartbeat(self._watch.folder, self._start)
+        self._claims = Claims(self._hidden / "claims", self._heartbeat, self._watch)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._release()
+        self._heartbeat.close()
+        self._tidy_up()
+
+    @property
+    def num_failed(self) -> int:
+        """How many jobs have failed in this run, in all processes."""
+        return sum(outcome.outcome == FAILED for outcome in self.outcomes.values())
+
+    def take_jobs(self) -> Iterator[Job]:
+        """The jobs that this process claims, one at a time; the caller records the outcome of each.
+
+        The iterator ends when all jobs have an outcome, from this process or from others.
+        """
+        while waiting := self._find_waiting():
+            for job in waiting:
+                self._claim = self._claims.take(job.name)
+                if self._claim is None:
+                    continue
+                # Another process may have finished it before it was claimed here, or was killed just after that.
+                self._read_outcomes()
+                if job.name not in self.outcomes:
+                    if self.resume and job.target.exists():
+                        self.record(job, ALREADY_DONE)
+                    else:
+                        yield job
+                self._release()
+                break
+            else:
+                time.sleep(PAUSE)
+
+    def record(self, job: Job, outcome: str, reason: str | None = None, seconds: float = 0.0, frames: int = 0) -> None:
+        """Append the outcome of the job that is claimed to the manifest; see [`Outcome`] for the arguments."""
+        # A process that was suspended for so long that another one took over leaves the outcome to that one.
+        if self._claim is not None and not self._claim.is_lost():
+            self._manifest.append(job.outcome(outcome, reason, seconds, frames))
+
+    def _find_waiting(self) -> list[Job]:
+        self._read_outcomes()
+        return [job for job in self.jobs if job.name not in self.outcomes]
+
+    def _read_outcomes(self) -> None:
+        for outcome in self._manifest.read_new():
+            if outcome.target in self._names:
+                self.outcomes[outcome.target] = outcome
+
+    def _release(self) -> None:
+        if self._claim is not None:
+            self._claim.release()
+            self._claim = None
+
+    def _tidy_up(self) -> None:
+        """Remove what killed processes have left, if no process works in the folder any longer."""
+        # A process has a file before it has a claim, so these claims belong to the processes that are asked for next.
+        left = [*(self._hidden / "claims").glob("*.*"), *self._watch.folder.glob("*.json")]
+        if any(self._watch.members()):
+            return
+        for path in left:
+            path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a new process has started
+            for path in (self._hidden / "claims", self._hidden / "processes", self._hidden):
+                path.rmdir()
