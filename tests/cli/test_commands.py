@@ -19,7 +19,6 @@ from conftest import SIZE, make_clip, make_components
 from damaged import damage_packets
 from keep_hf import FaceDetector, KeepPipeline, VideoReader
 from keep_hf.cli import main
-from keep_hf.cli.jobs import list_jobs
 from keep_hf.models import fast_paths
 from keep_hf.models.recursion import KalmanRecursion
 from media import packets, write_clip, write_two_videos
@@ -204,40 +203,6 @@ def test_a_folder_keeps_its_layout(model, tmp_path, capsys):
     assert page.count("<h4>Person 1</h4>") == page.count('alt="Person 1 after the restoration"') == 3
     assert re.search(r"<strong>bad\.mp4</strong>: bad\.mp4 is not a video", page)
     assert str(tmp_path) not in page
-
-
-def test_folders_that_cannot_be_restored(tmp_path):
-    source = tmp_path / "in"
-    source.mkdir()
-    with pytest.raises(ValueError, match="contains no videos"):
-        list_jobs(source, tmp_path / "out")
-    for name in ("a.mp4", "a.avi", "a.avi.mp4"):
-        (source / name).touch()
-    with pytest.raises(ValueError, match=r"Several videos .*a\.avi\.mp4"):
-        list_jobs(source, tmp_path / "out")
-    (source / "a.avi").unlink()
-    (source / "a.avi.mp4").unlink()
-    with pytest.raises(ValueError, match="must be a folder, too"):
-        list_jobs(source, source / "a.mp4")
-    for inside in (source, source / "out"):
-        with pytest.raises(ValueError, match="name another folder"):
-            list_jobs(source, inside)
-    assert list_jobs(source, tmp_path / "out") == [(source / "a.mp4", tmp_path / "out" / "a.mp4")]
-
-
-def test_videos_that_differ_only_in_the_suffix(tmp_path):
-    for name in ("a.mp4", "a.avi", "b.ts", "b.M4V", "c.wmv", "d.mkv", "d.webm"):
-        (tmp_path / name).touch()
-    targets = {source.name: target.name for source, target in list_jobs(tmp_path, tmp_path.parent / "out")}
-    assert targets == {
-        "a.mp4": "a.mp4",
-        "a.avi": "a.avi.mp4",
-        "b.ts": "b.ts.mp4",
-        "b.M4V": "b.M4V.mp4",
-        "c.wmv": "c.mp4",
-        "d.mkv": "d.mkv",
-        "d.webm": "d.webm",
-    }
 
 
 def test_errors_are_one_line(model, crops_file, tmp_path, capsys):

@@ -8,7 +8,7 @@ from PIL import Image
 
 from benchmarks.clips import find_clips
 from conftest import KnownFaces, make_faces
-from keep_hf.cli.jobs import list_jobs
+from keep_hf.batch.jobs import list_jobs
 from keep_hf.evaluation.pairs import pair_videos
 from keep_hf.video.media_files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, contains_images, find_images, find_videos
 from media import write_clip

@@ -2,8 +2,8 @@
 
 A claim is a small file that is created exclusively, which is atomic on local and on network file systems: of several
 processes, one succeeds. Its name has a generation. To take over the claim of a process that has ended, another one
-creates the claim of the next generation, again exclusively. No claim is replaced, or removed by a process that does not
-own it, so two processes that find the same dead owner cannot both succeed it.
+creates the claim of the next generation, again exclusively. No claim is replaced, and only its owner removes it, so
+two processes that find the same dead owner cannot both succeed it.
 """
 
 import hashlib

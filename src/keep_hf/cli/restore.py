@@ -7,6 +7,7 @@ from typing import Any
 
 from accelerate import PartialState
 
+from ..batch.jobs import list_jobs
 from ..built_in import BUILT_IN
 from ..faces.face_parser import load_parser
 from ..faces.identity import FaceIdentity
@@ -15,7 +16,6 @@ from ..pipeline import KeepPipeline
 from ..restoration.background import load_background
 from ..restoration.report.report_page import describe_video, render_report
 from .folder import begin_folder, restore_folder
-from .jobs import list_jobs
 from .loading import DTYPES, load_pipeline, selected_device
 from .output import (
     check_output_path,
@@ -51,7 +51,8 @@ def run(args: argparse.Namespace) -> None:
     def restore_job(source: Path, target: Path) -> dict[str, Any]:
         return restore(pipe, source, target, args, options, encoding)
 
-    reports, failures = [], {}
+    reports: list[dict[str, Any]] = []
+    failures: dict[str, str] = {}
     if folder is not None:
         reports, failures = restore_folder(folder, args.input, restore_job)
     else:
