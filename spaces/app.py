@@ -6,13 +6,13 @@ python app.py        # the same page on your own machine, like `keep-hf demo`
 import os
 from collections.abc import Callable
 
-import gradio as gr
 import spaces  # before torch: on ZeroGPU it replaces CUDA until a GPU is assigned
 import torch
 
 from keep_hf import KeepPipeline
-from keep_hf.page import LAUNCH_OPTIONS, Limits
+from keep_hf.page import Limits
 from keep_hf.page import build_demo as build_page
+from keep_hf.page.app import Demo
 
 
 # Variables in the settings of the Space.
@@ -24,7 +24,7 @@ def on_gpu(function: Callable, duration: Callable[..., int]) -> Callable:
     return spaces.GPU(duration=duration)(function)
 
 
-def build_demo(pipe: KeepPipeline) -> gr.Blocks:
+def build_demo(pipe: KeepPipeline) -> Demo:
     """Build the page; `on_gpu` has no effect outside ZeroGPU, except that the work is divided into slices."""
     return build_page(pipe, limits=LIMITS, on_gpu=on_gpu)
 
@@ -34,4 +34,7 @@ pipe.to("cuda" if torch.cuda.is_available() else "cpu")
 demo = build_demo(pipe)
 
 if __name__ == "__main__":
-    demo.launch(max_file_size=f"{LIMITS.megabytes}mb", **LAUNCH_OPTIONS)
+    try:
+        demo.launch()
+    finally:
+        demo.close()

@@ -13,12 +13,13 @@ import pytest
 
 from conftest import make_components
 from keep_hf import KeepPipeline, VideoReader
+from keep_hf.faces.tracking.tracks import FaceTrack
 from keep_hf.page import backend as backend_module
 from keep_hf.page.backend import Backend
 from keep_hf.page.clips import cut_clip, probe, write_side_by_side
 from keep_hf.page.limits import Limits
-from keep_hf.page.progress import Phase, Progress, throttle
-from keep_hf.page.requests import FoundFaces, RestorationRequest, RestoredPart
+from keep_hf.page.progress import Phase, Progress
+from keep_hf.page.requests import RestorationRequest, RestoredPart
 from keep_hf.page.slices import MAX_SECONDS, OVERHEAD, SliceTimer, gpu_seconds
 from media import difference, packets, times, write_clip
 from portraits import write_people
@@ -122,11 +123,6 @@ def test_progress_estimates_the_time_left():
     assert str(Progress("Waiting")) == "Waiting ..."
 
 
-def test_only_progress_is_throttled():
-    steps = [Progress("a"), Progress("b"), "result", Progress("c"), "end"]
-    assert list(throttle(iter(steps))) == [steps[0], "result", "end"]
-
-
 # Borrowed GPUs
 
 
@@ -153,22 +149,29 @@ class BorrowedGPU:
         return on_device
 
 
+def track(backend: Backend, part: Path, num_frames: int) -> list[FaceTrack]:
+    """The tracks of a part: what the generator returns."""
+    steps = backend.track_part(part, num_frames)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
+
+
+def targets(folder: Path) -> tuple[Path, Path, Path]:
+    return folder / "after.mp4", folder / "both.mp4", folder / "report.json"
+
+
 def test_a_gpu_is_requested_for_the_number_of_frames(pipe, tmp_path):
     gpu = BorrowedGPU()
-    clip = write_people(tmp_path / "in.mp4", 20, num_people=1)
-    backend = Backend(pipe, Limits(seconds=1.5), gpu)
-    *_, found = backend.find_faces(clip, 0.5, 1.5)
-    assert [len(track) for track in found.tracks] == [10]
-    for result in backend.restore(clip, RestorationRequest(0, 1.2)):
-        if isinstance(result, RestoredPart):
-            assert len(images(result.after)) == len(images(result.before)) == result.num_frames == 12
-    assert gpu.requested == [("_track", gpu_seconds(10)), ("_restore", gpu_seconds(12))]
-
-    # An invalid request fails before a GPU is requested.
-    for request in (RestorationRequest(0, 2), RestorationRequest(0, 1, strength=2.0)):
-        with pytest.raises(ValueError, match=r"seconds are too long|strength must be from 0 to 1"):
-            list(backend.restore(clip, request))
-    assert len(gpu.requested) == 2
+    clip = write_people(tmp_path / "in.mp4", 10, num_people=1)
+    backend = Backend(pipe, gpu)
+    assert [len(found) for found in track(backend, clip, 10)] == [10]
+    *_, result = backend.restore_part(clip, 10, RestorationRequest(0, 1), targets(tmp_path))
+    assert isinstance(result, RestoredPart)
+    assert len(images(result.after)) == result.num_frames == 10
+    assert gpu.requested == [("_track", gpu_seconds(10)), ("_restore", gpu_seconds(10))]
 
 
 def test_seconds_to_request():
@@ -196,24 +199,25 @@ def test_slices_give_the_result_of_one_run(pipe, tmp_path, monkeypatch):
     monkeypatch.setattr(backend_module, "gpu_seconds", lambda num_left: OVERHEAD)
     clip, gpu = write_people(tmp_path / "in.mp4", 36, num_people=1), BorrowedGPU()
 
-    def run(backend: Backend) -> tuple[list[FoundFaces], list[bytes], list[dict], list[float]]:
-        *_, found = backend.find_faces(clip, 0, 1.5)
+    def run(backend: Backend, folder: Path) -> tuple[list[FaceTrack], list[bytes], list[dict], list[float]]:
+        folder.mkdir()
+        tracks = track(backend, clip, 36)
         files, reports, shares = [], [], []
-        for step in backend.restore(clip, RestorationRequest(0, 4, strength=1.0)):
+        for step in backend.restore_part(clip, 36, RestorationRequest(0, 4, strength=1.0), targets(folder)):
             if isinstance(step, RestoredPart):
                 files = [path.read_bytes() for path in (step.after, step.both)]
                 reports.append(json.loads(step.report.read_text()))
             elif step.phase == "Restoring the faces":
                 shares.append(step.share)
-        return found, files, reports, shares
+        return tracks, files, reports, shares
 
-    found, files, (report,), shares = run(Backend(pipe, Limits(), gpu))
-    expected, whole_files, (whole_report,), _ = run(Backend(pipe, Limits()))
-    assert gpu.requested.count(("_track", OVERHEAD)) == 16  # one frame in each, and the end
+    tracks, files, (report,), shares = run(Backend(pipe, gpu), tmp_path / "slices")
+    expected, whole_files, (whole_report,), _ = run(Backend(pipe), tmp_path / "whole")
+    assert gpu.requested.count(("_track", OVERHEAD)) == 37  # one frame in each, and the end
     assert gpu.requested.count(("_restore", OVERHEAD)) == 3  # frames come in batches
-    assert len(found.tracks) == 1
-    for track, other in zip(found.tracks, expected.tracks, strict=True):
-        for name, value in vars(track).items():
+    assert len(tracks) == 1
+    for one, other in zip(tracks, expected, strict=True):
+        for name, value in vars(one).items():
             np.testing.assert_array_equal(value, getattr(other, name))
     assert files == whole_files
     assert report["frames"] == 36
@@ -225,11 +229,3 @@ def test_slices_give_the_result_of_one_run(pipe, tmp_path, monkeypatch):
     assert shares == sorted(shares)
     assert shares[0] == 0
     assert shares[-1] == 1
-
-
-def test_files_exist_until_the_iterator_is_closed(pipe, tmp_path):
-    steps = Backend(pipe, Limits()).restore(write_people(tmp_path / "in.mp4", 6, num_people=1), RestorationRequest())
-    result = next(step for step in steps if isinstance(step, RestoredPart))
-    assert all(path.is_file() for path in (result.before, result.after, result.both, result.report))
-    steps.close()
-    assert not result.after.parent.exists()

@@ -22,7 +22,7 @@ from keep_hf.page.jobs.job import Job, JobState, JobView, PartKey, RestoreReques
 from keep_hf.page.jobs.job_queue import JobQueue
 from keep_hf.page.jobs.service import JobService
 from keep_hf.page.jobs.sessions import Session
-from keep_hf.page.jobs.total_progress import TotalProgress
+from keep_hf.page.jobs.total_progress import Speed, TotalProgress
 from keep_hf.page.limits import Limits
 from keep_hf.page.progress import Progress
 from keep_hf.page.requests import RestorationRequest, RestoredPart
@@ -108,7 +108,7 @@ def changes(part: RestoredPart) -> list[float]:
 def test_the_search_samples_frames(start, clips):
     service = start()
     session = service.open_session("me")
-    (video,) = service.upload("me", [clips["two"]])
+    video = service.add_video(clips["two"])
     session.choose(PartKey(video, 0.2, SECONDS))
     found = wait_for_search(session)
     assert [person.number for person in found.people] == [1, 2]
@@ -117,13 +117,38 @@ def test_the_search_samples_frames(start, clips):
         assert (person.first, person.last) == pytest.approx((0, 0.9))
         assert person.portrait.shape == (160, 160, 3)
         assert person.portrait.std() > 10
-    assert found.frame.shape == (SIDE, 2 * SIDE, 3)
+    assert (found.first_frame, found.num_frames) == (2, 10)
+
+
+def test_a_choice_survives_a_trim(start, clips):
+    """Also the trim to a part that starts between two sampled frames, and a click before that part was searched."""
+    service = start()
+    session = service.open_session("me")
+    video = service.add_video(clips["two"])
+    whole, part = PartKey(video, 0.0, SECONDS), PartKey(video, 0.3, SECONDS)
+    session.choose(whole)
+    wait_for_search(session)
+    session.choose_people(whole, [2])
+    job = session.restore(
+        RestoreRequest(video, RestorationRequest(0.3, SECONDS, (2,), strength=1.0), numbered_in=whole)
+    )
+    changed = changes(result(job))
+    kept = wait_for_search(session).people[0]
+    assert session.view().chosen == (2,)
+    assert changed[int(kept.boxes[0, 0] > SIDE)] < 4
+    assert max(changed) > 10
+    session.choose_people(whole, [1, 2])  # a click on what is not displayed any more
+    assert session.view().chosen == (2,)
+    session.choose_people(part, [1])
+    session.choose(whole)
+    wait_for_search(session)
+    assert session.view().chosen == (1,)
 
 
 def test_a_search_without_faces(start, tmp_path):
     service = start()
     session = service.open_session("me")
-    (video,) = service.upload("me", [write_clip(tmp_path / "empty.mp4", num_frames=12)])
+    video = service.add_video(write_clip(tmp_path / "empty.mp4", num_frames=12))
     session.choose(PartKey(video, 0.0, 1.0))
     job = service.find_job(session.view().search.id)
     assert wait(job).state is JobState.FAILED
@@ -158,7 +183,7 @@ def test_a_click_needs_no_finished_search(start, clips):
     """The choice of people is in the click, and is mapped to the tracks of all frames."""
     service = start()
     session = service.open_session("me")
-    (video,) = service.upload("me", [clips["two"]])
+    video = service.add_video(clips["two"])
     whole = result(session.restore(request(video)))
     assert whole.num_people == 2
     people = wait_for_search(session).people
@@ -185,18 +210,18 @@ def test_every_part_is_cut_once_and_searched_once(start, clips, monkeypatch):
         monkeypatch.setattr(module, name, counted)
     service = start()
     session = service.open_session("me")
-    (video,) = service.upload("me", [clips["two"]])
+    video = service.add_video(clips["two"])
     for options in ({}, {"people": (1,)}, {"people": (2,)}, {"quality": "best"}, {"people": (1,), "is_preview": True}):
         result(session.restore(request(video, **options)))
     # Three seconds of preview are the whole part.
     assert sorted(calls) == ["cut_clip", "find", "track_part"]
-    assert service.upload("you", [clips["two"]]) == [video]
+    assert service.add_video(clips["two"]) == video
 
 
 def test_a_preview_is_the_beginning(start, clips):
     service = start()
     session = service.open_session("me")
-    (video,) = service.upload("me", [clips["long"]])
+    video = service.add_video(clips["long"])
     part = result(session.restore(request(video, end=4.0, is_preview=True, people=(1,))))
     assert part.num_frames == len(frames(part.after)) == 3 * FRAME_RATE
 
@@ -204,7 +229,7 @@ def test_a_preview_is_the_beginning(start, clips):
 def test_progress_is_one_number(start, clips):
     service = start()
     session = service.open_session("me")
-    (video,) = service.upload("me", [clips["two"]])
+    video = service.add_video(clips["two"])
     job = session.restore(request(video, people=(1,)))
     views = []
     while not views or not views[-1].state.is_final:
@@ -219,13 +244,48 @@ def test_progress_is_one_number(start, clips):
 
 
 def test_a_share_never_decreases():
-    total = TotalProgress(("Cutting the part", "Looking for faces"))
+    total = TotalProgress({"Cutting the part": 10.0, "Looking for faces": 10.0}, Speed())
     total.advance(Progress("Looking for faces", 0.5))
     assert total.share == pytest.approx(2 / 3)
     total.advance(Progress("Looking for faces", 0.0))
     assert (total.share, total.seconds_left()) == (pytest.approx(2 / 3), None)
     total.started -= 10
     assert total.seconds_left() == pytest.approx(5, abs=0.1)
+
+
+def test_the_expected_time_is_that_of_this_machine():
+    speed = Speed()
+    work = {"Looking for faces": 100.0, "Restoring the faces": 200.0}
+    assert speed.expect(work) is None
+    speed.learn("Restoring the faces", 10.0, 9.0)
+    assert speed.expect(work) == pytest.approx({"Looking for faces": 10.0, "Restoring the faces": 180.0})
+    speed.learn("Restoring the faces", 10.0, 3.0)  # faster than the first time
+    speed.learn("Looking for faces", 10.0, 3.0)
+    assert speed.expect(work) == pytest.approx({"Looking for faces": 30.0, "Restoring the faces": 120.0})
+    total = TotalProgress(work, speed)
+    assert total.seconds_left() == pytest.approx(150)  # before anything is done
+    total.started -= 50
+    total.advance(Progress("Restoring the faces", 0.25))  # 60 of 150 seconds were expected
+    assert total.share == pytest.approx(0.4)
+    assert total.seconds_left() == pytest.approx(0.6 * (0.4 * 125 + 0.6 * 150), abs=0.1)
+
+
+def test_the_estimate_of_a_job(start, clips):
+    service = start()
+    video = service.add_video(clips["long"])
+    whole, beginning = request(video, end=4.0), request(video, end=4.0, is_preview=True)
+    assert service.estimate(whole) is None
+    service.measure_speed(clips["one"], 0.4)
+    session = service.open_session("me")
+    session.choose(whole.chosen_part)
+    wait_for_search(session)
+    job = session.restore(request(video, end=0.5))
+    began = time.monotonic()
+    result(job)
+    took = time.monotonic() - began
+    estimate = service.estimate(whole)
+    assert estimate > took / 10  # of a job with eight times as many frames
+    assert service.estimate(beginning) == pytest.approx(estimate * 3 / 4)
 
 
 # Cancelling
@@ -235,7 +295,7 @@ def test_a_share_never_decreases():
 def test_50_cancels_at_random_moments(start, tmp_path):
     service = start()
     session = service.open_session("me")
-    (video,) = service.upload("me", [write_people(tmp_path / "short.mp4", 6, num_people=1)])
+    video = service.add_video(write_people(tmp_path / "short.mp4", 6, num_people=1))
     began = time.monotonic()
     expected = result(session.restore(request(video))).after.read_bytes()
     duration, moments = time.monotonic() - began, random.Random(0)
@@ -263,7 +323,7 @@ def test_50_cancels_at_random_moments(start, tmp_path):
 def test_cancel_in_every_phase(start, clips, phase):
     service = start()
     session = service.open_session("me")
-    (video,) = service.upload("me", [clips["long"]])
+    video = service.add_video(clips["long"])
     job = session.restore(request(video, end=4.0, people=(1,)))
     deadline = time.monotonic() + 120
     while not job.view().phase.startswith(phase) and time.monotonic() < deadline:
@@ -290,7 +350,7 @@ def test_an_end_is_final(tmp_path):
 def test_another_choice_cancels_what_runs(start, clips):
     service = start()
     session = service.open_session("me")
-    first, second = service.upload("me", [clips["long"]])[0], service.upload("me", [clips["two"]])[0]
+    first, second = service.add_video(clips["long"]), service.add_video(clips["two"])
     session.choose(PartKey(first, 0.0, 4.0))
     old = [service.find_job(session.view().search.id), session.restore(request(first, end=4.0))]
     session.choose(PartKey(second, 0.0, SECONDS))
@@ -317,10 +377,7 @@ def test_another_choice_cancels_what_runs(start, clips):
 def test_one_client_reloads_and_one_cancels(start, clips):
     service = start()
     sessions = [service.open_session(client) for client in ("reloading", "cancelling")]
-    videos = [
-        service.upload(session.client, [clips[name]])[0]
-        for session, name in zip(sessions, ("two", "long"), strict=True)
-    ]
+    videos = [service.add_video(clips[name]) for name in ("two", "long")]
     kept = sessions[0].restore(request(videos[0]))
     cancelled = sessions[1].restore(request(videos[1], end=4.0))
     assert sessions[1].view().place in (0, 1)  # the other one may have finished
@@ -373,13 +430,11 @@ def test_the_place_in_the_queue(make_queue):
 
 def test_limits_of_clients(make_queue):
     used = 0
-    clients = Clients(ClientLimits(places=2, total_places=3, files=2, megabytes=5, total_megabytes=8), lambda: used)
-    clients.take_upload("a", [4_000_000])
-    with pytest.raises(ValueError, match="3 files are too many: upload at most 2"):
-        clients.take_upload("b", [1, 1, 1])
+    clients = Clients(ClientLimits(places=2, total_places=3, megabytes=5, total_megabytes=8), lambda: used)
+    clients.take_upload("a", 4_000_000)
     with pytest.raises(ValueError, match="You have uploaded 4 MB within 60 minutes, and the limit is 5 MB"):
-        clients.take_upload("a", [700_000, 700_000])
-    clients.take_upload("a", [1_000_000])
+        clients.take_upload("a", 1_400_000)
+    clients.take_upload("a", 1_000_000)
 
     queue = make_queue(clients)
     session = Session("a", queue)
@@ -394,7 +449,7 @@ def test_limits_of_clients(make_queue):
 
     used = 8_000_000
     with pytest.raises(ValueError, match="The disk of this machine is full"):
-        clients.take_upload("c", [1])
+        clients.take_upload("c", 1)
     used += 1
     with pytest.raises(ValueError, match="The disk of this machine is full"):
         Session("d", queue).choose(PartKey("video", 0.0, 4.0))
@@ -408,7 +463,7 @@ def test_limits_of_clients(make_queue):
 def test_results_are_kept_for_a_time(start, clips):
     service = start(client_limits=ClientLimits(seconds=2), seconds_between=0.1)
     session = service.open_session("me")
-    (video,) = service.upload("me", [clips["one"]])
+    video = service.add_video(clips["one"])
     job = session.restore(request(video))
     part = result(job)
     assert service.find_job(job.id).view().result.after.is_file()

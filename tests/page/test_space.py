@@ -85,11 +85,12 @@ for name in ("skimage", "matplotlib", "transformers", "playwright", "pytest"):
 from pathlib import Path
 import keep_hf
 assert Path(keep_hf.__file__).parent == Path("keep_hf").resolve()
-from keep_hf.page.app import EXAMPLE
-from keep_hf.page import Limits
-from keep_hf.page.backend import Backend
-*_, found = Backend(space["pipe"], Limits()).find_faces(EXAMPLE, 0, 0.6)
-print(len(found.tracks), "found")
+from keep_hf.page.examples import SHOWN
+from keep_hf.page.jobs.job import PartKey, SearchRequest
+job = demo.service.submit("me", SearchRequest(PartKey(demo.service.add_video(SHOWN.path), 0, 0.6)))
+job.stopped.wait()
+print(len(job.view().result.people), "found")
+demo.close()
 """
     done = subprocess.run(
         [sys.executable, "-S", "-c", script],

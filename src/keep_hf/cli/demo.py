@@ -10,8 +10,10 @@ def run(args: argparse.Namespace) -> None:
     """Serve the page until the process is interrupted."""
     if find_spec("gradio") is None:
         raise ValueError("The page needs gradio: pip install 'gradio>=6,<7'.")
-    from ..page import LAUNCH_OPTIONS, Limits, build_demo  # needs gradio
+    from ..page import Limits, build_demo  # needs gradio
 
-    limits = Limits(seconds=args.max_seconds)
-    demo = build_demo(load_pipeline(args).to(selected_device(args)), limits=limits)
-    demo.launch(server_name=args.host, server_port=args.port, max_file_size=f"{limits.megabytes}mb", **LAUNCH_OPTIONS)
+    demo = build_demo(load_pipeline(args).to(selected_device(args)), limits=Limits(seconds=args.max_seconds))
+    try:
+        demo.launch(server_name=args.host, server_port=args.port)
+    finally:
+        demo.close()

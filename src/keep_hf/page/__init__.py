@@ -1,7 +1,8 @@
 """The web page, for a Space (`spaces/app.py`) and for one's own machine (`keep-hf demo`). Needs gradio."""
 
-from .app import LAUNCH_OPTIONS, build_demo
+from .app import build_demo
+from .jobs.clients import ClientLimits
 from .limits import Limits
 
 
-__all__ = ["LAUNCH_OPTIONS", "Limits", "build_demo"]
+__all__ = ["ClientLimits", "Limits", "build_demo"]

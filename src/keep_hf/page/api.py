@@ -1,4 +1,7 @@
-"""The API of the page: two endpoints, `/faces` and `/restore`, that `gradio_client` calls by name."""
+"""The API of the page: two endpoints, `/faces` and `/restore`, that `gradio_client` calls by name.
+
+Their requests wait in the same queue as those of the page.
+"""
 
 import json
 from collections.abc import Callable, Iterator
@@ -10,69 +13,84 @@ from gradio.data_classes import FileData
 from gradio.utils import get_upload_folder
 
 from ..options import AUTO
-from .backend import Backend
+from .endpoints.arguments import check_part, check_request
+from .jobs.face_search import FoundPeople
+from .jobs.job import Job, JobState, PartKey, RestoreRequest, SearchRequest
+from .jobs.service import JobService
 from .messages import explain
-from .progress import Progress, throttle
-from .requests import FoundFaces, RestorationRequest, RestoredPart
+from .progress import Progress
+from .requests import RestoredPart
 
 
-def build_endpoints(backend: Backend) -> list[Callable]:
+SECONDS_BETWEEN = 0.2  # two messages about progress
+
+
+def build_endpoints(service: JobService) -> list[Callable]:
     """The endpoints. gradio shows their names, annotations and docstrings to clients."""
 
-    def faces(video: FileData, start: float = 0.0, end: float = 1e9) -> list[dict]:
-        """Find the faces of a video.
+    def faces(video: FileData, request: gr.Request, start: float = 0.0, end: float | None = None) -> list[dict]:
+        """Find the people in a video.
 
-        Returns for each person the number that `restore` takes, the first and the last frame, the number of frames,
-        and the mean width of the face in pixels.
+        The result is a list of {"number", "start", "end", "width"}: the number that /restore takes, first and last
+        appearance in seconds from the start of the part, and the mean width of the face in pixels.
 
         Args:
             video: The video, as gradio_client.handle_file(path).
             start: Start of the part, in seconds.
-            end: End of the part, in seconds; at most the length of the video.
+            end: End of the part, in seconds; by default the end of the video.
+
+        Returns:
+            people: All people, in the order of their appearance.
         """
         with uploaded(video) as path:
-            *_, found = backend.find_faces(path, start, end)
-        assert isinstance(found, FoundFaces)
+            part = PartKey(service.add_video(path), *check_part(start, end))
+            *_, found = wait(service, service.submit(_client(request), SearchRequest(part)))
+        assert isinstance(found, FoundPeople)
         return [
             {
-                "number": track.track_id,
-                "first_frame": int(track.frames[0]),
-                "last_frame": int(track.frames[-1]),
-                "frames": len(track),
-                "width": round(float((track.boxes[:, 2] - track.boxes[:, 0]).mean()), 1),
+                "number": person.number,
+                "start": round(person.first, 3),
+                "end": round(person.last, 3),
+                "width": round(float((person.boxes[:, 2] - person.boxes[:, 0]).mean()), 1),
             }
-            for track in found.tracks
+            for person in found.people
         ]
 
     # A generator, so that it can be cancelled. gradio reads the outputs of each step from the annotation.
     def restore(  # type: ignore[misc]
         video: FileData,
+        request: gr.Request,
         start: float = 0.0,
-        end: float = 1e9,
+        end: float | None = None,
         people: list[int] | None = None,
         fidelity: float = 1.0,
         strength: float | str = AUTO,
         upscale: int = 1,
         quality: str = "good",
     ) -> tuple[FileData | None, FileData | None, dict]:
-        """Restore the faces of a video.
-
-        Returns the restored video, a video with before and after side by side, and a report. Until then each step
-        yields None, None, and the progress.
+        """Restore the faces of a video. Until the end, each step yields None, None, and the progress.
 
         Args:
             video: The video, as gradio_client.handle_file(path).
             start: Start of the part to restore, in seconds.
-            end: End of the part, in seconds; at most the length of the video.
-            people: Numbers of the people to restore, from `faces` for the same part; all faces by default.
+            end: End of the part, in seconds; by default the end of the video.
+            people: Numbers of the people to restore, from /faces for the same part; all faces by default.
             fidelity: From 0, free of the input's artifacts, to 1, close to the input.
             strength: Weight of the result against the input, from 0 to 1, or "auto": as much as the input needs.
             upscale: Factor by which the frames are enlarged: 1, 2, 3 or 4.
             quality: Quality of the file: "small file", "good" or "best".
+
+        Returns:
+            restored: The restored video.
+            side_by_side: Before and after side by side.
+            report: What was done to every person.
         """
         with uploaded(video) as path:
-            request = RestorationRequest(start, end, tuple(people or ()), fidelity, strength, upscale, quality)
-            for step in throttle(backend.restore(path, request)):
+            restoration = check_request(start, end, people, fidelity, strength, upscale, quality)
+            job = service.submit(
+                _client(request), RestoreRequest(service.add_video(path), restoration, name=path.name)
+            )
+            for step in wait(service, job):
                 if isinstance(step, Progress):
                     yield None, None, {"progress": str(step)}
                 elif isinstance(step, RestoredPart):
@@ -80,6 +98,28 @@ def build_endpoints(backend: Backend) -> list[Callable]:
                     yield FileData(path=str(step.after)), FileData(path=str(step.both)), report
 
     return [faces, restore]
+
+
+def wait(service: JobService, job: Job) -> Iterator[Progress | FoundPeople | RestoredPart]:
+    """The progress of a job, and its result; a client that stops waiting cancels the job.
+
+    Raises:
+        ValueError: If the job fails.
+    """
+    try:
+        while not job.stopped.wait(SECONDS_BETWEEN):
+            view = job.view()
+            yield Progress(view.phase or "Waiting in the queue", view.share, view.seconds_left)
+    finally:
+        service.cancel(job)
+    view = job.view()
+    if view.state is not JobState.DONE or view.result is None:
+        raise ValueError(view.error or "The request was cancelled.")
+    yield view.result
+
+
+def _client(request: gr.Request) -> str:
+    return request.client.host if request.client else ""
 
 
 @contextmanager

@@ -1,40 +1,31 @@
 """The work behind the page, without the page: find the faces in a part of a video, and restore them.
 
-Both cut the part out first, and the networks see only that part. So a GPU can be requested when the number of frames
+The part was cut out before, and the networks see only that part. So a GPU can be requested when the number of frames
 is known, in slices of a minute at most, and released before the side-by-side video is written.
 """
 
 import json
 import math
-import shutil
-import tempfile
-import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from ..faces.contact_sheet import draw_people
 from ..faces.follower import FaceFollower
 from ..faces.tracking.tracks import FaceTrack, PlacedFace, link_tracks
 from ..pipeline import KeepPipeline
 from ..restoration.resumable import restore_file
 from ..video.reader import VideoReader, prefetch
 from ..video.writer import VideoWriter
-from .clips import cut_clip, probe, write_side_by_side
+from .clips import probe, write_side_by_side
 from .comparison import FacePath, collect_paths
-from .face_boxes import best_frame, draw_boxes
-from .limits import Limits
 from .progress import Phase, Progress
-from .requests import QUALITIES, FoundFaces, RestorationRequest, RestoredPart
+from .requests import QUALITIES, RestorationRequest, RestoredPart
 from .slices import OVERHEAD, RestoredFrames, SliceTimer, TrackedFrames, gpu_seconds
 
 
-FOLDER_PREFIX = "keep_hf_page_"
-MAX_FOLDER_AGE = 86400  # seconds; no run takes that long, so the process of an older folder was killed
 # Time to restore a frame, relative to the time to detect its faces: keep-tiny on a CPU.
 RESTORATION_COST = 8
 CUTTING, FINDING, RESTORING, COMPARING = (
@@ -58,14 +49,13 @@ class Backend:
 
     Args:
         pipe ([`KeepPipeline`]): The pipeline, on its device.
-        limits ([`Limits`]): Limits of a request.
         on_gpu (`Callable`, *optional*): `on_gpu(function, duration)` returns a generator function that runs the
             generator function `function` on a borrowed GPU, possibly in another process. `duration` takes the same
             arguments and returns the number of seconds to request. Without it, the work is not divided into slices.
     """
 
-    def __init__(self, pipe: KeepPipeline, limits: Limits, on_gpu: Callable[..., Callable] | None = None) -> None:
-        self.pipe, self.limits = pipe, limits
+    def __init__(self, pipe: KeepPipeline, on_gpu: Callable[..., Callable] | None = None) -> None:
+        self.pipe = pipe
         self._is_borrowed = on_gpu is not None
         self._track_on_device, self._restore_on_device = self._track, self._restore
         if on_gpu is not None:
@@ -74,55 +64,8 @@ class Backend:
                 self._restore, lambda part, after, num_left, request: gpu_seconds(num_left)
             )
 
-    def find_faces(self, video: Path, start: float, end: float) -> Iterator[Progress | FoundFaces]:
-        """Find all faces in a part of a video.
-
-        Args:
-            video (`Path`): Any video.
-            start, end (`float`): The part, in seconds.
-
-        Returns:
-            `Iterator`: [`Progress`] repeatedly, and [`FoundFaces`] at the end.
-
-        Raises:
-            ValueError: If the video cannot be read, the part exceeds the limits, or no faces are found.
-            OSError: If the disk is full.
-        """
-        with temporary_folder() as folder:
-            clip = folder / "part.mp4"
-            num_frames = yield from self._cut(video, clip, start, end, 1)
-            tracks = yield from self.track_part(clip, num_frames)
-            if not tracks:
-                raise ValueError(NO_FACES)
-            best = best_frame(tracks)
-            with VideoReader(clip) as reader:
-                frame = next(reader.read(best)).image
-                portraits = draw_people((frame.image for frame in reader.read()), tracks)
-            yield FoundFaces(draw_boxes(frame, tracks, best), portraits, tracks)
-
-    def restore(self, video: Path, request: RestorationRequest) -> Iterator[Progress | RestoredPart]:
-        """Restore a part of a video.
-
-        Args:
-            video (`Path`): Any video.
-            request ([`RestorationRequest`]): The part, the faces and the options.
-
-        Returns:
-            `Iterator`: [`Progress`] repeatedly, and a [`RestoredPart`] at the end. Its files exist until the iterator
-            is advanced again or closed.
-
-        Raises:
-            ValueError: If the video cannot be read, or the request is not allowed.
-            OSError: If the disk is full.
-        """
-        request.options()  # a value that is not allowed raises before the video is cut
-        with temporary_folder() as folder:
-            before = folder / "before.mp4"
-            num_frames = yield from self._cut(video, before, request.start, request.end, request.upscale)
-            yield from self.restore_part(before, num_frames, request, folder)
-
     def restore_part(
-        self, before: Path, num_frames: int, request: RestorationRequest, folder: Path
+        self, before: Path, num_frames: int, request: RestorationRequest, targets: tuple[Path, Path, Path]
     ) -> Iterator[Progress | RestoredPart]:
         """Restore a part that was cut out.
 
@@ -130,7 +73,7 @@ class Backend:
             before (`Path`): The part, see [`cut_clip`].
             num_frames (`int`): Number of its frames.
             request ([`RestorationRequest`]): The faces and the options.
-            folder (`Path`): An existing folder for the files of the result.
+            targets (`tuple[Path, Path, Path]`): The files to write: restored video, side by side, report as JSON.
 
         Returns:
             `Iterator`: [`Progress`] repeatedly, and a [`RestoredPart`] at the end.
@@ -139,7 +82,7 @@ class Backend:
             ValueError: If none of the selected faces is in the part.
             OSError: If the disk is full.
         """
-        after, both = (folder / f"{name}.mp4" for name in ("restored", "side_by_side"))
+        after, both, report_file = targets
         report, faces = yield from self._restore_in_slices(before, after, num_frames, request)
         if not report["tracks"]:
             missing = "None of the selected faces was" if request.people else "No faces"
@@ -147,24 +90,12 @@ class Backend:
         phase = Phase(COMPARING)
         for number in write_side_by_side(before, after, both):
             yield phase.at(number / num_frames)
-        report_file = folder / "report.json"
         report_file.write_text(json.dumps({"options": request.describe()} | report, indent=2) + "\n")
         yield RestoredPart(before, after, both, report_file, num_frames, len(report["tracks"]), faces)
 
     def track_part(self, part: Path, num_frames: int) -> Generator[Progress, None, list[FaceTrack]]:
         """Find the people in all frames of a part that was cut out; returns one track per person."""
         return link_tracks((yield from self._track_in_slices(part, num_frames)))
-
-    def _cut(self, video: Path, part: Path, start: float, end: float, upscale: int) -> Generator[Progress, None, int]:
-        """Check the limits, cut the part out, and return the number of its frames."""
-        phase = Phase(CUTTING)
-        yield Progress(phase.name)
-        clip = probe(video)
-        self.limits.check(clip, start, end, upscale)
-        expected, num_frames = clip.frames_between(start, end), 0
-        for num_frames in cut_clip(video, part, start, end):
-            yield phase.at(num_frames / expected)
-        return num_frames
 
     def _track_in_slices(self, clip: Path, num_frames: int) -> Generator[Progress, None, list[list[PlacedFace]]]:
         """Find the faces of all frames of a part."""
@@ -252,17 +183,3 @@ class Backend:
     def _slice_seconds(self, num_left: int) -> float:
         """Time for frames in a slice, by the number of frames that are left."""
         return gpu_seconds(num_left) - OVERHEAD if self._is_borrowed else math.inf
-
-
-@contextmanager
-def temporary_folder() -> Iterator[Path]:
-    """A folder for the files of one request, which other users of the machine cannot read; removed at the end.
-
-    Folders of killed processes are removed after a day.
-    """
-    for folder in Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*"):
-        with suppress(FileNotFoundError):  # another request may be removing it
-            if time.time() - folder.stat().st_mtime > MAX_FOLDER_AGE:
-                shutil.rmtree(folder, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=FOLDER_PREFIX, ignore_cleanup_errors=True) as name:
-        yield Path(name)

@@ -25,7 +25,12 @@ def status_html(message: Progress | str) -> str:
 
 def error_html(error: Exception, video: str | None) -> str:
     """An error as a highlighted line; see [`explain`]."""
-    return f'<div class="status error" role="alert"><p>{html.escape(explain(error, video))}</p></div>'
+    return error_line(explain(error, video))
+
+
+def error_line(message: str) -> str:
+    """The explanation of an error as a highlighted line."""
+    return f'<div class="status error" role="alert"><p>{html.escape(message)}</p></div>'
 
 
 def explain(error: Exception, video: str | None) -> str:

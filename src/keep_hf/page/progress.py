@@ -1,13 +1,7 @@
 """Progress of a request, in a form that the page can show."""
 
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TypeVar
-
-
-Step = TypeVar("Step")
-MIN_INTERVAL = 0.2  # seconds between two updates of the page
 
 
 @dataclass(frozen=True)
@@ -46,12 +40,3 @@ class Phase:
         # The speed of the first second is not representative.
         known = share >= 0.05 and passed >= 1
         return Progress(self.name, share, passed * (1 - share) / share if known else None)
-
-
-def throttle(steps: Iterator[Step]) -> Iterator[Step]:
-    """Drop progress that follows within `MIN_INTERVAL` of the last step; other steps are never dropped."""
-    last = float("-inf")
-    for step in steps:
-        if not isinstance(step, Progress) or time.monotonic() - last > MIN_INTERVAL:
-            yield step
-            last = time.monotonic()

@@ -4,9 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from ..faces.tracking.tracks import FaceTrack
 from ..options import AUTO, RestorationOptions
 from .comparison import FacePath
 
@@ -22,8 +19,7 @@ class RestorationRequest:
 
     Args:
         start, end (`float`, *optional*): The part, in seconds; the whole video by default.
-        people (`tuple[int, ...]`, *optional*): Track numbers of the faces to restore, as found in the same part; all
-            faces by default.
+        people (`tuple[int, ...]`, *optional*): Numbers of the people to restore; all faces by default.
         fidelity, strength, upscale: See [`RestorationOptions`].
         quality (`str`, *optional*, defaults to `"good"`): Of the file: `"small file"`, `"good"` or `"best"`.
 
@@ -61,21 +57,6 @@ class RestorationRequest:
         """All values, for the JSON report."""
         end = None if self.end == float("inf") else self.end
         return vars(self) | {"end": end, "people": list(self.people) or "all"}
-
-
-@dataclass(frozen=True)
-class FoundFaces:
-    """The faces in a part of a video.
-
-    Attributes:
-        frame (`np.ndarray`): The frame that shows most of them, with boxes and numbers: uint8 RGB `(h, w, 3)`.
-        portraits (`np.ndarray`): A contact sheet with one numbered portrait per track: uint8 RGB `(h, w, 3)`.
-        tracks (`list[FaceTrack]`): The tracks; frame numbers count from the start of the part.
-    """
-
-    frame: np.ndarray
-    portraits: np.ndarray
-    tracks: list[FaceTrack]
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ class ClientLimits:
     Attributes:
         places (`int`): Jobs of one client that wait or run.
         total_places (`int`): Jobs of all clients that wait or run.
-        files (`int`): Files in one upload.
         megabytes (`int`): Uploads of one client within `seconds`.
         total_megabytes (`int`): All files of all clients: uploads, parts and results.
         seconds (`float`): For how long videos and results are kept, in seconds.
@@ -23,9 +22,8 @@ class ClientLimits:
         ValueError: If one of them is not positive.
     """
 
-    places: int = 3
+    places: int = 4
     total_places: int = 16
-    files: int = 1
     megabytes: int = 1000
     total_megabytes: int = 10_000
     seconds: float = 3600.0
@@ -49,30 +47,28 @@ class Clients:
         self._lock = threading.Lock()
         self._uploads: deque[tuple[float, str, int]] = deque()  # time, client and size in bytes; the oldest first
 
-    def take_upload(self, client: str, sizes: Sequence[int]) -> None:
+    def take_upload(self, client: str, num_bytes: int) -> None:
         """Count an upload.
 
         Args:
             client (`str`): Who uploads.
-            sizes (`Sequence[int]`): Sizes of the files, in bytes.
+            num_bytes (`int`): Size of all its files.
 
         Raises:
             ValueError: If a limit would be exceeded; then the upload does not count.
         """
         limits, now = self.limits, time.monotonic()
-        if len(sizes) > limits.files:
-            raise ValueError(f"{len(sizes)} files are too many: upload at most {limits.files} at a time.")
         with self._lock:
             while self._uploads and now - self._uploads[0][0] > limits.seconds:
                 self._uploads.popleft()
             mine = sum(size for _, other, size in self._uploads if other == client)
-            if mine + sum(sizes) > limits.megabytes * 1e6:
+            if mine + num_bytes > limits.megabytes * 1e6:
                 raise ValueError(
                     f"You have uploaded {mine / 1e6:.0f} MB within {limits.seconds / 60:.0f} minutes, and the limit "
                     f"is {limits.megabytes} MB. Try again later, or with a smaller file."
                 )
-            self._check_disk(sum(sizes))
-            self._uploads.extend((now, client, size) for size in sizes)
+            self._check_disk(num_bytes)
+            self._uploads.append((now, client, num_bytes))
 
     def check_places(self, client: str, unfinished: Sequence[str]) -> None:
         """Check that a client may have one more job.

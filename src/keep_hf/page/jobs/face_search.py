@@ -1,12 +1,12 @@
 """The people in a part of a video, from a few frames per second: enough to choose from, in seconds.
 
-A person who is visible for less than about a second can be missed. A restoration finds the faces of all frames;
-`select_tracks` maps a choice of people to its tracks.
+A person who is visible for less than about a second can be missed. The sampled frames do not depend on where the part
+starts, so the people of two parts can be compared; see `choices.py`.
 """
 
 import math
 from collections.abc import Callable, Collection, Generator, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +14,11 @@ import torch
 
 from ...faces.alignment import crop_face, estimate_alignment
 from ...faces.follower import FaceFollower, FollowedFrame
-from ...faces.tracking.tracks import FaceTrack, PlacedFace, link_tracks
+from ...faces.tracking.tracks import PlacedFace, link_tracks
 from ...pipeline import KeepPipeline
 from ...video.reader import VideoReader
 from ..backend import FINDING, NO_FACES
 from ..clips import frames_between, probe
-from ..face_boxes import draw_boxes
 from ..limits import Limits
 from ..progress import Phase, Progress
 from ..slices import gpu_seconds
@@ -28,7 +27,6 @@ from ..slices import gpu_seconds
 SAMPLES_PER_SECOND = 5
 MAX_SAMPLES = 300
 PORTRAIT_SIZE = 160  # pixels
-MIN_OVERLAP = 0.3  # intersection over union of two boxes of one face, at least
 
 
 @dataclass(frozen=True)
@@ -56,29 +54,38 @@ class FoundPeople:
     """The people in a part of a video.
 
     Attributes:
-        frame (`np.ndarray`): The frame that shows most of them, with boxes and numbers: uint8 RGB `(h, w, 3)`.
         people (`tuple[FoundPerson, ...]`): The people.
+        first_frame (`int`): Index in the video of the first frame of the part.
+        num_frames (`int`): Number of frames of the part.
+        num_samples (`int`): Number of these that were searched.
     """
 
-    frame: np.ndarray
     people: tuple[FoundPerson, ...]
+    first_frame: int
+    num_frames: int
+    num_samples: int
+
+    def faces_per_frame(self, chosen: Collection[int]) -> float:
+        """Mean number of faces of the chosen people in a frame; of all people, if none are chosen."""
+        faces = sum(len(person.frames) for person in self.people if not chosen or person.number in chosen)
+        return faces / self.num_samples
+
+
+def first_frame(start: float, frame_rate: float) -> int:
+    """Index of the first frame at or after a time in seconds, in a video of constant frame rate."""
+    return math.ceil(start * frame_rate - 1e-6)
 
 
 class Gallery:
-    """The best images seen so far: one frame with many faces, and a portrait of every person."""
+    """The faces of all sampled frames, and the best portrait of every person so far."""
 
     def __init__(self) -> None:
         self.faces: list[list[PlacedFace]] = []
         self.portraits: dict[int, np.ndarray] = {}
-        self.frame: np.ndarray | None = None
-        self.index = 0  # of `frame`
-        self._most = 0
         self._quality: dict[int, float] = {}
 
     def add(self, followed: FollowedFrame) -> None:
-        """Take the next frame."""
-        if len(followed.faces) > self._most:
-            self._most, self.frame, self.index = len(followed.faces), followed.image, len(self.faces)
+        """Take the next sampled frame."""
         self.faces.append(followed.faces)
         for face in followed.faces:
             quality = float((face.box[2:] - face.box[:2]).max()) * face.score
@@ -86,6 +93,15 @@ class Gallery:
                 self._quality[face.track_id] = quality
                 alignment = estimate_alignment(face.landmarks, PORTRAIT_SIZE)
                 self.portraits[face.track_id] = crop_face(followed.image, alignment, PORTRAIT_SIZE)
+
+    def people(self, sampled: list[int], frame_rate: float) -> tuple[FoundPerson, ...]:
+        """The people, from the indices of the sampled frames in the part."""
+        indices, people = np.array(sampled), []
+        for number, track in enumerate(link_tracks(self.faces), 1):
+            frames = indices[track.frames]
+            first, last = float(frames[0] / frame_rate), float((frames[-1] + 1) / frame_rate)
+            people.append(FoundPerson(number, first, last, self.portraits[track.track_id], frames, track.boxes))
+        return tuple(people)
 
 
 class FaceSearch:
@@ -140,75 +156,20 @@ class FaceSearch:
         self, video: Path, start: float, end: float, step: int, num_samples: int
     ) -> Iterator[int | FoundPeople]:
         """Yield the number of frames that were read, and the people if there are any."""
-        gallery = Gallery()
+        gallery, sampled, num_frames = Gallery(), [], 0
         with VideoReader(video) as reader:
             rate = float(reader.frame_rate)
+            first = first_frame(start, rate)
             follower = FaceFollower(self.pipe.face_detector(), rate / step, identity=self.pipe.identity)
             for index, frame in enumerate(frames_between(reader, start, end)):
-                if index % step == 0:
+                if index == 0 or (first + index) % step == 0:
+                    sampled.append(index)
                     for followed in follower.step(frame.image):
                         gallery.add(followed)
-                yield index
+                num_frames = index + 1
+                yield num_frames
             for followed in follower.flush():
                 gallery.add(followed)
-        if gallery.frame is not None:
-            yield summarize(gallery, step, rate)
-
-
-def summarize(gallery: Gallery, step: int, frame_rate: float) -> FoundPeople:
-    """The people of a gallery, of which every sample stands for `step` frames."""
-    assert gallery.frame is not None
-    tracks = link_tracks(gallery.faces)
-    numbered = [replace(track, track_id=number) for number, track in enumerate(tracks, 1)]
-    people = tuple(
-        FoundPerson(
-            number,
-            float(track.frames[0] * step / frame_rate),
-            float((track.frames[-1] * step + 1) / frame_rate),
-            gallery.portraits[track.track_id],
-            track.frames * step,
-            track.boxes,
-        )
-        for number, track in enumerate(tracks, 1)
-    )
-    return FoundPeople(draw_boxes(gallery.frame, numbered, gallery.index), people)
-
-
-def select_tracks(found: FoundPeople, chosen: Collection[int], tracks: list[FaceTrack]) -> tuple[int, ...]:
-    """The tracks of the chosen people.
-
-    A track belongs to the person whose boxes it overlaps in most frames.
-
-    Args:
-        found ([`FoundPeople`]): The people.
-        chosen (`Collection[int]`): Numbers of the chosen ones.
-        tracks (`list[FaceTrack]`): All tracks of the same part, or of its beginning.
-
-    Returns:
-        `tuple[int, ...]`: Numbers of tracks.
-
-    Raises:
-        ValueError: If a number is not that of a person, or none of the chosen people has a track.
-    """
-    unknown = set(chosen) - {person.number for person in found.people}
-    if unknown:
-        raise ValueError(f"There is no person {min(unknown)} in this part, in which {len(found.people)} were found.")
-    selected = []
-    for track in tracks:
-        counts = {person.number: _count_overlaps(person, track) for person in found.people}
-        best = max(counts, key=lambda number: counts[number])
-        if counts[best] and best in chosen:
-            selected.append(track.track_id)
-    if not selected:
-        raise ValueError("None of the selected faces was found in this part. Choose another part, or more people.")
-    return tuple(selected)
-
-
-def _count_overlaps(person: FoundPerson, track: FaceTrack) -> int:
-    """The number of common frames in which both have the same face."""
-    _, mine, theirs = np.intersect1d(person.frames, track.frames, assume_unique=True, return_indices=True)
-    one, other = person.boxes[mine], track.boxes[theirs]
-    sides = np.minimum(one[:, 2:], other[:, 2:]) - np.maximum(one[:, :2], other[:, :2])
-    common = sides.clip(0).prod(axis=1)
-    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(axis=1) for boxes in (one, other)]
-    return int((common > MIN_OVERLAP * (areas[0] + areas[1] - common)).sum())
+        people = gallery.people(sampled, rate)
+        if people:
+            yield FoundPeople(people, first, num_frames, len(sampled))

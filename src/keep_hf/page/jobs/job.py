@@ -12,6 +12,7 @@ frame that was being restored when the user cancelled, is dropped.
 import secrets
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -19,7 +20,7 @@ from pathlib import Path
 from ..progress import Progress
 from ..requests import PREVIEW_SECONDS, RestorationRequest, RestoredPart
 from .face_search import FoundPeople
-from .total_progress import TotalProgress
+from .total_progress import Speed, TotalProgress
 
 
 Result = FoundPeople | RestoredPart
@@ -55,21 +56,31 @@ class RestoreRequest:
         restoration ([`RestorationRequest`]): The part and the options; `people` are the numbers of [`FoundPerson`] in
             this part, none for all faces.
         is_preview (`bool`): Whether to restore the first seconds of the part only.
+        numbered_in ([`PartKey`], *optional*): The part in which the people have these numbers, if it is another one:
+            the user has changed the part, and it was not searched yet.
+        name (`str`): Name of the upload, for the names of the results.
     """
 
     video: str
     restoration: RestorationRequest
     is_preview: bool = False
+    numbered_in: PartKey | None = None
+    name: str = "video.mp4"
+
+    @property
+    def chosen_part(self) -> PartKey:
+        """The part that was chosen."""
+        return PartKey(self.video, self.restoration.start, self.restoration.end)
 
     @property
     def searched_part(self) -> PartKey:
         """The part in which the people have their numbers."""
-        return PartKey(self.video, self.restoration.start, self.restoration.end)
+        return self.numbered_in or self.chosen_part
 
     @property
     def part(self) -> PartKey:
         """The part to restore."""
-        whole = self.searched_part
+        whole = self.chosen_part
         end = min(whole.end, whole.start + PREVIEW_SECONDS) if self.is_preview else whole.end
         return PartKey(whole.video, whole.start, end)
 
@@ -95,6 +106,7 @@ class JobView:
 
     Attributes:
         id (`str`): Id of the job; it cannot be guessed.
+        request ([`SearchRequest`] or [`RestoreRequest`]): What was requested.
         state ([`JobState`]): The state.
         phase (`str`): What is being done.
         share (`float`): Finished share of the whole job, from 0 to 1; it never decreases.
@@ -105,6 +117,7 @@ class JobView:
     """
 
     id: str
+    request: SearchRequest | RestoreRequest
     state: JobState
     phase: str
     share: float
@@ -130,7 +143,7 @@ class Job:
         # Set when no thread works on the job any more, and the files of a job without a result are removed.
         self.stopped = threading.Event()
         self._lock = threading.Lock()
-        self._state, self._progress = JobState.WAITING, TotalProgress(())
+        self._state, self._progress = JobState.WAITING, TotalProgress({}, Speed())
         self._result: Result | None = None
         self._error = ""
         self._ended: float | None = None
@@ -147,10 +160,10 @@ class Job:
                 self._state = JobState.RUNNING
             return self._state is JobState.RUNNING
 
-    def plan(self, phases: tuple[str, ...]) -> None:
-        """Set the phases that the work will have."""
+    def plan(self, work: Mapping[str, float], speed: Speed) -> None:
+        """Set the phases that the job will have, see [`TotalProgress`]."""
         with self._lock:
-            self._progress = TotalProgress(phases)
+            self._progress = TotalProgress(work, speed)
 
     def advance(self, progress: Progress) -> None:
         """Take progress of a phase."""
@@ -173,12 +186,13 @@ class Job:
     def view(self) -> JobView:
         """The job at this moment."""
         with self._lock:
-            is_done, progress = self._state is JobState.DONE, self._progress
+            progress = self._progress
             return JobView(
                 self.id,
+                self.request,
                 self._state,
                 progress.phase,
-                1.0 if is_done else progress.share,
+                progress.share,
                 None if self._state.is_final else progress.seconds_left(),
                 self._result,
                 self._error,
@@ -189,4 +203,6 @@ class Job:
         with self._lock:
             if not self._state.is_final:
                 self._state, self._result, self._error = state, result, error
+                if state is JobState.DONE:
+                    self._progress.finish()
                 self._ended = time.monotonic()

@@ -1,20 +1,22 @@
 """All of the page but its interface: uploads, sessions, jobs, and the deletion of what is old."""
 
+import re
 import tempfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from ...pipeline import KeepPipeline
 from ..backend import Backend
 from ..limits import Limits
+from ..requests import RestorationRequest
 from .clients import ClientLimits, Clients
 from .face_search import FaceSearch
-from .job import Job
+from .job import Job, RestoreRequest, SearchRequest
 from .job_queue import JobQueue
 from .sessions import Session
 from .tasks import Tasks
-from .video_cache import VideoCache
+from .video_cache import VideoCache, checksum
 from .work_folder import WorkFolder
 
 
@@ -33,6 +35,8 @@ class JobService:
 
     Attributes:
         folder (`Path`): The folder for all files.
+        limits ([`Limits`]), client_limits ([`ClientLimits`]): The limits.
+        is_gpu_borrowed (`bool`): Whether a GPU is borrowed for the work.
     """
 
     def __init__(
@@ -46,39 +50,54 @@ class JobService:
         parent: Path | None = None,
         seconds_between: float = 60.0,
     ) -> None:
-        limits, self._client_limits = limits or Limits(), client_limits or ClientLimits()
+        self.limits, self.client_limits = limits or Limits(), client_limits or ClientLimits()
+        self.is_gpu_borrowed = on_gpu is not None
         self._work = WorkFolder(parent or Path(tempfile.gettempdir()))
         self.folder = self._work.path
         videos, jobs = self.folder / "videos", self.folder / "jobs"
         videos.mkdir()
         jobs.mkdir()
         self._cache = VideoCache(videos)
-        self._clients = Clients(self._client_limits, self._work.used_bytes)
-        tasks = Tasks(Backend(pipe, limits, on_gpu), FaceSearch(pipe, limits, on_gpu), self._cache)
-        self._queue = JobQueue(tasks.run, jobs, self._clients, explain)
+        self._clients = Clients(self.client_limits, self._work.used_bytes)
+        self._tasks = Tasks(Backend(pipe, on_gpu), FaceSearch(pipe, self.limits, on_gpu), self._cache)
+        self._queue = JobQueue(self._tasks.run, jobs, self._clients, lambda error: self.hide_folders(explain(error)))
         self._lock = threading.Lock()
         self._sessions: dict[str, Session] = {}
+        self._checksums: dict[tuple[Path, int, int], str] = {}  # of files with their sizes and times of change
         self._is_closed = threading.Event()
         self._sweeper = threading.Thread(
             target=self._delete_regularly, args=(seconds_between,), name="keep_hf_jobs_sweeper", daemon=True
         )
         self._sweeper.start()
 
-    def upload(self, client: str, files: Sequence[Path]) -> list[str]:
-        """Take videos from a client.
+    def take_upload(self, client: str, num_bytes: int) -> None:
+        """Count an upload, before it is accepted; see [`Clients.take_upload`]."""
+        self._clients.take_upload(client, num_bytes)
+
+    def add_video(self, file: Path) -> str:
+        """Copy a video that was uploaded, unless it is known.
 
         Args:
-            client (`str`): Who uploads.
-            files (`Sequence[Path]`): The files of one request; they are copied.
+            file (`Path`): The file.
 
         Returns:
-            `list[str]`: The SHA-256 of each, for [`PartKey`] and [`RestoreRequest`].
+            `str`: The SHA-256 of its content, for [`PartKey`] and [`RestoreRequest`].
+        """
+        status = file.stat()
+        key = file, status.st_size, status.st_mtime_ns
+        if key not in self._checksums:
+            self._checksums[key] = checksum(file)
+        self._cache.add(file, self._checksums[key])
+        return self._checksums[key]
+
+    def find_video(self, video: str) -> Path:
+        """The path of a video by its SHA-256, after a reload.
 
         Raises:
-            ValueError: If a limit would be exceeded.
+            ValueError: If it was deleted.
         """
-        self._clients.take_upload(client, [file.stat().st_size for file in files])
-        return [self._cache.add(file) for file in files]
+        with self._cache.use(video) as path:
+            return path
 
     def open_session(self, client: str) -> Session:
         """Start a session."""
@@ -95,9 +114,39 @@ class JobService:
         """
         with self._lock:
             if session_id not in self._sessions:
-                minutes = self._client_limits.seconds / 60
+                minutes = self.client_limits.seconds / 60
                 raise ValueError(f"There is no such session any more: it is kept for {minutes:.0f} minutes.")
             return self._sessions[session_id]
+
+    def hide_folders(self, message: str) -> str:
+        """Remove the paths of folders from a message to users, so that only the names of files remain."""
+        return re.sub(rf"{re.escape(str(self.folder))}/\w+/[^/]+/", "", message)
+
+    def submit(self, client: str, request: SearchRequest | RestoreRequest) -> Job:
+        """Append a job that belongs to no session.
+
+        Raises:
+            ValueError: If the client has too many jobs, or the queue is full.
+        """
+        return self._queue.submit(client, request)
+
+    def estimate(self, request: RestoreRequest) -> float | None:
+        """The expected time of a restoration in seconds, see [`Tasks.estimate`]."""
+        return self._tasks.estimate(request)
+
+    def measure_speed(self, video: Path, seconds: float) -> None:
+        """Restore the beginning of a video as the first job, so that times can be estimated.
+
+        Args:
+            video (`Path`): A video with a face.
+            seconds (`float`): Length of the beginning.
+        """
+        restoration = RestorationRequest(0.0, seconds, strength=1.0)
+        self.submit("", RestoreRequest(self.add_video(video), restoration))
+
+    def cancel(self, job: Job) -> None:
+        """End a job, unless it has ended."""
+        self._queue.cancel(job)
 
     def find_job(self, job_id: str) -> Job:
         """Find a job by its id, which is enough to see the result.
@@ -113,6 +162,7 @@ class JobService:
             for session in list(self._sessions.values()):
                 if session.is_unused(seconds):
                     del self._sessions[session.id]
+        self._checksums.clear()
         self._queue.delete_old(seconds)
         self._cache.delete_unused(seconds)
 
@@ -125,4 +175,4 @@ class JobService:
 
     def _delete_regularly(self, seconds_between: float) -> None:
         while not self._is_closed.wait(seconds_between):
-            self.delete_old(self._client_limits.seconds)
+            self.delete_old(self.client_limits.seconds)

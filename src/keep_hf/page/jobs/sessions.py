@@ -7,8 +7,11 @@ those of the session, so an answer that comes late has no place to go.
 import secrets
 import threading
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 
+from .choices import Choices
+from .face_search import FoundPeople
 from .job import Job, JobState, JobView, PartKey, RestoreRequest, SearchRequest
 from .job_queue import JobQueue
 
@@ -20,14 +23,22 @@ class SessionView:
     Attributes:
         number (`int`): Counts the choices; a view with a lower number is out of date.
         part ([`PartKey`], *optional*): The chosen video and part.
+        name (`str`): Name of the upload.
         search ([`JobView`], *optional*): The search for people in this part.
+        found_in ([`PartKey`], *optional*): The part of this video that was searched last, with success.
+        found ([`FoundPeople`], *optional*): The people in that one.
+        chosen (`tuple[int, ...]`): Numbers of those who are chosen.
         restoration ([`JobView`], *optional*): The latest restoration of this part, until its result is deleted.
         place (`int`): Number of jobs before the restoration while it waits.
     """
 
     number: int
     part: PartKey | None
+    name: str
     search: JobView | None
+    found_in: PartKey | None
+    found: FoundPeople | None
+    chosen: tuple[int, ...]
     restoration: JobView | None
     place: int
 
@@ -48,12 +59,19 @@ class Session:
         self._lock = threading.RLock()
         self._number = 0
         self._part: PartKey | None = None
+        self._name = ""
         self._search: Job | None = None
+        self._found: tuple[PartKey, FoundPeople] | None = None
+        self._choices = Choices()
         self._restoration: Job | None = None
         self._last_use = time.monotonic()
 
-    def choose(self, part: PartKey | None) -> None:
+    def choose(self, part: PartKey | None, name: str = "") -> None:
         """Choose a part of a video, or clear the choice. The people in the part are searched for.
+
+        Args:
+            part ([`PartKey`], *optional*): The part.
+            name (`str`): Name of the upload; that of another part of the same video stays.
 
         Raises:
             ValueError: If the client has too many jobs, or the queue is full.
@@ -63,10 +81,45 @@ class Session:
             if part == self._part:
                 return
             self.cancel()
+            self._take_people()
+            if part is None or self._part is None or part.video != self._part.video:
+                self._found, self._choices, self._name = None, Choices(), name
             self._number += 1
             self._part, self._search, self._restoration = part, None, None
             if part is not None:
                 self._search = self._queue.submit(self.client, SearchRequest(part))
+
+    def choose_people(self, numbered_in: PartKey, chosen: Collection[int]) -> None:
+        """Choose people, also for other parts of the same video.
+
+        Args:
+            numbered_in ([`PartKey`]): The part in which they have these numbers; a choice from a part that was
+                replaced is too late, and ignored.
+            chosen (`Collection[int]`): Their numbers.
+        """
+        with self._lock:
+            self._take_people()
+            if self._found is not None and self._found[0] == numbered_in:
+                self._choices.remember(self._found[1], chosen)
+
+    def _take_people(self) -> None:
+        """Take the result of the search, if it is done."""
+        if self._part is not None and self._search is not None:
+            result = self._search.view().result
+            if isinstance(result, FoundPeople):
+                self._found = self._part, result
+
+    def search_again(self) -> None:
+        """Search for the people in the chosen part, after a search that has failed or was cancelled.
+
+        Raises:
+            ValueError: If the client has too many jobs, or the queue is full.
+        """
+        with self._lock:
+            self._last_use = time.monotonic()
+            is_over = self._search is None or self._search.state in (JobState.FAILED, JobState.CANCELLED)
+            if self._part is not None and is_over:
+                self._search = self._queue.submit(self.client, SearchRequest(self._part))
 
     def restore(self, request: RestoreRequest) -> Job:
         """Restore a part. The request has all that is needed: the search may still run, or may have failed.
@@ -78,7 +131,7 @@ class Session:
             ValueError: If the client has too many jobs, or the queue is full.
         """
         with self._lock:
-            self.choose(request.searched_part)
+            self.choose(request.chosen_part, request.name)
             self._forget_deleted()
             former = self._restoration
             if former is not None:
@@ -103,7 +156,12 @@ class Session:
             search = self._search.view() if self._search else None
             restoration = self._restoration.view() if self._restoration else None
             place = self._queue.place(self._restoration) if self._restoration else 0
-            return SessionView(self._number, self._part, search, restoration, place)
+            self._take_people()
+            found_in, found = self._found or (None, None)
+            chosen = self._choices.recall(found) if found else ()
+            return SessionView(
+                self._number, self._part, self._name, search, found_in, found, chosen, restoration, place
+            )
 
     def _forget_deleted(self) -> None:
         """Forget a restoration whose result was deleted, because it has ended long ago."""

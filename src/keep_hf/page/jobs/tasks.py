@@ -5,10 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..backend import COMPARING, CUTTING, FINDING, RESTORING, Backend
-from ..clips import cut_clip, probe
+from ..clips import ClipInfo, cut_clip
 from ..progress import Phase, Progress
-from .face_search import FaceSearch, FoundPeople, select_tracks
+from ..results.result_names import result_name
+from .choices import select_tracks
+from .face_search import FaceSearch, FoundPeople, first_frame
 from .job import Job, PartKey, RestoreRequest, Result
+from .total_progress import Speed, work_of
 from .video_cache import CutPart, VideoCache
 
 
@@ -23,6 +26,7 @@ class Tasks:
 
     def __init__(self, backend: Backend, search: FaceSearch, cache: VideoCache) -> None:
         self.backend, self.search, self.cache = backend, search, cache
+        self._speed = Speed()
 
     def run(self, job: Job) -> Generator[Progress | Result, None, None]:
         """Do a job: yield progress, and the result at the end.
@@ -37,7 +41,7 @@ class Tasks:
                 yield from self._restore(job, request, path)
         else:
             with self.cache.use(request.part.video) as path:
-                job.plan((FINDING,))
+                job.plan({FINDING: 0.0}, self._speed)
                 yield (yield from self._find_people(request.part, path))
 
     def _find_people(self, key: PartKey, path: Path) -> Generator[Progress, None, FoundPeople]:
@@ -54,27 +58,56 @@ class Tasks:
     def _restore(self, job: Job, request: RestoreRequest, path: Path) -> Generator[Progress | Result, None, None]:
         key, restoration = request.part, request.restoration
         restoration.options()  # a value that is not allowed raises before any work
-        part = self.cache.part(key)
-        phases = [CUTTING] * (part.cut is None) + [FINDING] * bool(restoration.people and part.tracks is None)
-        job.plan((*phases, RESTORING, COMPARING))
-        self.backend.limits.check(probe(path), key.start, key.end, restoration.upscale)
+        clip = self.cache.clip(key.video)
+        self.search.limits.check(clip, key.start, key.end, restoration.upscale)
+        job.plan(self._work(request, clip), self._speed)
         cut = yield from self._cut(key, path)
         people: tuple[int, ...] = ()
         if restoration.people:
             found = yield from self._find_people(request.searched_part, path)
-            people = select_tracks(found, restoration.people, (yield from self._track(key, cut)))
+            tracks = yield from self._track(key, cut)
+            people = select_tracks(
+                found, restoration.people, tracks, first_frame(key.start, clip.num_frames / clip.seconds)
+            )
         # The result stays when the cache forgets the video.
         job.folder.mkdir(parents=True)
         before = job.folder / "before.mp4"
         before.hardlink_to(cut.path)
         restoration = replace(restoration, end=key.end, people=people)
-        yield from self.backend.restore_part(before, cut.num_frames, restoration, job.folder)
+        kind = "preview" if request.is_preview else "restored"
+        after, both = (job.folder / result_name(request.name, name) for name in (kind, "side_by_side"))
+        report = job.folder / result_name(request.name, "report", ".json")
+        yield from self.backend.restore_part(before, cut.num_frames, restoration, (after, both, report))
+
+    def estimate(self, request: RestoreRequest) -> float | None:
+        """The expected time of a restoration in seconds, without the time in the queue; `None` if it is unknown.
+
+        Raises:
+            ValueError: If the video was deleted, or cannot be read.
+        """
+        with self.cache.use(request.video):
+            expected = self._speed.expect(self._work(request, self.cache.clip(request.video)))
+        return None if expected is None else sum(expected.values())
+
+    def _work(self, request: RestoreRequest, clip: ClipInfo) -> dict[str, float]:
+        """The work of each phase of a restoration, from what is known now."""
+        key, restoration = request.part, request.restoration
+        part, searched = self.cache.part(key), self.cache.part(request.searched_part)
+        phases = [CUTTING] * (part.cut is None) + [FINDING] * bool(restoration.people and part.tracks is None)
+        num_frames = clip.frames_between(key.start, key.end)
+        num_faces = 1.0
+        if searched.people is not None:
+            num_faces = searched.people.faces_per_frame(restoration.people)
+        return {
+            phase: work_of(phase, num_frames, num_faces, restoration.upscale)
+            for phase in (*phases, RESTORING, COMPARING)
+        }
 
     def _cut(self, key: PartKey, path: Path) -> Generator[Progress, None, CutPart]:
         part = self.cache.part(key)
         if part.cut is None:
             phase, target = Phase(CUTTING), self.cache.new_path(key)
-            expected, num_frames = probe(path).frames_between(key.start, key.end), 0
+            expected, num_frames = self.cache.clip(key.video).frames_between(key.start, key.end), 0
             yield phase.at(0)
             try:
                 for num_frames in cut_clip(path, target, key.start, key.end):

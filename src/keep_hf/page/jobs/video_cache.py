@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ...faces.tracking.tracks import FaceTrack
+from ..clips import ClipInfo, probe
 from .face_search import FoundPeople
 from .job import PartKey
 
@@ -53,8 +54,18 @@ class CachedVideo:
     """A video, and its parts."""
 
     path: Path
+    clip: ClipInfo | None = None
     last_use: float = field(default_factory=time.monotonic)
     parts: dict[PartKey, CachedPart] = field(default_factory=dict)
+
+
+def checksum(file: Path) -> str:
+    """The SHA-256 of the content of a file."""
+    digest = hashlib.sha256()
+    with file.open("rb") as opened:
+        while chunk := opened.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 class VideoCache:
@@ -70,31 +81,24 @@ class VideoCache:
         self._videos: dict[str, CachedVideo] = {}
         self._users: Counter[str] = Counter()  # jobs that use a video at this moment
 
-    def add(self, file: Path) -> str:
+    def add(self, file: Path, video: str) -> None:
         """Copy a video into the cache, unless it is there.
 
         Args:
             file (`Path`): Any file.
-
-        Returns:
-            `str`: The SHA-256 of its content, by which it is found.
+            video (`str`): Its [`checksum`], by which it is found.
         """
-        checksum = hashlib.sha256()
-        with file.open("rb") as opened:
-            while chunk := opened.read(1 << 20):
-                checksum.update(chunk)
-        video = checksum.hexdigest()
         with self._lock:
             if video not in self._videos:
                 self._videos[video] = CachedVideo(self._copy(file, self.folder / video))
             self._videos[video].last_use = time.monotonic()
-        return video
 
     @staticmethod
     def _copy(file: Path, folder: Path) -> Path:
         folder.mkdir()
         try:
-            return Path(shutil.copyfile(file, folder / file.name))  # messages contain the name
+            # Not the name of the file: another user may have the same video.
+            return Path(shutil.copyfile(file, folder / f"video{file.suffix}"))
         except OSError:
             shutil.rmtree(folder)
             raise
@@ -117,6 +121,18 @@ class VideoCache:
             with self._lock:
                 self._users[video] -= 1
                 self._videos[video].last_use = time.monotonic()
+
+    def clip(self, video: str) -> ClipInfo:
+        """Length and size of a video in use.
+
+        Raises:
+            ValueError: If the file is not a video or is damaged.
+        """
+        with self._lock:
+            cached = self._videos[video]
+        if cached.clip is None:
+            cached.clip = probe(cached.path)
+        return cached.clip
 
     def part(self, key: PartKey) -> CachedPart:
         """What is known of a part of a video in use."""

@@ -1,0 +1,1 @@
+"""The interface of the page: components, event handlers, and what a session looks like in the browser."""

@@ -1,0 +1,205 @@
+"""Event handlers of the page, in the order in which a user triggers them.
+
+A handler changes the session, and returns the values of the components that are different then. No handler raises: an
+error becomes a message on the page.
+"""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from ..clips import ClipInfo, probe
+from ..jobs.job import PartKey, RestoreRequest
+from ..jobs.service import JobService
+from ..jobs.sessions import Session
+from ..messages import error_html, status_html
+from ..requests import RestorationRequest
+from .layout import PRESETS, Components
+from .rendering import Renderer, Updates
+
+
+NO_VIDEO = ValueError("There is no video yet: upload one, record one, or use the example.")
+
+
+class Handlers:
+    """The event handlers; the browser keeps the id of its session, and all else is in the session.
+
+    Args:
+        components ([`Components`]): The components.
+        service ([`JobService`]): The jobs.
+    """
+
+    def __init__(self, components: Components, service: JobService) -> None:
+        self.components, self.service = components, service
+        self._renderer = Renderer(components, service)
+
+    def opened(self, session_id: str, request: gr.Request) -> Updates:
+        """The page was opened or reloaded, with the id of a session in its address or without."""
+        try:
+            session = self.service.find_session(session_id)
+        except ValueError as error:
+            session = self.service.open_session(_client(request))
+            message = error_html(error, None) if session_id else ""
+            return {self.components.session: session.id, self.components.about: message}
+        updates: Updates = {self.components.session: session.id}
+        part = session.view().part
+        if part is not None:
+            try:
+                path = self.service.find_video(part.video)
+                updates |= {self.components.video: str(path), **self._describe(probe(path), part)}
+            except ValueError as error:
+                updates[self.components.about] = error_html(error, None)
+        return updates | self._renderer.render(session, "")
+
+    def changed(self, session_id: str, shown: str) -> Updates:
+        """The browser asks for changes."""
+        try:
+            return self._renderer.render(self.service.find_session(session_id), shown)
+        except ValueError:  # not opened yet, or kept no longer: the next click opens another one
+            return {self.components.shown: gr.skip()}
+
+    def chose(
+        self,
+        session_id: str,
+        shown: str,
+        video: str | None,
+        start: float,
+        end: float,
+        event: gr.EventData,
+        request: gr.Request,
+    ) -> Updates:
+        """Another video, another part of it, or no video."""
+        session = self._session(session_id, request)
+        updates: Updates = {self.components.session: session.id}
+        try:
+            former = session.view().part
+            if not video:
+                session.choose(None)
+                updates |= {self.components.about: "", **self._sliders(1.0, 0.0, 1.0)}
+            else:
+                key, clip = PartKey(self.service.add_video(Path(video)), start, end), probe(Path(video))
+                if former is None or former.video != key.video:
+                    key = PartKey(key.video, 0.0, min(_tenths(clip.seconds), self.service.limits.seconds))
+                    updates |= self._describe(clip, key)
+                elif event.target is self.components.video:
+                    key = former  # it is displayed again after a reload, perhaps before the sliders
+                session.choose(key, Path(video).name)
+        except Exception as error:
+            session.choose(None)
+            updates |= {self.components.about: error_html(error, video), **self._sliders(1.0, 0.0, 1.0)}
+        return updates | self._renderer.render(session, shown)
+
+    def find_again(self, session_id: str, shown: str, request: gr.Request) -> Updates:
+        """Repeat a search that was cancelled or has failed."""
+        session = self._session(session_id, request)
+        try:
+            session.search_again()
+        except ValueError as error:
+            return {self.components.about: error_html(error, None)}
+        return self._renderer.render(session, shown)
+
+    def chose_people(self, session_id: str, faces: dict[str, Any] | None) -> None:
+        """Other people, for reloads and for other parts; a click on "Restore" sends them, too."""
+        try:
+            session = self.service.find_session(session_id)
+        except ValueError:
+            return
+        part = session.view().part
+        if faces and part is not None:
+            session.choose_people(PartKey(part.video, *faces["part"]), _chosen(faces))
+
+    @staticmethod
+    def chose_preset(name: str) -> tuple[float, float | str]:
+        """A preset -> fidelity, strength."""
+        return PRESETS[name]
+
+    def restore(self, request: gr.Request, *values: Any) -> Updates:
+        """Restore the part; `values` are those of [`Components.request`]."""
+        return self._restore(False, request, *values)
+
+    def preview(self, request: gr.Request, *values: Any) -> Updates:
+        """Restore the first three seconds of the part."""
+        return self._restore(True, request, *values)
+
+    def _restore(
+        self,
+        is_preview: bool,
+        request: gr.Request,
+        session_id: str,
+        shown: str,
+        video: str | None,
+        start: float,
+        end: float,
+        faces: dict[str, Any] | None,
+        *options: Any,
+    ) -> Updates:
+        session = self._session(session_id, request)
+        updates: Updates = {self.components.session: session.id}
+        try:
+            if not video:
+                raise NO_VIDEO
+            checksum = self.service.add_video(Path(video))
+            people: tuple[int, ...] = ()
+            numbered_in = None
+            if faces:
+                people, numbered_in = _chosen(faces), PartKey(checksum, *faces["part"])
+                if not people:
+                    raise ValueError("No faces selected: select at least one person.")
+                if len(people) == len(faces["people"]):
+                    people = ()
+            restoration = RestorationRequest(start, end, people, *options)
+            view = session.view()
+            is_known = view.part is not None and view.part.video == checksum
+            if not is_known:
+                probe(Path(video))  # an error names the upload
+            name = view.name if is_known else Path(video).name
+            session.restore(RestoreRequest(checksum, restoration, is_preview, numbered_in if people else None, name))
+        except Exception as error:
+            return updates | {self.components.status: error_html(error, video)}
+        return updates | self._renderer.render(session, shown)
+
+    def cancel(self, session_id: str, shown: str) -> Updates:
+        """End all jobs of the session."""
+        try:
+            session = self.service.find_session(session_id)
+        except ValueError as error:
+            return {self.components.status: error_html(error, None)}
+        session.cancel()
+        return self._renderer.render(session, shown)
+
+    def _session(self, session_id: str, request: gr.Request) -> Session:
+        """The session of the browser, or another one if it is kept no longer."""
+        try:
+            return self.service.find_session(session_id)
+        except ValueError:
+            return self.service.open_session(_client(request))
+
+    def _describe(self, clip: ClipInfo, part: PartKey) -> Updates:
+        """The line about a video, and the sliders for its parts."""
+        seconds, limit = _tenths(clip.seconds), self.service.limits.seconds
+        about = f"{clip.seconds:.1f} seconds, {clip.num_frames} frames of {clip.width} x {clip.height} pixels."
+        if seconds > limit:
+            about += f" Only {limit:g} seconds can be restored at a time: the first {limit:g} are selected."
+        return {self.components.about: status_html(about), **self._sliders(seconds, part.start, part.end)}
+
+    def _sliders(self, seconds: float, start: float, end: float) -> Updates:
+        return {
+            self.components.start: gr.update(value=start, maximum=seconds),
+            self.components.end: gr.update(value=end, maximum=seconds),
+        }
+
+
+def _client(request: gr.Request) -> str:
+    """Who a request is from, for the limits."""
+    return request.client.host if request.client else ""
+
+
+def _chosen(faces: dict[str, Any]) -> tuple[int, ...]:
+    """The numbers of the chosen people, from the value of the component."""
+    return tuple(person["number"] for person in faces["people"] if person["is_chosen"])
+
+
+def _tenths(seconds: float) -> float:
+    return math.ceil(seconds * 10) / 10
