@@ -37,7 +37,7 @@ LOW_CONTRAST = """(lowest) => {
     const hidden = style.clip !== "auto" || style.clipPath === "inset(50%)" || opacity(node) === 0;
     if (!text || hidden || !node.checkVisibility({ visibilityProperty: true })) continue;
     if (!inside(node.getBoundingClientRect())) continue;
-    if (node.closest("script, style, video, .stage, [aria-hidden=true], [inert]")) continue;
+    if (node.closest("script, style, video, .views, [aria-hidden=true], [inert]")) continue;
     if (node.closest(":disabled, [aria-disabled=true]")) continue;
     const ground = behind(node), colour = parse(style.color); colour[3] *= opacity(node);
     const front = over(colour, ground);

@@ -6,8 +6,10 @@ from pathlib import Path
 import gradio as gr
 import numpy as np
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
+from accessibility import SCHEMES, SIZES, describe_violation, shown_as
 from benchmarks.frame_lock import READ_NUMBER, SAMPLE, write_pair
 from browser import UNNAMED, horizontal_overflow, open_browser
 from keep_hf.page.comparison import FacePath, build_comparison, collect_paths, comparison_value
@@ -313,3 +315,28 @@ def test_value_of_a_file(tmp_path):
     assert value["has_sound"]
     assert value["autoplay"]
     assert value["faces"] == []
+
+
+# Accessibility
+
+
+def test_accessibility(open_page):
+    page = open_page(DESKTOP)
+    expect_frame(page, 0)
+    violations = [violation for size in SIZES for scheme in SCHEMES for violation in check(page, size, scheme)]
+    page.get_by_label("View").select_option("side")
+    page.get_by_label("Zoom").select_option("main")
+    page.get_by_role("button", name="Play").click()
+    violations += check(page, "phone", "dark")
+    page.get_by_role("button", name="Full screen").click()
+    page.wait_for_function("document.fullscreenElement")
+    for scheme in SCHEMES:
+        violations += check(page, "desktop", scheme)
+    assert not violations
+
+
+def check(page: Page, size: str, scheme: str) -> list[str]:
+    """What axe-core finds in the component."""
+    with shown_as(page, size, scheme):
+        violations = Axe().run(page, "#compare").response["violations"]
+    return [describe_violation(violation, node) for violation in violations for node in violation["nodes"]]

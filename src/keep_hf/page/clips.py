@@ -15,7 +15,7 @@ import numpy as np
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
-from ..video.containers import ffmpeg_name, open_container
+from ..video.containers import ffmpeg_name, find_video_stream, open_container
 from ..video.decoding.source import VideoFrame
 from ..video.reader import VideoReader
 from ..video.segments.converted_audio import ConvertedAudio
@@ -28,6 +28,10 @@ from .unreadable import explain_unreadable
 CUT_CRF = 10  # visually lossless, because the part is encoded again
 COMPARISON_CRF = 20
 MAX_COMPARISON_SIDE = 1920  # pixels of a half; many devices decode videos of at most 4096 pixels
+COPY_CRF, MAX_COPY_SIDE = 26, 720  # of a copy that only shows what was uploaded
+
+# By a name of FFmpeg's container: the codecs of videos (with 8 bits and 4:2:0) and of audio that all browsers play.
+PLAYABLE = {"mp4": ({"h264"}, {"aac", "mp3"}), "webm": ({"vp8", "vp9"}, {"opus", "vorbis"})}
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,26 @@ def probe(path: Path) -> ClipInfo:
         return ClipInfo(seconds, num_frames, reader.width, reader.height)
 
 
-def cut_clip(source: Path, target: Path, start: float = 0.0, end: float = math.inf) -> Iterator[int]:
+def browsers_play(path: Path) -> bool:
+    """Whether every browser plays a video: not 10-bit HEVC, MPEG-4 in AVI, or ProRes, for example.
+
+    Raises:
+        ValueError: If the file is not a video.
+    """
+    with open_container(path) as container:
+        stream = find_video_stream(container, path)
+        containers = container.format.name.split(",")
+        codecs, sounds = next((PLAYABLE[name] for name in containers if name in PLAYABLE), (set(), set()))
+        return (
+            stream.codec_context.name in codecs
+            and stream.codec_context.pix_fmt in ("yuv420p", "yuvj420p")
+            and {audio.codec_context.name for audio in container.streams.audio} <= sounds
+        )
+
+
+def cut_clip(
+    source: Path, target: Path, start: float = 0.0, end: float = math.inf, *, is_copy: bool = False
+) -> Iterator[int]:
     """Write a part of a video, with its audio, as an MP4 that browsers can play.
 
     Browsers do not play H.264 with odd sides, so the last row or column of such videos is dropped.
@@ -82,6 +105,8 @@ def cut_clip(source: Path, target: Path, start: float = 0.0, end: float = math.i
         source (`Path`): Any video.
         target (`Path`): The `.mp4` to write.
         start, end (`float`): Seconds from the first frame.
+        is_copy (`bool`, *optional*, defaults to `False`): Whether the part is only watched, and not restored: a small
+            file, with sides of at most 720 pixels.
 
     Returns:
         `Iterator[int]`: After every frame, the number of frames written. The part has the frames with
@@ -97,8 +122,11 @@ def cut_clip(source: Path, target: Path, start: float = 0.0, end: float = math.i
             raise ValueError(f"{source} has no frame between {start:g} and {end:g} seconds.")
         width, height = (max(2, side // 2 * 2) for side in (reader.width, reader.height))
         images = ((frame.image[:height, :width], frame.pts - first.pts) for frame in chain([first], frames))
+        if is_copy:
+            width, height = limit_size(width, height, MAX_COPY_SIDE)
+            images = ((_fit(image, width, height), pts) for image, pts in images)
         beginning = first.pts * reader.time_base + reader.start
-        encoding = _encoding(reader, width, height, CUT_CRF)
+        encoding = _encoding(reader, width, height, COPY_CRF if is_copy else CUT_CRF)
         yield from _write(target, encoding, images, source, beginning, end - start)
 
 
