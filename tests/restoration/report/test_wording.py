@@ -11,6 +11,7 @@ from keep_hf.restoration.auto_strength import Judgement
 from keep_hf.restoration.report.wording import (
     DEPARTS,
     describe_person,
+    describe_recognition,
     describe_rest,
     describe_result,
     describe_times,
@@ -90,9 +91,16 @@ def test_what_else_was_left_unchanged():
     assert "enlarged 2 times" in describe_rest(report([], upscale=2))[-1]
 
 
+def test_how_people_were_recognized():
+    assert describe_recognition({"scenes": [0], "recognized_by": "appearance"}) == ""
+    assert "listed twice" in describe_recognition({"scenes": [0, 9], "recognized_by": "appearance"})
+    assert "by their faces" in describe_recognition({"scenes": [0, 9], "recognized_by": "identity"})
+    assert describe_recognition({"scenes": [0, 9], "recognized_by": None}) == ""  # aligned crops
+
+
 def test_times():
     assert [format_time(seconds) for seconds in (0, 64.6, 3725)] == ["0:00", "1:05", "1:02:05"]
-    track: dict[str, Any] = {"first_frame": 50, "last_frame": 99}
+    track: dict[str, Any] = {"appearances": [[50, 99]]}
     assert describe_times(track, 25) == "0:02 to 0:04"
     # An absence of a second is not mentioned.
     track["appearances"] = [[0, 49], [74, 99], [250, 274]]

@@ -8,7 +8,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from .thumbnails import draw_thumbnails
-from .wording import PersonWords, describe_person, describe_rest, describe_result
+from .wording import PersonWords, describe_person, describe_recognition, describe_rest, describe_result
 
 
 TEMPLATE = Path(__file__).with_name("report_page.html")
@@ -21,6 +21,7 @@ class VideoSection:
     Attributes:
         name (`str`): Name of the file.
         result (`str`): The result in two sentences.
+        recognition (`str`): By what people were recognized after cuts.
         people (`tuple[PersonWords, ...]`): What was done to whom.
         thumbnails (`dict[int, tuple[str, str]]`): From [`draw_thumbnails`].
         rest (`tuple[str, ...]`): What else was left unchanged.
@@ -30,6 +31,7 @@ class VideoSection:
 
     name: str
     result: str
+    recognition: str
     people: tuple[PersonWords, ...]
     thumbnails: dict[int, tuple[str, str]]
     rest: tuple[str, ...]
@@ -51,6 +53,7 @@ def describe_video(report: Mapping[str, Any], source: Path, target: Path) -> Vid
     return VideoSection(
         name,
         describe_result(report),
+        describe_recognition(report),
         tuple(describe_person(track, report) for track in report["tracks"]),
         draw_thumbnails(report, source, target),
         tuple(describe_rest(report)),

@@ -96,7 +96,7 @@ def _explain(track: Mapping[str, Any]) -> str:
 def describe_times(track: Mapping[str, Any], frame_rate: float) -> str:
     """When a person appears, such as "0:00 to 0:04"."""
     spans: list[list[int]] = []
-    for first, last in track.get("appearances", [[track["first_frame"], track["last_frame"]]]):
+    for first, last in track["appearances"]:
         if spans and first - spans[-1][1] <= LONGEST_GAP * frame_rate:
             spans[-1][1] = last
         else:
@@ -121,6 +121,15 @@ def describe_result(report: Mapping[str, Any]) -> str:
     if left := len(percents) - num_changed:
         people += f", and {left} left unchanged"
     return f"{size} {people}."
+
+
+def describe_recognition(report: Mapping[str, Any]) -> str:
+    """By what people were recognized after cuts; nothing for a video without a cut."""
+    if len(report["scenes"]) < 2 or report["recognized_by"] is None:
+        return ""
+    if report["recognized_by"] == "identity":
+        return "After a cut, people were recognized by their faces."
+    return "After a cut, people were recognized by their appearance alone, so a person may be listed twice."
 
 
 def describe_rest(report: Mapping[str, Any]) -> list[str]:
