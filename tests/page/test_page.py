@@ -73,13 +73,14 @@ def test_one_of_two_people(open_page, two_people, tmp_path):
     check_players(page)
 
     saved = {}
-    for name in ("download", "download-both", "download-report"):
+    for name in ("download", "download-both", "download-report", "download-data"):
         with page.expect_download() as download:
             page.click(f"#{name}")
         saved[name] = tmp_path / download.value.suggested_filename
         download.value.save_as(saved[name])
     restored = saved["download"]
     assert sorted(path.name for path in saved.values()) == [
+        "two_people_report.html",
         "two_people_report.json",
         "two_people_restored.mp4",
         "two_people_side_by_side.mp4",
@@ -88,7 +89,8 @@ def test_one_of_two_people(open_page, two_people, tmp_path):
     assert audio_seconds(restored) == pytest.approx(NUM_FRAMES / FRAME_RATE, abs=0.1)
     assert audio_seconds(saved["download-both"]) == pytest.approx(NUM_FRAMES / FRAME_RATE, abs=0.1)
     assert frames(saved["download-both"]).shape == (NUM_FRAMES, SIDE, 4 * SIDE, 3)
-    report = json.loads(saved["download-report"].read_text())
+    assert "<h4>Person" in saved["download-report"].read_text()
+    report = json.loads(saved["download-data"].read_text())
     assert len(report["tracks"]) == 1
     changed, same = sorted(changes(two_people, restored), reverse=True)
     assert changed > 10

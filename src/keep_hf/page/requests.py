@@ -71,6 +71,7 @@ class RestoredPart:
         num_frames (`int`): Number of frames of the part.
         num_people (`int`): Number of tracks that were restored.
         faces (`tuple[FacePath, ...]`): Where the restored faces are, the most important one first.
+        page (`Path`, *optional*): The report as a page, see [`complete_report`].
     """
 
     before: Path
@@ -80,3 +81,4 @@ class RestoredPart:
     num_frames: int
     num_people: int
     faces: tuple[FacePath, ...] = ()
+    page: Path | None = None

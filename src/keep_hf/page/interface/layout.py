@@ -44,7 +44,7 @@ class Components:
         found, find, faces: How far the search is, a button to repeat it, and the people.
         preset, fidelity, strength, upscale, quality: How the faces are restored.
         preview, run, cancel, estimate, status: The buttons, the time of the whole job, and how far it is.
-        result, compare, after, both, report: The result.
+        result, compare, after, both, report, data: The result; the report as a page and as JSON.
     """
 
     session: gr.Textbox
@@ -72,12 +72,14 @@ class Components:
     after: gr.DownloadButton
     both: gr.DownloadButton
     report: gr.DownloadButton
+    data: gr.DownloadButton
 
     def rendered(self) -> list:
         """What [`Renderer`] changes."""
         return [
             *(self.shown, self.timer, self.found, self.find, self.faces, self.preview, self.run, self.cancel),
             *(self.estimate, self.status, self.result, self.compare, self.after, self.both, self.report),
+            self.data,
         ]
 
     def request(self) -> list:
@@ -188,7 +190,8 @@ def _lay_out_result() -> dict[str, Any]:
         after = gr.DownloadButton("Save the video", variant="primary", elem_id="download", **hidden)
         both = gr.DownloadButton("Save side by side", elem_id="download-both", **hidden)
         report = gr.DownloadButton("Save the report", elem_id="download-report", **hidden)
-    return {"result": result, "compare": compare, "after": after, "both": both, "report": report}
+        data = gr.DownloadButton("Save the report as JSON", elem_id="download-data", **hidden)
+    return {"result": result, "compare": compare, "after": after, "both": both, "report": report, "data": data}
 
 
 def _custom(name: str, value: Any) -> gr.HTML:

@@ -107,7 +107,7 @@ class Renderer:
         }
 
     def _result(self, job: JobView | None) -> Updates:
-        files = (self.components.after, self.components.both, self.components.report)
+        files = (self.components.after, self.components.both, self.components.report, self.components.data)
         if job is None or not isinstance(job.result, RestoredPart):
             hidden = {component: gr.update(visible=False) for component in files}
             return {
@@ -117,7 +117,7 @@ class Renderer:
             }
         part = job.result
         value = comparison_value(part.both, part.faces)
-        paths = (part.after, part.both, part.report)
+        paths = (part.after, part.both, part.page, part.report)
         saved = {
             component: gr.update(value=str(path), visible=True) for component, path in zip(files, paths, strict=True)
         }

@@ -7,6 +7,8 @@ from pathlib import Path
 from ..backend import COMPARING, CUTTING, FINDING, RESTORING, Backend
 from ..clips import ClipInfo, cut_clip
 from ..progress import Phase, Progress
+from ..requests import RestoredPart
+from ..results.report_files import complete_report
 from ..results.result_names import result_name
 from .choices import select_tracks
 from .face_search import FaceSearch, FoundPeople, first_frame
@@ -77,7 +79,11 @@ class Tasks:
         kind = "preview" if request.is_preview else "restored"
         after, both = (job.folder / result_name(request.name, name) for name in (kind, "side_by_side"))
         report = job.folder / result_name(request.name, "report", ".json")
-        yield from self.backend.restore_part(before, cut.num_frames, restoration, (after, both, report))
+        for step in self.backend.restore_part(before, cut.num_frames, restoration, (after, both, report)):
+            if isinstance(step, RestoredPart):
+                yield complete_report(step, request.name, restoration)
+            else:
+                yield step
 
     def estimate(self, request: RestoreRequest) -> float | None:
         """The expected time of a restoration in seconds, without the time in the queue; `None` if it is unknown.
