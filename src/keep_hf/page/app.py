@@ -18,6 +18,7 @@ from .endpoints.documentation import DocumentedBlocks
 from .examples import SHOWN
 from .interface.handlers import Handlers
 from .interface.layout import Components, lay_out
+from .interface.several import add_several
 from .interface.upload_guard import UploadGuard
 from .jobs.clients import ClientLimits
 from .jobs.service import JobService
@@ -124,6 +125,7 @@ def build_demo(
         with gr.Column(elem_id="page"):
             gr.Markdown(ABOUT)
             components = lay_out(service.limits)
+            add_several(components, service)
         connect(demo, components, Handlers(components, service))
         for endpoint in build_endpoints(service):
             gr.api(endpoint, api_name=endpoint.__name__, concurrency_limit=None)

@@ -27,6 +27,9 @@ class BatchFailure:
     name: str
     reason: str
 
+    def __str__(self) -> str:
+        return f"{self.name}: {self.reason}"
+
 
 @dataclass(frozen=True)
 class BatchProgress:
@@ -43,8 +46,10 @@ class BatchProgress:
     name: str
     step: Progress
 
-    def __str__(self) -> str:
-        return f"Video {self.index + 1} of {self.total}, {self.name}: {self.step}"
+    @property
+    def title(self) -> str:
+        """The video and the phase, without the progress of the phase."""
+        return f"Video {self.index + 1} of {self.total}, {self.name}: {self.step.phase}"
 
 
 def run_batch(

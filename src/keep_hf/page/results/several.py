@@ -1,0 +1,93 @@
+"""Several videos as one request: their results in a ZIP file, with one report for all."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...restoration.report.report_page import render_report
+from ..api import wait
+from ..clips import probe
+from ..jobs.job import RestoreRequest
+from ..jobs.service import JobService
+from ..messages import explain
+from ..progress import Phase, Progress
+from ..requests import RestorationRequest, RestoredPart
+from .batch import BatchFailure, BatchProgress, run_batch, write_zip
+from .report_files import describe_part
+
+
+ARCHIVE, REPORT = "restored_videos.zip", "restored_videos_report.html"
+PACKING = "Writing the ZIP file"
+
+
+@dataclass(frozen=True)
+class RestoredVideos:
+    """The result of several videos.
+
+    Attributes:
+        archive (`Path`): A ZIP file with the restored videos, their reports as JSON, and one report as a page.
+        num_videos (`int`): Number of videos in it.
+        failures (`tuple[BatchFailure, ...]`): The videos that could not be restored.
+    """
+
+    archive: Path
+    num_videos: int
+    failures: tuple[BatchFailure, ...]
+
+
+def restore_several(
+    service: JobService, client: str, videos: Sequence[Path], options: RestorationRequest
+) -> Iterator[Progress | RestoredVideos]:
+    """Restore whole videos one after the other, each as a job of its own.
+
+    Args:
+        service ([`JobService`]): The jobs.
+        client (`str`): Who requests it.
+        videos (`Sequence[Path]`): The uploads.
+        options ([`RestorationRequest`]): How to restore them.
+
+    Returns:
+        `Iterator`: [`Progress`] of all videos together, and [`RestoredVideos`] at the end. Closing it cancels the job
+            that runs.
+
+    Raises:
+        ValueError: If there is no video, or none could be restored; the message has the reason of each.
+    """
+    if not videos:
+        raise ValueError("There are no videos yet: choose some.")
+
+    def restore(video: Path) -> Iterator[Progress | RestoredPart]:
+        probe(video)  # its message has the name of the upload
+        job = service.submit(client, RestoreRequest(service.add_video(video), options, name=video.name))
+        for step in wait(service, job):
+            assert isinstance(step, Progress | RestoredPart)  # a search returns something else
+            yield step
+
+    parts: list[RestoredPart] = []
+    failures: list[BatchFailure] = []
+    for step in run_batch(videos, restore, explain):
+        if isinstance(step, BatchProgress):
+            yield Progress(step.title, (step.index + (step.step.share or 0.0)) / step.total)
+        elif isinstance(step, BatchFailure):
+            failures.append(step)
+        else:
+            parts.append(step)
+    if not parts:
+        raise ValueError(f"No video could be restored. {describe_failures(failures)}")
+    yield from _pack(parts, failures)
+
+
+def describe_failures(failures: Sequence[BatchFailure]) -> str:
+    """The reasons of all failures in one line."""
+    return " ".join(failure.reason if failure.name in failure.reason else str(failure) for failure in failures)
+
+
+def _pack(parts: list[RestoredPart], failures: list[BatchFailure]) -> Iterator[Progress | RestoredVideos]:
+    """Write the ZIP file into the folder of the first result, with which it is deleted."""
+    page = render_report([describe_part(part) for part in parts], {one.name: one.reason for one in failures})
+    files = [(path.name, path) for part in parts for path in (part.after, part.report)]
+    archive = parts[0].after.with_name(ARCHIVE)
+    phase, num_bytes = Phase(PACKING), sum(path.stat().st_size for _, path in files)
+    for num_written in write_zip(archive, files, {REPORT: page}):
+        yield phase.at(num_written / num_bytes)
+    yield RestoredVideos(archive, len(parts), tuple(failures))
