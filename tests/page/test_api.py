@@ -42,6 +42,29 @@ def test_api(url, two_people, tmp_path):
     assert len(report["tracks"]) == 1
 
 
+def test_the_api_is_documented(url, tmp_path, monkeypatch):
+    """Every parameter and result is described, and the snippets run with a video of the user."""
+    endpoints = httpx.get(f"{url}gradio_api/info").json()["named_endpoints"]
+    assert [parameter["label"] for parameter in endpoints["/restore"]["parameters"]] == [
+        *("video", "start", "end", "people", "fidelity", "strength", "upscale", "quality")
+    ]
+    for endpoint in endpoints.values():
+        for value in endpoint["parameters"] + endpoint["returns"]:
+            assert len(value["python_type"]["description"]) > 10
+    write_people(tmp_path / "in.mp4", 8)
+    monkeypatch.chdir(tmp_path)
+    results = {}
+    for name, endpoint in endpoints.items():
+        names: dict = {}
+        exec(compile(endpoint["code_snippets"]["python"], name, "exec"), names)
+        results[name] = names["result"]
+    assert [person["number"] for person in results["/faces"]] == [1, 2]
+    restored, side_by_side, report = results["/restore"]
+    assert [Path(path).name for path in (restored, side_by_side)] == ["in_restored.mp4", "in_side_by_side.mp4"]
+    assert report["source"] == "in.mp4"
+    assert report["options"]["strength"] == "auto"
+
+
 def test_api_example_of_the_guide(url, tmp_path, monkeypatch):
     """The block of the guide that needs a running page."""
     guide = (REPOSITORY / "docs" / "guides" / "page.md").read_text()
@@ -65,6 +88,8 @@ def test_api_example_of_the_guide(url, tmp_path, monkeypatch):
         ({"quality": "perfect"}, "small file, good, best"),
         ({"start": "now"}, "start must be a number of seconds, got 'now'."),
         ({"people": ["me"]}, "people must be a list of numbers from /faces"),
+        ({"strength": "much"}, "strength must be a number from 0 to 1, or 'auto', got 'much'."),
+        ({"upscale": True}, "upscale must be 1, 2, 3 or 4, got True."),
     ],
 )
 def test_api_errors(url, two_people, options, message):

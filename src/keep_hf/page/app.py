@@ -157,7 +157,7 @@ def connect(demo: gr.Blocks, components: Components, handlers: Handlers) -> None
     components.preset.input(handlers.chose_preset, components.preset, options, **AT_ONCE)
     clicks = [
         button.click(handler, components.request(), [components.session, *rendered], **AT_ONCE)
-        for button, handler in ((components.run, handlers.restore), (components.preview, handlers.preview))
+        for button, handler in ((components.run, handlers.restore_part), (components.preview, handlers.preview))
     ]
     components.cancel.click(handlers.cancel, page, rendered, **AT_ONCE)
     for event in (opened, chose, *clicks):  # each of them can open a session

@@ -11,20 +11,23 @@ from gradio.data_classes import FileData
 from keep_hf.page.endpoints.documentation import DocumentedBlocks
 
 
-def measure(video: FileData, start: float = 0.5, people: list[int] | None = None) -> tuple[int, str]:
+def measure(
+    video: FileData, start: float = 0.5, people: list[int] | None = None, strength: float | str = "auto"
+) -> tuple[int, str]:
     """Measure a video.
 
     Args:
         video: The video, as gradio_client.handle_file(path).
         start: Start of the part, in seconds.
         people: Numbers of people; all by default.
+        strength: From 0 to 1, or "auto".
 
     Returns:
         size: Number of bytes: of the file.
         summary: The other arguments.
     """
     path = video["path"] if isinstance(video, dict) else video.path
-    return Path(path).stat().st_size, f"{start} {people}"
+    return Path(path).stat().st_size, f"{start} {people} {strength}"
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +47,7 @@ def test_every_parameter_and_result_is_described(url):
         "video": "The video, as gradio_client.handle_file(path).",
         "start": "Start of the part, in seconds.",
         "people": "Numbers of people; all by default.",
+        "strength": 'From 0 to 1, or "auto".',
         "size": "Number of bytes: of the file.",
         "summary": "The other arguments.",
     }
@@ -59,4 +63,4 @@ def test_the_snippet_runs(url, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names: dict = {}
     exec(compile(snippets["python"], "snippet.py", "exec"), names)
-    assert names["result"] == (123, "0.5 None")
+    assert names["result"] == (123, "0.5 None auto")

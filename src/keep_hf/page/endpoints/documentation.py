@@ -39,7 +39,12 @@ def describe_endpoint(endpoint: dict[str, Any], function: Any) -> None:
     for parameter in endpoint["parameters"]:
         name = parameter["parameter_name"]
         parameter["label"] = name
-        parameter["python_type"]["description"] = descriptions[name]
+        about, default = parameter["python_type"], parameter["parameter_default"]
+        about["description"] = descriptions[name]
+        if isinstance(default, str) and about["type"] != "str":
+            # Without this, the snippets have the text without quotes.
+            others = [kind for kind in about["type"].split(" | ") if kind != "str"]
+            about["type"] = " | ".join([f"Literal['{default}']", *others])
         if is_file(parameter["type"]):
             # The snippets upload a file for a component of this kind.
             parameter["component"], parameter["example_input"] = "Video", EXAMPLE_VALUE

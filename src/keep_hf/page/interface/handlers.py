@@ -115,8 +115,11 @@ class Handlers:
         """A preset -> fidelity, strength."""
         return PRESETS[name]
 
-    def restore(self, request: gr.Request, *values: Any) -> Updates:
-        """Restore the part; `values` are those of [`Components.request`]."""
+    def restore_part(self, request: gr.Request, *values: Any) -> Updates:
+        """Restore the part; `values` are those of [`Components.request`].
+
+        It is not named `restore`: gradio names endpoints after functions, and the API has one of that name.
+        """
         return self._restore(False, request, *values)
 
     def preview(self, request: gr.Request, *values: Any) -> Updates:
