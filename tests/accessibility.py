@@ -12,6 +12,9 @@ SIZES = {"desktop": {"width": 1280, "height": 900}, "phone": {"width": 390, "hei
 SCHEMES = ("light", "dark")
 LOWEST_CONTRAST = 4.5  # of all text, as WCAG 2 AA requires of text that is not large
 
+# Colours that change slowly would be measured on their way from one colour scheme to the other.
+STILL = "*, *::before, *::after { transition: none !important; animation: none !important; }"
+
 # Texts with less contrast than `lowest`, as "text: ratio, colours, element". Disabled controls are exempt, as in WCAG.
 # The background is composed of all layers behind a text, down to the first opaque one; opacity counts. Text over
 # images and videos is not measured. Returns the number of texts measured, and the failures.
@@ -71,6 +74,7 @@ def shown_as(page: Page, size: str, scheme: str) -> Iterator[None]:
     before = page.viewport_size
     page.set_viewport_size(SIZES[size])
     page.emulate_media(color_scheme=scheme)
+    page.add_style_tag(content=STILL)
     page.wait_for_function("dark => document.body.classList.contains('dark') === dark", arg=scheme == "dark")
     yield
     page.set_viewport_size(before)

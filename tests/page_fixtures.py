@@ -1,8 +1,10 @@
 """The page with small networks, and a browser: fixtures for modules that name this one in `pytest_plugins`."""
 
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from conftest import make_components
 from keep_hf import KeepPipeline
 from keep_hf.page import ClientLimits, build_demo
 from keep_hf.page.app import Demo
+from keep_hf.page.backend import Backend
 from media import write_clip
 from page_steps import LIMITS, NUM_FRAMES, TIMEOUT, frames
 from portraits import write_people
@@ -77,3 +80,20 @@ def open_page(browser, url) -> Iterator[Callable[..., Page]]:
 @pytest.fixture(scope="session")
 def two_people(tmp_path_factory) -> Path:
     return write_people(tmp_path_factory.mktemp("clips") / "two people.mp4", NUM_FRAMES)
+
+
+@pytest.fixture
+def restorations(monkeypatch) -> Iterator[threading.Event]:
+    """An event; while it is cleared, restorations stop after each step."""
+    goes_on = threading.Event()
+    goes_on.set()
+    restore_part = Backend.restore_part
+
+    def pause(self: Backend, *args: Any) -> Iterator:
+        for step in restore_part(self, *args):
+            yield step
+            goes_on.wait()
+
+    monkeypatch.setattr(Backend, "restore_part", pause)
+    yield goes_on
+    goes_on.set()

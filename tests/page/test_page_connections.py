@@ -1,0 +1,91 @@
+"""The page over connections that are lost, and with several users at once."""
+
+import tempfile
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+from playwright.sync_api import Page, expect
+
+from keep_hf.page import ClientLimits, build_demo
+from keep_hf.page.app import Demo
+from page_steps import DESKTOP, LIMITS, NUM_FRAMES, TIMEOUT, expect_text, frames, open_session, upload
+from portraits import write_people
+from tcp_proxy import TcpProxy
+
+
+pytest_plugins = ["page_fixtures"]
+pytestmark = pytest.mark.slow
+
+
+LOST_SECONDS = 6
+
+
+def wait_for_comparison(page: Page) -> list[int]:
+    """Width and height of the video of the comparison, which has arrived."""
+    video = "document.querySelector('#compare video')"
+    page.wait_for_function(f"{video}?.readyState >= 2", timeout=TIMEOUT)
+    return page.evaluate(f"[{video}.videoWidth, {video}.videoHeight]")
+
+
+def test_the_result_arrives_after_a_lost_connection(browser, demo, url, two_people):
+    with TcpProxy(urlsplit(url).port) as proxy:
+        page = browser.new_page(viewport=DESKTOP)
+        page.set_default_timeout(TIMEOUT)
+        page.goto(f"http://127.0.0.1:{proxy.port}/")
+        page.wait_for_url("**session=*")
+        upload(page, two_people)
+        expect_text(page, "found", "Found 2 people.")
+        page.click("#run")
+        expect(page.locator("#cancel")).to_be_enabled()
+        proxy.cut()
+        page.wait_for_timeout(1000 * LOST_SECONDS)
+        proxy.restore()
+        expect_text(page, "status", f"Done: {NUM_FRAMES} frames, 2 people restored.")
+        wait_for_comparison(page)
+        page.close()
+
+
+def test_two_users_at_once(pipe, browser, two_people, restorations, tmp_path, monkeypatch):
+    """One reloads, one cancels and starts again: each gets the result of their own video; no file is left."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "work"))
+    (tmp_path / "work").mkdir()
+    clips = {"reloads": two_people, "cancels": write_people(tmp_path / "one person.mp4", 12, num_people=1)}
+    demo = build_demo(pipe, limits=LIMITS, client_limits=ClientLimits(places=12))
+    demo.launch(prevent_thread_lock=True, quiet=True)
+    try:
+        pages: dict[str, Page] = {}
+        for name, clip in clips.items():
+            pages[name] = page = browser.new_page(viewport=DESKTOP)
+            page.set_default_timeout(TIMEOUT)
+            page.goto(demo.local_url)
+            page.wait_for_url("**session=*")
+            upload(page, clip)
+        restorations.clear()
+        for page in pages.values():
+            expect_text(page, "found", "Found")
+            page.click("#run")
+            expect(page.locator("#status progress")).to_be_visible()
+        pages["cancels"].click("#cancel")
+        pages["reloads"].reload()
+        expect_text(pages["cancels"], "status", "Cancelled.")
+        restorations.set()
+        pages["cancels"].click("#run")
+        for name, page in pages.items():
+            expect_text(page, "status", f"Done: {len(frames(clips[name]))} frames")
+            check_result(page, demo, clips[name])
+            page.close()
+        assert list((tmp_path / "work").rglob("*.mp4"))
+    finally:
+        demo.close()
+    assert not list((tmp_path / "work").iterdir())
+
+
+def check_result(page: Page, demo: Demo, clip: Path) -> None:
+    """The video before restoration is the part of the right clip, in the session and in the browser."""
+    result = open_session(page, demo).view().restoration.result
+    assert np.abs(frames(result.before) - frames(clip)).mean() < 6
+    assert frames(result.after).shape == frames(clip).shape
+    height, width = frames(clip).shape[1:3]
+    assert wait_for_comparison(page) == [2 * width, height]
