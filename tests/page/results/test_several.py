@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
+from accessibility import find_violations
 from keep_hf.page.progress import Progress
 from keep_hf.page.requests import RestorationRequest
 from keep_hf.page.results.several import RestoredVideos, restore_several
-from page_steps import DESKTOP, check_legible, expect_text
+from page_steps import DESKTOP, PHONE, check_legible, expect_text
 from portraits import write_people
 
 
@@ -62,6 +63,9 @@ def test_the_page_restores_several_videos(open_page, videos, tmp_path):
     page.click("#several-run")
     expect_text(page, "several-status", "Done: 2 videos restored. Not restored: bad.mp4 is not a video")
     check_legible(page)
+    for size in (PHONE, DESKTOP):
+        page.set_viewport_size(size)
+        assert not find_violations(page)
     expect(page.locator("#several-run")).to_be_enabled()
     with page.expect_download() as download:
         page.click("#several-download")
