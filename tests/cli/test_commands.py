@@ -232,7 +232,7 @@ def test_inputs_and_outputs_that_are_no_files(model, crops_file, tmp_path, capsy
         assert fails(command, capsys) == (
             "keep-hf: https://a.org/b.mp4 is a URL; download the video first, and pass the file."
         )
-    assert "s3://b/o.mp4 is a URL; write a file first" in fails(["restore", "in.mp4", "s3://b/o.mp4"], capsys)
+    assert "ftp://b/o.mp4 is a URL; write a file first" in fails(["restore", "in.mp4", "ftp://b/o.mp4"], capsys)
     assert "standard input" in fails(["restore", "-", "o.mp4"], capsys)
     assert "standard output" in fails(["restore", "in.mp4", "-"], capsys)
     assert files(tmp_path) == ["in.mp4"]

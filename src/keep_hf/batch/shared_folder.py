@@ -7,6 +7,7 @@ that finds nothing to take waits for the others, because it takes over what a ki
 import contextlib
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -16,6 +17,7 @@ from .claims import Claim, Claims
 from .manifest import ALREADY_DONE, FAILED, Manifest, Outcome
 from .members import PATIENCE, Heartbeat, Watch
 from .processes import this_process
+from .remote_file import RemoteFile
 
 
 # The folder of the claims; it is removed at the end.
@@ -29,18 +31,20 @@ class Job:
     """A video and its result.
 
     Args:
-        source (`Path`): The video.
-        target (`Path`): The result.
+        source (`Path` or [`RemoteFile`]): The video.
+        target (`Path` or [`RemoteFile`]): The result.
         name (`str`): The result relative to the folder of all results, with slashes.
     """
 
-    source: Path
-    target: Path
+    source: Path | RemoteFile
+    target: Path | RemoteFile
     name: str
 
     def outcome(self, outcome: str, reason: str | None = None, seconds: float = 0.0, frames: int = 0) -> Outcome:
         """An [`Outcome`] of this job, from this process, now."""
-        size = self.target.stat().st_size if outcome != FAILED and self.target.exists() else 0
+        size = 0
+        if outcome != FAILED and self.target.exists():
+            size = self.target.stat().st_size if isinstance(self.target, Path) else self.target.size()
         process = this_process()
         return Outcome(
             source=str(self.source),
@@ -75,7 +79,10 @@ def record_finished(folder: Path, jobs: Sequence[Job], start: int) -> None:
     """
     manifest = Manifest(folder, start)
     known = {outcome.target for outcome in manifest.read_new()}
-    finished = [job for job in jobs if job.name not in known and job.target.exists()]
+    jobs = [job for job in jobs if job.name not in known]
+    with ThreadPoolExecutor(16) as pool:  # a remote file takes a request
+        exists = pool.map(lambda job: job.target.exists(), jobs)
+    finished = [job for job, is_finished in zip(jobs, exists, strict=True) if is_finished]
     if finished:
         manifest.append(*(job.outcome(ALREADY_DONE) for job in finished))
 
@@ -92,6 +99,7 @@ class SharedFolder:
             life, in seconds.
 
     Attributes:
+        manifest ([`Manifest`]): The manifest in the folder.
         outcomes (`dict[str, Outcome]`): What became of the jobs in this run, by their names.
     """
 
@@ -101,7 +109,7 @@ class SharedFolder:
         self.jobs, self.resume = list(jobs), resume
         self.outcomes: dict[str, Outcome] = {}
         self._names = {job.name for job in jobs}
-        self._manifest, self._start = Manifest(folder, start), start
+        self.manifest, self._start = Manifest(folder, start), start
         self._hidden = folder / HIDDEN
         self._watch = Watch(self._hidden / "processes", patience)
         self._claim: Claim | None = None
@@ -150,14 +158,14 @@ class SharedFolder:
         """Append the outcome of the job that is claimed to the manifest; see [`Outcome`] for the arguments."""
         # A process that was suspended for so long that another one took over leaves the outcome to that one.
         if self._claim is not None and not self._claim.is_lost():
-            self._manifest.append(job.outcome(outcome, reason, seconds, frames))
+            self.manifest.append(job.outcome(outcome, reason, seconds, frames))
 
     def _find_waiting(self) -> list[Job]:
         self._read_outcomes()
         return [job for job in self.jobs if job.name not in self.outcomes]
 
     def _read_outcomes(self) -> None:
-        for outcome in self._manifest.read_new():
+        for outcome in self.manifest.read_new():
             if outcome.target in self._names:
                 self.outcomes[outcome.target] = outcome
 

@@ -50,7 +50,9 @@ def _add_restore(commands: "Commands") -> None:
     parser.add_argument(
         "input", metavar="IN", type=Path, help="video file, animated image, folder of videos, or folder of images"
     )
-    parser.add_argument("output", metavar="OUT", type=Path, help="video file or folder to write")
+    parser.add_argument(
+        "output", metavar="OUT", type=Path, help="video file or folder to write; both may be URLs such as s3://..."
+    )
     _add_model(parser, MODEL)
     parser.add_argument("--aligned", action="store_true", help="the frames are aligned face crops already")
     parser.add_argument(
@@ -91,6 +93,9 @@ def _add_restore(commands: "Commands") -> None:
     parser.add_argument("--codec", choices=CODECS, help="codec of the output; by default chosen by the source")
     parser.add_argument("--crf", type=int, help="quality of the output, from 0 (best) to 51; 16 by default")
     parser.add_argument("--preset", choices=PRESETS, help="speed of H.264 and HEVC; medium by default")
+    parser.add_argument(
+        "--work-dir", type=Path, metavar="DIR", help="folder for local copies of remote files; by default in HF_HOME"
+    )
     parser.add_argument("--resume", action="store_true", help="continue an interrupted run after its last segment")
     parser.add_argument("--report", type=Path, help="file to write a summary to: .html to read, or else JSON")
 

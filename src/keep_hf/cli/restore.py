@@ -2,12 +2,17 @@
 
 import argparse
 import sys
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from accelerate import PartialState
+from huggingface_hub.constants import HF_HOME
 
-from ..batch.jobs import list_jobs
+from ..batch.local_copies import LocalCopies
+from ..batch.manifest import MANIFEST
+from ..batch.plan import Plan, make_plan
+from ..batch.remote_file import RemoteFile, is_remote
+from ..batch.shared_folder import Job
 from ..built_in import BUILT_IN
 from ..faces.face_parser import load_parser
 from ..faces.identity import FaceIdentity
@@ -30,16 +35,16 @@ from .output import (
 
 def run(args: argparse.Namespace) -> None:
     """Restore a video, or the part of this process in a folder, and write the report."""
-    jobs = list_jobs(args.input, args.output)
-    is_folder = jobs[0][0] != args.input
+    work_folder = args.work_dir or Path(HF_HOME) / "keep-hf-work"
+    plan, copies = make_plan(args.input, args.output, work_folder), LocalCopies(work_folder)
     encoding = EncodingOptions(codec=args.codec, crf=args.crf, preset=args.preset)
     if args.report:
-        check_output_path(args.report, "report")
+        check_report_path(args.report, plan)
     args.device = selected_device(args)
     # Several processes may share a folder; each has its own GPU, so this goes before the model is moved.  On CPUs
     # PartialState needs `cpu=True`, or every process finds itself alone.
     state = PartialState(cpu=args.device.type == "cpu")
-    folder = begin_folder(jobs, args, state) if is_folder else None
+    folder = None if plan.shared is None else begin_folder(plan.shared, plan.jobs, args.resume, state)
     # The processes exchange nothing else through their group.
     state.destroy_process_group()
     if folder is None and not state.is_main_process:
@@ -48,23 +53,33 @@ def run(args: argparse.Namespace) -> None:
     pipe = prepare_pipeline(args)
     options = restoration_options(args)
 
-    def restore_job(source: Path, target: Path) -> dict[str, Any]:
-        return restore(pipe, source, target, args, options, encoding)
+    def restore_one(job: Job) -> dict[str, Any]:
+        return restore_job(pipe, job, copies, args, options, encoding)
 
-    reports: list[dict[str, Any]] = []
     failures: dict[str, str] = {}
-    if folder is not None:
-        reports, failures = restore_folder(folder, args.input, restore_job)
+    if folder is None:
+        reports = [restore_one(plan.jobs[0])]
     else:
-        try:
-            reports = [restore_job(*jobs[0])]
-        except (ValueError, OSError) as error:
-            raise ValueError(f"{name_file(error, args.input)}{resume_hint(args.output)}") from error
+        reports, failures = restore_folder(folder, args.input, restore_one)
     if args.report:
         name = args.report.stem + (f"-{state.process_index}" if state.num_processes > 1 else "")
-        save_report(args.report.with_stem(name), reports, failures, is_folder)
+        save_report(args.report.with_stem(name), reports, failures, folder is not None)
+    if folder is not None and is_remote(args.output) and state.is_main_process:
+        (RemoteFile.parse(args.output) / PurePosixPath(MANIFEST)).upload(folder.manifest.path)
     if folder is not None and folder.num_failed:
-        raise ValueError(f"{folder.num_failed} of {len(jobs)} videos failed.")
+        raise ValueError(f"{folder.num_failed} of {len(plan.jobs)} videos failed.")
+
+
+def check_report_path(path: Path, plan: Plan) -> None:
+    """Reject a report that could not be written, before any work is done.
+
+    Raises:
+        ValueError: If its folder does not exist, or a page is to show remote files.
+    """
+    check_output_path(path, "report")
+    job = plan.jobs[0]
+    if path.suffix.lower() == ".html" and not (isinstance(job.source, Path) and isinstance(job.target, Path)):
+        raise ValueError(f"{path} shows frames of local files only; choose a .json file for remote ones.")
 
 
 def prepare_pipeline(args: argparse.Namespace) -> KeepPipeline:
@@ -101,6 +116,29 @@ def restoration_options(args: argparse.Namespace) -> RestorationOptions:
     )
 
 
+def restore_job(
+    pipe: KeepPipeline,
+    job: Job,
+    copies: LocalCopies,
+    args: argparse.Namespace,
+    options: RestorationOptions,
+    encoding: EncodingOptions,
+) -> dict[str, Any]:
+    """Restore one video, which may be remote, and return its report."""
+    source, target = Path(str(job.source)), copies.target(job)
+    try:
+        source = copies.fetch(job)
+        report = restore(pipe, source, target, args, options, encoding)
+        copies.deliver(job, source)
+    except (ValueError, OSError) as error:
+        message = name_file(error, source) if isinstance(job.source, Path) else str(error)
+        message = message.replace(str(source), str(job.source))
+        raise ValueError(f"{message}{resume_hint(target)}") from error
+    report |= {"source": str(job.source), "target": str(job.target)}
+    print_findings(report, args.model, pipe.vq.config.sample_size, options)
+    return report
+
+
 def restore(
     pipe: KeepPipeline,
     source: Path,
@@ -122,14 +160,19 @@ def restore(
             **vars(encoding),
         )
     report["warnings"] = list(dict.fromkeys([*report["warnings"], *messages]))
-    if not report["tracks"] and not options.aligned:
+    return report
+
+
+def print_findings(report: dict[str, Any], model: str, sample_size: int, options: RestorationOptions) -> None:
+    """Print what was done to each person of a video, and which model to try if faces are too large for this one."""
+    source, tracks = report["source"], report["tracks"]
+    if not tracks and not options.aligned:
         print_message(f"{source}: No faces found. The frames are unchanged.")
-    for track in report["tracks"]:
+    for track in tracks:
         if "strength" in track:
             print_message(f"{source}: person {track['id']}: {track['strength']['reason']}")
-    if advice := advise_larger_model(args.model, pipe.vq.config.sample_size, report["tracks"], options):
+    if advice := advise_larger_model(model, sample_size, tracks, options):
         print_message(f"{source}: {advice}")
-    return report
 
 
 def save_report(path: Path, reports: list[dict[str, Any]], failures: dict[str, str], is_batch: bool) -> None:

@@ -1,0 +1,129 @@
+"""Files in object stores, through fsspec: `s3://`, `hf://` and others.
+
+FFmpeg could read through a file object, but a video is opened several times: for its frames, for its other streams,
+and to see whether it is complete. Every restoration therefore works on a local copy. The result is written locally,
+too, so that an interrupted run can be resumed. A file in a store appears when its upload is complete.
+"""
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+
+import fsspec
+from fsspec import AbstractFileSystem
+
+from ..video.media_files import URL
+
+
+STORES = frozenset({"abfs", "az", "gcs", "gs", "hf", "memory", "s3"})
+
+
+def is_remote(path: Path) -> bool:
+    """Whether a path is the URL of a file or folder in an object store."""
+    url = URL.fullmatch(path.as_posix())
+    return url is not None and url["scheme"].lower() in STORES
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file or folder in an object store.
+
+    Args:
+        protocol (`str`): For example "s3".
+        path (`str`): The path without the protocol, for example "bucket/folder/a.mp4".
+    """
+
+    protocol: str
+    path: str
+
+    @classmethod
+    def parse(cls, path: Path) -> "RemoteFile":
+        """The file of a URL; `Path` has turned its "//" into "/"."""
+        url = URL.fullmatch(path.as_posix())
+        assert url is not None
+        return cls(url["scheme"].lower(), url["rest"].rstrip("/"))
+
+    def __str__(self) -> str:
+        return f"{self.protocol}://{self.path}"
+
+    def __truediv__(self, name: PurePosixPath) -> "RemoteFile":
+        return RemoteFile(self.protocol, f"{self.path}/{name}")
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return PurePosixPath(self.path).name
+
+    @cached_property
+    def system(self) -> AbstractFileSystem:
+        """The store, with the credentials of the environment. Lists of files are not cached: others change them.
+
+        Raises:
+            ValueError: If a package is missing.
+        """
+        try:
+            return fsspec.filesystem(self.protocol, use_listings_cache=False)
+        except ImportError as error:
+            raise ValueError(f"{self} cannot be opened. {error}.") from error
+
+    def exists(self) -> bool:
+        """Whether there is a file of this name now."""
+        with report_errors(self):
+            return bool(self.system.exists(self.path))
+
+    def is_file(self) -> bool:
+        """Whether this is a file, not a folder."""
+        with report_errors(self):
+            return bool(self.system.isfile(self.path))
+
+    def size(self) -> int:
+        """Size in bytes."""
+        with report_errors(self):
+            return int(self.system.size(self.path))
+
+    def version(self) -> str:
+        """Another text for every version of the file."""
+        with report_errors(self):
+            return str(self.system.ukey(self.path))
+
+    def find(self) -> dict[PurePosixPath, int]:
+        """The sizes in bytes of all files in this folder, at any depth, by their paths in it."""
+        with report_errors(self):
+            root = self.system._strip_protocol(str(self))
+            found = self.system.find(root, detail=True)
+            return {PurePosixPath(path).relative_to(root): int(info["size"]) for path, info in found.items()}
+
+    def download(self, target: Path) -> None:
+        """Copy the file to a local one, which appears complete."""
+        part = target.with_name(f"{uuid.uuid4().hex}.download")
+        try:
+            with report_errors(self):
+                self.system.get_file(self.path, str(part))
+            os.replace(part, target)
+        finally:
+            part.unlink(missing_ok=True)
+
+    def upload(self, source: Path) -> None:
+        """Replace the file by a copy of a local one."""
+        with report_errors(self):
+            self.system.put_file(str(source), self.path)
+
+
+@contextmanager
+def report_errors(file: RemoteFile) -> Iterator[None]:
+    """Raise all errors of a store as an `OSError` of one line that names the file and the cause."""
+    try:
+        yield
+    except ValueError:
+        raise
+    except FileNotFoundError as error:
+        raise OSError(f"{file} does not exist, or its bucket or folder does not: {error}.") from error
+    except PermissionError as error:
+        raise OSError(f"{file}: access was denied: {error}. Check the credentials.") from error
+    # Every store has exceptions of its own, without a common base.
+    except Exception as error:
+        raise OSError(f"{file} cannot be reached: {type(error).__name__}: {error}.") from error

@@ -1,0 +1,173 @@
+"""`keep-hf restore` from and to object stores: in memory, and S3 on this machine."""
+
+import json
+import sys
+from pathlib import Path
+
+import fsspec
+import pytest
+from accelerate import PartialState
+
+from conftest import SIZE, make_clip, make_components
+from keep_hf import KeepPipeline
+from keep_hf.batch.remote_file import RemoteFile
+from keep_hf.cli import main
+from media import write_clip
+
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> str:
+    folder = tmp_path_factory.mktemp("model")
+    KeepPipeline(**make_components(), gain_window=4).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def s3_server():
+    server_module = pytest.importorskip("moto.server", reason="moto is not installed")
+    pytest.importorskip("s3fs", reason="s3fs is not installed")
+    server = server_module.ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    yield "http://{}:{}".format(*server.get_host_and_port())
+    server.stop()
+
+
+@pytest.fixture
+def s3(s3_server, monkeypatch):
+    variables = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
+    for name, value in (variables | {"AWS_ENDPOINT_URL": s3_server}).items():
+        monkeypatch.setenv(name, value)
+    fsspec.filesystem("s3").clear_instance_cache()
+    system = fsspec.filesystem("s3", use_listings_cache=False)
+    system.mkdir("bucket")
+    yield system
+    system.rm("bucket", recursive=True)
+    system.clear_instance_cache()
+
+
+@pytest.fixture
+def memory():
+    system = fsspec.filesystem("memory")
+    yield system
+    system.store.clear()
+    system.pseudo_dirs[:] = [""]
+
+
+@pytest.fixture
+def clips(tmp_path) -> Path:
+    folder = tmp_path / "clips"
+    (folder / "deep").mkdir(parents=True)
+    for name, count in (("a.mp4", 2), ("deep/b.avi", 12)):
+        write_clip(folder / name, images=list(make_clip(count, SIZE, SIZE)))
+    (folder / "notes.txt").write_text("no video")
+    return folder
+
+
+def run(source: object, target: object, model: str, work: Path, *options: str) -> int:
+    PartialState._reset_state()
+    words = ["restore", str(source), str(target), "--model", model, "--aligned", "--device", "cpu"]
+    return main([*words, "--work-dir", str(work), *options])
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def manifest(text: bytes) -> list[tuple[str, str, str]]:
+    lines = [json.loads(line) for line in text.splitlines()]
+    return [(line["source"], line["target"], line["outcome"]) for line in lines]
+
+
+@pytest.mark.parametrize("store", ["memory", "s3"])
+def test_a_folder_in_a_store_is_restored_into_a_store(model, clips, tmp_path, store, request, capsys):
+    system = request.getfixturevalue(store)
+    system.put(str(clips), "bucket/in", recursive=True)
+    assert run(clips, tmp_path / "expected", model, tmp_path / "work") == 0
+    source, target = f"{store}://bucket/in", f"{store}://bucket/out"
+    assert run(source, target, model, tmp_path / "work") == 0
+    assert f"keep-hf: {source}/a.mp4: person 0: restored" in capsys.readouterr().err
+    assert system.cat("bucket/out/a.mp4") == (tmp_path / "expected" / "a.mp4").read_bytes()
+    assert system.cat("bucket/out/deep/b.mp4") == (tmp_path / "expected" / "deep" / "b.mp4").read_bytes()
+    done = [(f"{source}/deep/b.avi", "deep/b.mp4", "restored"), (f"{source}/a.mp4", "a.mp4", "restored")]
+    assert manifest(system.cat("bucket/out/keep-hf.jsonl")) == done
+    # Nothing but the manifest stays here.
+    (left,) = files(tmp_path / "work")
+    assert left.endswith("keep-hf.jsonl")
+    # A run that is resumed restores what is missing.
+    system.rm("bucket/out/a.mp4")
+    assert run(source, target, model, tmp_path / "work", "--resume") == 0
+    assert sorted(outcome for _, _, outcome in manifest(system.cat("bucket/out/keep-hf.jsonl"))[2:]) == [
+        "already done",
+        "restored",
+    ]
+
+
+def test_local_videos_into_a_store_and_back(model, clips, tmp_path, memory):
+    assert run(clips, "memory://bucket/out", model, tmp_path / "work") == 0
+    memory.put(str(clips), "bucket/in", recursive=True)
+    assert run("memory://bucket/in", tmp_path / "back", model, tmp_path / "work") == 0
+    assert files(tmp_path / "back") == ["a.mp4", "deep/b.mp4", "keep-hf.jsonl"]
+    for name in ("a.mp4", "deep/b.mp4"):
+        assert memory.cat(f"bucket/out/{name}") == (tmp_path / "back" / name).read_bytes()
+    assert run("memory://bucket/in/a.mp4", tmp_path / "one.mp4", model, tmp_path / "work") == 0
+    assert run(clips / "a.mp4", "memory://bucket/one.mp4", model, tmp_path / "work") == 0
+    assert (tmp_path / "one.mp4").read_bytes() == memory.cat("bucket/one.mp4") == memory.cat("bucket/out/a.mp4")
+
+
+def test_a_failed_upload_is_not_marked_as_done(model, clips, tmp_path, memory, monkeypatch, capsys):
+    upload = RemoteFile.upload
+
+    def fail(self, source):
+        if self.name == "a.mp4":
+            raise OSError(f"{self} cannot be reached: the line was cut.")
+        upload(self, source)
+
+    monkeypatch.setattr(RemoteFile, "upload", fail)
+    assert run(clips, "memory://bucket/out", model, tmp_path / "work") == 1
+    assert "memory://bucket/out/a.mp4 cannot be reached" in capsys.readouterr().err
+    outcomes = [outcome for _, _, outcome in manifest(memory.cat("bucket/out/keep-hf.jsonl"))]
+    assert outcomes == ["restored", "failed"]
+    assert not memory.exists("bucket/out/a.mp4")
+    monkeypatch.setattr(RemoteFile, "upload", upload)
+    assert run(clips, "memory://bucket/out", model, tmp_path / "work", "--resume") == 0
+    assert memory.exists("bucket/out/a.mp4")
+
+
+def test_a_source_that_has_changed_is_fetched_again(model, clips, tmp_path, memory):
+    (tmp_path / "bad.mp4").write_text("no video")
+    memory.put(str(tmp_path / "bad.mp4"), "bucket/a.mp4")
+    assert run("memory://bucket/a.mp4", tmp_path / "out.mp4", model, tmp_path / "work") == 1
+    memory.put(str(clips / "a.mp4"), "bucket/a.mp4")
+    assert run("memory://bucket/a.mp4", tmp_path / "out.mp4", model, tmp_path / "work", "--resume") == 0
+
+
+def test_errors_are_one_line(model, clips, tmp_path, s3, monkeypatch, capsys):
+    def fails(source: object, target: object, *options: str) -> str:
+        capsys.readouterr()
+        assert run(source, target, model, tmp_path / "work", *options) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        return line
+
+    assert "s3://nowhere/in does not exist, or its bucket or folder does not" in fails("s3://nowhere/in", tmp_path / "out")
+    assert "s3://bucket/in does not exist or contains no videos" in fails("s3://bucket/in", tmp_path / "out")
+    assert "s3://nowhere/a.mp4 does not exist" in fails(clips / "a.mp4", "s3://nowhere/a.mp4")
+    assert "missing does not exist" in fails(tmp_path / "missing", "s3://bucket/out")
+    assert "local files only" in fails(clips, "s3://bucket/out", "--report", str(tmp_path / "report.html"))
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    fsspec.registry._registry.pop("s3", None)
+    assert "s3://bucket/in cannot be opened. Install s3fs" in fails("s3://bucket/in", tmp_path / "out")
+
+
+def test_missing_credentials_are_one_line(model, tmp_path, s3, monkeypatch, capsys):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    s3.clear_instance_cache()
+    assert run("s3://bucket/in", tmp_path / "out", model, tmp_path / "work") == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "s3://bucket/in" in line
+    assert "credentials" in line.lower()
