@@ -1,15 +1,19 @@
 """Which uploads browsers play, and the copies of the others, in a real browser."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 
-from browser import open_browser
 from keep_hf.page.clips import browsers_play, cut_clip, probe
 from media import packets, times, write_clip
+from page_steps import DESKTOP, clear, expect_text, frames, upload
+from portraits import FRAME_RATE
+
+
+pytest_plugins = ["page_fixtures"]
+pytestmark = pytest.mark.slow
 
 
 # name, codec, pixel format, audio codec, whether all browsers play it
@@ -33,12 +37,6 @@ LOAD = """async (url) => {
   await new Promise((done) => { video.oncanplay = video.onerror = done; });
   return video.videoWidth;
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with open_browser() as browser:
-        yield browser
 
 
 def loaded_width(browser: Browser, path: Path) -> int:
@@ -81,3 +79,30 @@ def test_no_video(tmp_path):
     (tmp_path / "text.mp4").write_text("text")
     with pytest.raises(ValueError, match="is not a video"):
         browsers_play(tmp_path / "text.mp4")
+
+
+def test_the_page_shows_the_copy(open_page, two_people, tmp_path):
+    """An MPEG-4 in AVI is an empty box in the browser; another part has another copy, another video none."""
+    images = list(frames(two_people).astype(np.uint8))
+    recording = write_clip(tmp_path / "camera.avi", images=images, frame_rate=FRAME_RATE, codec="mpeg4")
+    page = open_page(DESKTOP)
+    upload(page, recording)
+    copy = page.locator("#copy video")
+    page.wait_for_function("document.querySelector('#copy video')?.videoWidth > 200")
+    expect_text(page, "copy", "this is a small copy of the part")
+    expect(page.locator("#video video")).to_be_hidden()
+    first = copy.get_attribute("src")
+    expect_text(page, "found", "Found 2 people.")
+    end = page.get_by_label("number input for To (seconds)")
+    end.fill("1")
+    end.press("Tab")
+    expect(copy).not_to_have_attribute("src", first or "")
+    page.wait_for_function("document.querySelector('#copy video')?.duration < 1.2")
+    page.reload()
+    page.wait_for_function("document.querySelector('#copy video')?.duration < 1.2")
+    clear(page)
+    expect(copy).to_have_count(0)
+    upload(page, two_people)
+    expect(page.locator("#video video")).to_be_visible()
+    expect_text(page, "found", "Found 2 people.")
+    expect(copy).to_have_count(0)

@@ -16,6 +16,7 @@ from ..pipeline import KeepPipeline
 from .api import build_endpoints
 from .endpoints.documentation import DocumentedBlocks
 from .examples import SHOWN
+from .interface.browser_copy import BrowserCopyHandlers
 from .interface.handlers import Handlers
 from .interface.layout import Components, lay_out
 from .interface.several import add_several
@@ -160,5 +161,9 @@ def connect(demo: gr.Blocks, components: Components, handlers: Handlers) -> None
         for button, handler in ((components.run, handlers.restore_part), (components.preview, handlers.preview))
     ]
     components.cancel.click(handlers.cancel, page, rendered, **AT_ONCE)
+    copies = BrowserCopyHandlers(handlers.service)
+    for event in (opened, chose):
+        announced = event.then(copies.announce, components.session, components.copy, **AT_ONCE)
+        announced.then(copies.make, [components.session, components.copy], components.copy, **AT_ONCE)
     for event in (opened, chose, *clicks):  # each of them can open a session
         event.then(None, components.session, None, js=WRITE_SESSION, **AT_ONCE)

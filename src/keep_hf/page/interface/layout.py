@@ -11,6 +11,7 @@ from ..comparison import build_comparison
 from ..examples import EXAMPLES
 from ..limits import Limits
 from ..requests import QUALITIES
+from .browser_copy import build_browser_copy
 
 
 HERE = Path(__file__).parent
@@ -39,7 +40,7 @@ class Components:
         session: Id of the session; the browser takes it from its address.
         shown: What the browser shows of the session, see [`Renderer`].
         timer: Asks for changes.
-        video, about: The video, and a line about it.
+        video, copy, about: The video, its copy if browsers do not play it, and a line about it.
         start, end: The part, in seconds.
         found, find, faces: How far the search is, a button to repeat it, and the people.
         preset, fidelity, strength, upscale, quality: How the faces are restored.
@@ -51,6 +52,7 @@ class Components:
     shown: gr.Textbox
     timer: gr.Timer
     video: gr.Video
+    copy: gr.HTML
     about: gr.HTML
     start: gr.Slider
     end: gr.Slider
@@ -103,6 +105,7 @@ def lay_out(limits: Limits) -> Components:
 
 def _lay_out_input(limits: Limits) -> dict[str, Any]:
     video = gr.Video(sources=["upload", "webcam"], label="Your video", elem_id="video", buttons=[])
+    copy = build_browser_copy()
     gr.Markdown(f"{limits} Only you can see your video. It is deleted after an hour without use.", elem_id="limits")
     gr.Examples(
         [str(example.path) for example in EXAMPLES],
@@ -118,6 +121,7 @@ def _lay_out_input(limits: Limits) -> dict[str, Any]:
         end = gr.Slider(0, 1, 1, step=0.1, label="To (seconds)", elem_id="end")
     return {
         "video": video,
+        "copy": copy,
         "about": about,
         "start": start,
         "end": end,

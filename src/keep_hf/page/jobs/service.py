@@ -10,6 +10,7 @@ from ...pipeline import KeepPipeline
 from ..backend import Backend
 from ..limits import Limits
 from ..requests import RestorationRequest
+from .browser_copies import BrowserCopies
 from .clients import ClientLimits, Clients
 from .face_search import FaceSearch
 from .job import Job, RestoreRequest, SearchRequest
@@ -36,6 +37,7 @@ class JobService:
     Attributes:
         folder (`Path`): The folder for all files.
         limits ([`Limits`]), client_limits ([`ClientLimits`]): The limits.
+        copies ([`BrowserCopies`]): Copies of uploads that browsers do not play.
         is_gpu_borrowed (`bool`): Whether a GPU is borrowed for the work.
     """
 
@@ -58,6 +60,7 @@ class JobService:
         videos.mkdir()
         jobs.mkdir()
         self._cache = VideoCache(videos)
+        self.copies = BrowserCopies(self._cache, self.limits.seconds)
         self._clients = Clients(self.client_limits, self._work.used_bytes)
         self._tasks = Tasks(Backend(pipe, on_gpu), FaceSearch(pipe, self.limits, on_gpu), self._cache)
         self._queue = JobQueue(self._tasks.run, jobs, self._clients, lambda error: self.hide_folders(explain(error)))

@@ -40,12 +40,14 @@ class CachedPart:
         cut ([`CutPart`], *optional*): The part as a file.
         people ([`FoundPeople`], *optional*): The people in samples of its frames.
         tracks (`list[FaceTrack]`, *optional*): The people in all its frames.
+        copy (`Path`, *optional*): A copy of the part that browsers play, see [`BrowserCopies`].
         searching (`threading.Lock`): Held while `people` is computed, which a search and a restoration may both need.
     """
 
     cut: CutPart | None = None
     people: FoundPeople | None = None
     tracks: list[FaceTrack] | None = None
+    copy: Path | None = None
     searching: threading.Lock = field(default_factory=threading.Lock)
 
 
