@@ -103,6 +103,6 @@ def test_the_page_shows_the_copy(open_page, two_people, tmp_path):
     clear(page)
     expect(copy).to_have_count(0)
     upload(page, two_people)
-    expect(page.locator("#video video")).to_be_visible()
     expect_text(page, "found", "Found 2 people.")
+    expect(page.locator("#video video")).to_be_visible()
     expect(copy).to_have_count(0)
