@@ -8,7 +8,7 @@ from playwright.sync_api import Browser, expect
 
 from keep_hf.page.clips import browsers_play, cut_clip, probe
 from media import packets, times, write_clip
-from page_steps import DESKTOP, clear, expect_text, frames, upload
+from page_steps import DESKTOP, TIMEOUT, clear, expect_text, frames, upload
 from portraits import FRAME_RATE
 
 
@@ -90,19 +90,19 @@ def test_the_page_shows_the_copy(open_page, two_people, tmp_path):
     copy = page.locator("#copy video")
     page.wait_for_function("document.querySelector('#copy video')?.videoWidth > 200")
     expect_text(page, "copy", "this is a small copy of the part")
-    expect(page.locator("#video video")).to_be_hidden()
+    expect(page.locator("#video video")).to_be_hidden(timeout=TIMEOUT)
     first = copy.get_attribute("src")
     expect_text(page, "found", "Found 2 people.")
     end = page.get_by_label("number input for To (seconds)")
     end.fill("1")
     end.press("Tab")
-    expect(copy).not_to_have_attribute("src", first or "")
+    expect(copy).not_to_have_attribute("src", first or "", timeout=TIMEOUT)
     page.wait_for_function("document.querySelector('#copy video')?.duration < 1.2")
     page.reload()
     page.wait_for_function("document.querySelector('#copy video')?.duration < 1.2")
     clear(page)
-    expect(copy).to_have_count(0)
+    expect(copy).to_have_count(0, timeout=TIMEOUT)
     upload(page, two_people)
     expect_text(page, "found", "Found 2 people.")
-    expect(page.locator("#video video")).to_be_visible()
-    expect(copy).to_have_count(0)
+    expect(page.locator("#video video")).to_be_visible(timeout=TIMEOUT)
+    expect(copy).to_have_count(0, timeout=TIMEOUT)
