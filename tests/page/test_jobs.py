@@ -473,6 +473,7 @@ def test_results_are_kept_for_a_time(start, clips):
     service.delete_old(2)
     assert not part.after.exists()
     assert session.view().restoration is None
+    assert session.view().is_expired
     with pytest.raises(ValueError, match="no such request any more"):
         service.find_job(job.id)
     with pytest.raises(ValueError, match="no such session any more"):

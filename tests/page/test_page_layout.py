@@ -3,7 +3,8 @@
 import pytest
 from playwright.sync_api import Page, expect
 
-from page_steps import DESKTOP, PHONE, check_legible, expect_text, upload
+from accessibility import find_violations
+from page_steps import DESKTOP, PHONE, expect_text, upload
 
 
 pytest_plugins = ["page_fixtures"]
@@ -22,7 +23,7 @@ FONTS = """() => { const walker = document.createTreeWalker(document.querySelect
   while (walker.nextNode()) { const node = walker.currentNode.parentElement;
     if (walker.currentNode.data.trim() && node.checkVisibility()) found.add(getComputedStyle(node).fontFamily); }
   return [...found, ...[...document.fonts].filter((font) => font.status === "loaded").map((font) => font.family)]; }"""
-COLUMN = """() => ["#video", "#faces", "#run", "#result"].map((name) =>
+COLUMN = """() => ["#video", "#start", "#faces", "#preset", "#run", "#status"].map((name) =>
   document.querySelector(name).getBoundingClientRect()).map((box) => [box.top, box.left])"""
 
 
@@ -39,15 +40,26 @@ def test_a_phone(open_page, two_people):
     expect(page.locator("#faces .person")).to_have_count(2)
     page.click("#options button")
     assert page.evaluate(SMALL_TARGETS) == []
-    check_legible(page)
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        assert find_violations(page) == []
     assert len(page.evaluate(FONTS)) == 1
+
+
+def test_the_example_plays_until_there_is_a_video(open_page, two_people):
+    page = open_page(DESKTOP)
+    expect(page.locator("#example .views")).to_be_in_viewport()
+    page.wait_for_function("document.querySelector('#example .seek').value > 3")
+    upload(page, two_people)
+    expect_text(page, "about", "3.6 seconds")
+    expect(page.locator("#example .views")).to_have_count(0)
 
 
 def test_one_column_and_presets(open_page, two_people):
     page = open_page(DESKTOP)
     upload(page, two_people)
     # Restoring takes as long as the restoration of the example at start has shown, before the button is pressed.
-    expect_text(page, "estimate", "On this machine, restoring takes about")
+    expect_text(page, "estimate", "On this machine: about")
     check_column(page)
     page.get_by_label("Strong").check()
     page.click("#options button")

@@ -14,8 +14,10 @@ from starlette.middleware import Middleware
 
 from ..pipeline import KeepPipeline
 from .api import build_endpoints
+from .clips import write_side_by_side
+from .comparison import comparison_value
 from .endpoints.documentation import DocumentedBlocks
-from .examples import SHOWN
+from .examples import RESULT, SHOWN
 from .interface.browser_copy import BrowserCopyHandlers
 from .interface.handlers import Handlers
 from .interface.layout import Components, lay_out
@@ -125,12 +127,20 @@ def build_demo(
     with Demo(service) as demo:
         with gr.Column(elem_id="page"):
             gr.Markdown(ABOUT)
-            components = lay_out(service.limits)
+            components = lay_out(service.limits, _show_example(service.folder))
             add_several(components, service)
         connect(demo, components, Handlers(components, service))
         for endpoint in build_endpoints(service):
             gr.api(endpoint, api_name=endpoint.__name__, concurrency_limit=None)
     return demo
+
+
+def _show_example(folder: Path) -> dict[str, Any]:
+    """An example before and after restoration, which plays when the page is opened."""
+    both = folder / "example.mp4"
+    for _ in write_side_by_side(SHOWN.path, RESULT, both):
+        pass
+    return comparison_value(both, autoplay=True)
 
 
 # Handlers are private, so the API has the two endpoints only. They run at once: the queue is that of the service.

@@ -74,22 +74,30 @@ class Handlers:
         session = self._session(session_id, request)
         updates: Updates = {self.components.session: session.id}
         try:
-            former = session.view().part
             if not video:
                 session.choose(None)
                 updates |= {self.components.about: "", **self._sliders(1.0, 0.0, 1.0)}
             else:
-                key, clip = PartKey(self.service.add_video(Path(video)), start, end), probe(Path(video))
-                if former is None or former.video != key.video:
-                    key = PartKey(key.video, 0.0, min(_tenths(clip.seconds), self.service.limits.seconds))
+                checksum, clip = self.service.add_video(Path(video)), probe(Path(video))
+                former, key = session.view().part, PartKey(checksum, start, end)
+                if former is None or former.video != checksum:
+                    key = PartKey(checksum, 0.0, min(_tenths(clip.seconds), self.service.limits.seconds))
                     updates |= self._describe(clip, key)
                 elif event.target is self.components.video:
                     key = former  # it is displayed again after a reload, perhaps before the sliders
-                session.choose(key, Path(video).name)
+                updates |= self._choose(session, key, Path(video).name)
         except Exception as error:
             session.choose(None)
             updates |= {self.components.about: error_html(error, video), **self._sliders(1.0, 0.0, 1.0)}
         return updates | self._renderer.render(session, shown)
+
+    def _choose(self, session: Session, key: PartKey, name: str) -> Updates:
+        """Choose a part; if there is no place in the queue for the search, all else works."""
+        try:
+            session.choose(key, name)
+        except ValueError as error:
+            return {self.components.about: error_html(error, None)}
+        return {}
 
     def find_again(self, session_id: str, shown: str, request: gr.Request) -> Updates:
         """Repeat a search that was cancelled or has failed."""
@@ -161,7 +169,7 @@ class Handlers:
             session.restore(RestoreRequest(checksum, restoration, is_preview, numbered_in if people else None, name))
         except Exception as error:
             return updates | {self.components.status: error_html(error, video)}
-        return updates | self._renderer.render(session, shown)
+        return updates | self._renderer.render(session, shown, always="status")
 
     def cancel(self, session_id: str, shown: str) -> Updates:
         """End all jobs of the session."""
@@ -170,7 +178,7 @@ class Handlers:
         except ValueError as error:
             return {self.components.status: error_html(error, None)}
         session.cancel()
-        return self._renderer.render(session, shown)
+        return self._renderer.render(session, shown, always="status")
 
     def _session(self, session_id: str, request: gr.Request) -> Session:
         """The session of the browser, or another one if it is kept no longer."""

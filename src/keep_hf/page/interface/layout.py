@@ -40,6 +40,7 @@ class Components:
         session: Id of the session; the browser takes it from its address.
         shown: What the browser shows of the session, see [`Renderer`].
         timer: Asks for changes.
+        example: An example before and after restoration, until there is a video.
         video, copy, about: The video, its copy if browsers do not play it, and a line about it.
         start, end: The part, in seconds.
         found, find, faces: How far the search is, a button to repeat it, and the people.
@@ -51,6 +52,7 @@ class Components:
     session: gr.Textbox
     shown: gr.Textbox
     timer: gr.Timer
+    example: gr.HTML
     video: gr.Video
     copy: gr.HTML
     about: gr.HTML
@@ -79,7 +81,17 @@ class Components:
     def rendered(self) -> list:
         """What [`Renderer`] changes."""
         return [
-            *(self.shown, self.timer, self.found, self.find, self.faces, self.preview, self.run, self.cancel),
+            *(
+                self.shown,
+                self.timer,
+                self.example,
+                self.found,
+                self.find,
+                self.faces,
+                self.preview,
+                self.run,
+                self.cancel,
+            ),
             *(self.estimate, self.status, self.result, self.compare, self.after, self.both, self.report),
             self.data,
         ]
@@ -90,12 +102,18 @@ class Components:
         return [*part, self.fidelity, self.strength, self.upscale, self.quality]
 
 
-def lay_out(limits: Limits) -> Components:
-    """Lay out all components."""
+def lay_out(limits: Limits, example: dict[str, Any]) -> Components:
+    """Lay out all components.
+
+    Args:
+        limits ([`Limits`]): Limits of a request, for the text about them.
+        example (`dict`): The example that is shown first, from [`comparison_value`].
+    """
     return Components(
         session=gr.Textbox("", visible=False),
         shown=gr.Textbox("", visible=False),
         timer=gr.Timer(3.0),
+        example=build_comparison(example, elem_id="example"),
         **_lay_out_input(limits),
         **_lay_out_options(),
         **_lay_out_run(),

@@ -8,6 +8,7 @@ so the next request corrects what it has replaced.
 import base64
 import json
 import time
+from collections.abc import Callable
 from typing import Any
 
 import cv2
@@ -40,41 +41,34 @@ class Renderer:
     def __init__(self, components: Components, service: JobService) -> None:
         self.components, self.service = components, service
 
-    def render(self, session: Session, shown: str) -> Updates:
+    def render(self, session: Session, shown: str, *, always: str = "") -> Updates:
         """The values of all components that differ from what the browser shows.
 
         Args:
             session ([`Session`]): The session.
             shown (`str`): What the browser shows: the value of `shown` from an earlier call, or empty.
+            always (`str`, *optional*): A group that is sent in any case, because it may show the error of a click.
         """
-        view = session.view()
+        view, page = session.view(), self.components
         before: dict[str, str] = json.loads(shown) if shown else {}
-        status, search = restoration_status(view), search_status(view)
-        is_busy, is_stopped = _is_busy(view), _is_stopped(view)
+        estimate, status, search = self._estimate(view), restoration_status(view), search_status(view)
+        state = _is_busy(view.search) or _is_busy(view.restoration), _is_busy(view.restoration), _is_stopped(view)
         result = view.restoration.id if view.restoration and view.restoration.result else ""
-        estimate = self._estimate(view)
-        keys = {
-            "estimate": estimate,
-            "status": status,
-            "search": search,
-            "buttons": f"{is_busy} {is_stopped}",
-            "faces": repr(view.found_in),
-            "result": result,
+        # The choice of people is not a part of a key: the browser has changed what it shows by itself.
+        groups: dict[str, tuple[str, Callable[[], Updates]]] = {
+            "example": (str(view.part is None), lambda: {page.example: gr.update(visible=view.part is None)}),
+            "estimate": (estimate, lambda: {page.estimate: estimate}),
+            "status": (status, lambda: {page.status: status}),
+            "search": (search, lambda: {page.found: search}),
+            "buttons": (repr(state), lambda: self._buttons(*state)),
+            "faces": (repr(view.found_in), lambda: {page.faces: faces_value(view)}),
+            "result": (result, lambda: self._result(view.restoration)),
         }
-        changed = {name for name, key in keys.items() if before.get(name) != key}
-        updates: Updates = {self.components.shown: json.dumps(keys) if changed else gr.skip()}
-        if "estimate" in changed:
-            updates[self.components.estimate] = estimate
-        if "status" in changed:
-            updates[self.components.status] = status
-        if "search" in changed:
-            updates[self.components.found] = search
-        if "buttons" in changed:
-            updates |= self._buttons(view, is_busy, is_stopped)
-        if "faces" in changed:
-            updates[self.components.faces] = faces_value(view)
-        if "result" in changed:
-            updates |= self._result(view.restoration)
+        keys = {name: key for name, (key, _) in groups.items()}
+        updates: Updates = {page.shown: json.dumps(keys) if keys != before else gr.skip()}
+        for name, (key, build) in groups.items():
+            if before.get(name) != key or name == always:
+                updates |= build()
         return updates
 
     def _estimate(self, view: SessionView) -> str:
@@ -94,10 +88,10 @@ class Renderer:
             return ""
         if whole is None or preview is None:
             return ""
-        return status_html(f"On this machine, restoring takes about {duration(whole)}, 3 seconds {duration(preview)}.")
+        times = f"about {duration(whole)} to restore, {duration(preview)} to try {PREVIEW_SECONDS:g} seconds"
+        return status_html(f"On this machine: {times}.")
 
-    def _buttons(self, view: SessionView, is_busy: bool, is_stopped: bool) -> Updates:
-        is_restoring = view.restoration is not None and not view.restoration.state.is_final
+    def _buttons(self, is_busy: bool, is_restoring: bool, is_stopped: bool) -> Updates:
         return {
             self.components.preview: gr.update(interactive=not is_restoring),
             self.components.run: gr.update(interactive=not is_restoring),
@@ -128,14 +122,15 @@ class Renderer:
         }
 
 
-def _is_busy(view: SessionView) -> bool:
-    """Whether a job of the session waits or runs."""
-    return any(job is not None and not job.state.is_final for job in (view.search, view.restoration))
+def _is_busy(job: JobView | None) -> bool:
+    """Whether a job waits or runs."""
+    return job is not None and not job.state.is_final
 
 
 def _is_stopped(view: SessionView) -> bool:
-    """Whether the search has ended without a result."""
-    return view.search is not None and view.search.state in (JobState.FAILED, JobState.CANCELLED)
+    """Whether there is no search, because the queue was full, or it has ended without a result."""
+    states = (JobState.FAILED, JobState.CANCELLED)
+    return view.part is not None and (view.search is None or view.search.state in states)
 
 
 def search_status(view: SessionView) -> str:
@@ -156,7 +151,7 @@ def restoration_status(view: SessionView) -> str:
     """How far the restoration is, as HTML."""
     job = view.restoration
     if job is None:
-        return ""
+        return status_html("The result was deleted, because it is kept for a time only.") if view.is_expired else ""
     if job.state is JobState.WAITING:
         return status_html(Progress(waiting_text(view.place)))
     if job.state is JobState.FAILED:

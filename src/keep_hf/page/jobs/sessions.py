@@ -29,6 +29,7 @@ class SessionView:
         found ([`FoundPeople`], *optional*): The people in that one.
         chosen (`tuple[int, ...]`): Numbers of those who are chosen.
         restoration ([`JobView`], *optional*): The latest restoration of this part, until its result is deleted.
+        is_expired (`bool`): Whether the result of a restoration of this part was deleted.
         place (`int`): Number of jobs before the restoration while it waits.
     """
 
@@ -40,6 +41,7 @@ class SessionView:
     found: FoundPeople | None
     chosen: tuple[int, ...]
     restoration: JobView | None
+    is_expired: bool
     place: int
 
 
@@ -64,6 +66,7 @@ class Session:
         self._found: tuple[PartKey, FoundPeople] | None = None
         self._choices = Choices()
         self._restoration: Job | None = None
+        self._is_expired = False
         self._last_use = time.monotonic()
 
     def choose(self, part: PartKey | None, name: str = "") -> None:
@@ -85,7 +88,7 @@ class Session:
             if part is None or self._part is None or part.video != self._part.video:
                 self._found, self._choices, self._name = None, Choices(), name
             self._number += 1
-            self._part, self._search, self._restoration = part, None, None
+            self._part, self._search, self._restoration, self._is_expired = part, None, None, False
             if part is not None:
                 self._search = self._queue.submit(self.client, SearchRequest(part))
 
@@ -138,7 +141,7 @@ class Session:
                 if former.request == request and former.state not in (JobState.FAILED, JobState.CANCELLED):
                     return former
                 self._queue.cancel(former)
-            self._restoration = self._queue.submit(self.client, request)
+            self._restoration, self._is_expired = self._queue.submit(self.client, request), False
             return self._restoration
 
     def cancel(self) -> None:
@@ -158,15 +161,23 @@ class Session:
             place = self._queue.place(self._restoration) if self._restoration else 0
             self._take_people()
             found_in, found = self._found or (None, None)
-            chosen = self._choices.recall(found) if found else ()
             return SessionView(
-                self._number, self._part, self._name, search, found_in, found, chosen, restoration, place
+                number=self._number,
+                part=self._part,
+                name=self._name,
+                search=search,
+                found_in=found_in,
+                found=found,
+                chosen=self._choices.recall(found) if found else (),
+                restoration=restoration,
+                is_expired=self._is_expired,
+                place=place,
             )
 
     def _forget_deleted(self) -> None:
         """Forget a restoration whose result was deleted, because it has ended long ago."""
         if self._restoration is not None and not self._queue.holds(self._restoration):
-            self._restoration = None
+            self._restoration, self._is_expired = None, True
 
     def is_unused(self, seconds: float) -> bool:
         """Whether the session was not used, and no job of it has ended, for a time in seconds."""
