@@ -110,7 +110,7 @@ def test_an_expired_link(open_page, url):
     page.wait_for_function("!location.search.includes('unknown')")
 
 
-def test_cancel_at_any_moment(open_page, two_people, monkeypatch):
+def test_cancel_at_any_moment(open_page, tmp_path, monkeypatch):
     """Always a clean state: no bar, a message, and all buttons. `test_jobs.py` cancels 50 times without a browser."""
 
     def find(self, *arguments) -> Iterator[Progress]:
@@ -121,7 +121,7 @@ def test_cancel_at_any_moment(open_page, two_people, monkeypatch):
     page = open_page(DESKTOP)
     with monkeypatch.context() as patch:
         patch.setattr(FaceSearch, "find", find)  # until it is cancelled
-        upload(page, two_people)
+        upload(page, write_people(tmp_path / "not searched yet.mp4", NUM_FRAMES - 1))
         expect_text(page, "found", "Looking for faces: 50 %")
         page.click("#cancel")
         expect_text(page, "found", "The search for faces was cancelled.")

@@ -36,7 +36,9 @@ LAUNCH_OPTIONS: dict[str, Any] = {
     "css": (HERE / "page.css").read_text(encoding="utf-8"),
     # Text has the contrast that WCAG AA requires. One font for everything: the one that gradio loads for half-bold
     # text lacks most letters.
-    "theme": gr.themes.Default(primary_hue="blue", font=["ui-sans-serif", "system-ui", "sans-serif"]).set(
+    "theme": gr.themes.Default(
+        primary_hue="blue", font=["ui-sans-serif", "system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
+    ).set(
         body_text_color_subdued="*neutral_600",
         body_text_color_subdued_dark="*neutral_300",
         block_info_text_color="*neutral_600",
