@@ -81,19 +81,9 @@ class Components:
     def rendered(self) -> list:
         """What [`Renderer`] changes."""
         return [
-            *(
-                self.shown,
-                self.timer,
-                self.example,
-                self.found,
-                self.find,
-                self.faces,
-                self.preview,
-                self.run,
-                self.cancel,
-            ),
-            *(self.estimate, self.status, self.result, self.compare, self.after, self.both, self.report),
-            self.data,
+            *(self.shown, self.timer, self.example, self.found, self.find, self.faces),
+            *(self.preview, self.run, self.cancel, self.estimate, self.status),
+            *(self.result, self.compare, self.after, self.both, self.report, self.data),
         ]
 
     def request(self) -> list:

@@ -62,8 +62,9 @@ class TotalProgress:
         self.phase, self.share, self.started = "", 0.0, time.monotonic()
         self._expected = speed.expect(work)
         costs = self._expected or {name: amount * COSTS[name] for name, amount in work.items()}
-        total = sum(costs.values()) or 1.0
-        self._shares = {name: cost / total for name, cost in costs.items()}
+        total = sum(costs.values())
+        # A job of a phase whose work is not measured is that phase.
+        self._shares = {name: cost / total if total else 1 / len(costs) for name, cost in costs.items()}
         self._phase_started = self.started
 
     def advance(self, progress: Progress) -> None:
