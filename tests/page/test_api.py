@@ -1,5 +1,6 @@
 """The API of the page through gradio_client, and its limits."""
 
+import os
 import re
 import shutil
 import threading
@@ -164,7 +165,8 @@ def test_concurrent_users_get_their_own_results(url, tmp_path):
         assert report["frames"] == len(frames(Path(restored))) == length
 
 
-def test_old_files_are_deleted(pipe, two_people, tmp_path):
+def test_old_files_are_deleted(pipe, two_people, tmp_path, url):
+    uploads_of_other_page = os.environ["GRADIO_TEMP_DIR"]
     demo = build_demo(pipe, limits=LIMITS, client_limits=ClientLimits(seconds=1))
     demo.launch(prevent_thread_lock=True, quiet=True)
     try:
@@ -180,3 +182,4 @@ def test_old_files_are_deleted(pipe, two_people, tmp_path):
     finally:
         demo.close()
     assert not demo.service.folder.exists()
+    assert os.environ["GRADIO_TEMP_DIR"] == uploads_of_other_page  # which is still open

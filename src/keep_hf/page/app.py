@@ -30,6 +30,7 @@ from .messages import explain
 
 
 HERE = Path(__file__).parent
+UPLOADS = "GRADIO_TEMP_DIR"  # the variable that names gradio's folder for uploads
 SPEED_SECONDS = 0.4  # of an example, which are restored at start
 # Arguments of gradio.Blocks.launch.
 LAUNCH_OPTIONS: dict[str, Any] = {
@@ -74,7 +75,8 @@ WRITE_SESSION = """(session) => { const url = new URL(location);
 class Demo(DocumentedBlocks):
     """The page with its service; `close` ends both.
 
-    Until then, the environment variable `GRADIO_TEMP_DIR` puts uploads into the folder of the service.
+    Until then, the environment variable `GRADIO_TEMP_DIR` puts uploads into the folder of the service. The whole
+    process has one: of two pages, the one that was built last must be closed first.
 
     Args:
         service ([`JobService`]): The jobs.
@@ -82,8 +84,8 @@ class Demo(DocumentedBlocks):
 
     def __init__(self, service: JobService) -> None:
         self.service = service
-        self._uploads = str(service.folder / "uploads")
-        os.environ["GRADIO_TEMP_DIR"] = self._uploads
+        self._former_folder = os.environ.get(UPLOADS)
+        os.environ[UPLOADS] = str(service.folder / "uploads")
         seconds = math.ceil(service.client_limits.seconds)
         super().__init__(
             title="keep_hf: clear, steady faces", analytics_enabled=False, delete_cache=(seconds, seconds)
@@ -101,8 +103,10 @@ class Demo(DocumentedBlocks):
         """Stop to serve, cancel all jobs, and delete all files."""
         super().close(verbose)
         self.service.close()
-        if os.environ.get("GRADIO_TEMP_DIR") == self._uploads:
-            del os.environ["GRADIO_TEMP_DIR"]
+        if self._former_folder is None:
+            os.environ.pop(UPLOADS, None)
+        else:
+            os.environ[UPLOADS] = self._former_folder
 
 
 def build_demo(
