@@ -38,6 +38,7 @@ ORDER = [
     ["degrade"],
     ["restoration"],
     ["pipeline"],
+    ["cluster"],
     ["keep_hf"],
     ["evaluation"],
     ["benchmark"],

@@ -16,6 +16,7 @@ from .version import __version__
 # Public names are imported on first use (PEP 562): torch and diffusers take seconds, which `keep-hf --help` and a
 # program that only reads videos should not wait for.
 if TYPE_CHECKING:
+    from .cluster.restore_videos import restore_videos
     from .faces.detection import Faces
     from .faces.detector import FaceDetector
     from .faces.identity import FaceIdentity
@@ -51,6 +52,7 @@ __all__ = [
     "VideoWriter",
     "YuNet",
     "__version__",
+    "restore_videos",
 ]
 
 _MODULES = {
@@ -70,6 +72,7 @@ _MODULES = {
     "VideoReader": "video.reader",
     "VideoWriter": "video.writer",
     "YuNet": "faces.yunet",
+    "restore_videos": "cluster.restore_videos",
 }
 
 

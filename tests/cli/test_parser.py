@@ -12,6 +12,7 @@ from keep_hf.benchmark import DTYPES as MEASURED_DTYPES
 from keep_hf.cli import main, parser
 from keep_hf.cli.loading import DTYPES
 from keep_hf.cli.output import one_line_warnings
+from keep_hf.cluster.restore_videos import LONGEST_WHOLE
 from keep_hf.degrade import LEVELS
 
 
@@ -86,3 +87,7 @@ def test_warnings_are_one_line(capsys):
         warnings.simplefilter("always")
         warnings.warn("The sound\n  is damaged.", stacklevel=1)
     assert capsys.readouterr().err == "keep-hf: warning: The sound is damaged.\n"
+
+
+def test_short_videos_are_the_same_in_python():
+    assert parser.build_parser().parse_args(["restore", "in.mp4", "out.mp4"]).longest_whole == LONGEST_WHOLE

@@ -13,7 +13,7 @@ from torch._dynamo.utils import counters
 
 from conftest import KnownFaces, make_clip, make_components, make_faces
 from keep_hf import FaceDetector, KalmanRecursion, KeepPipeline, KeepVQModel
-from keep_hf.restoration.stream import FaceStream
+from keep_hf.faces.follower import FaceFollower
 from media import write_clip
 
 
@@ -65,7 +65,7 @@ def test_uncompiled_run_is_not_resumed_with_compiled_networks(tmp_path):
     source, target = write_clip(tmp_path / "in.mp4", num_frames=12), tmp_path / "out.mp4"
     pipe = make_pipe([])
     pipe.register_to_config(gain_window=2)
-    failing = patch.object(FaceStream, "finish", side_effect=KeyboardInterrupt)
+    failing = patch.object(FaceFollower, "flush", side_effect=KeyboardInterrupt)
     with failing, pytest.raises(KeyboardInterrupt):
         pipe.restore_video(source, target, segment_frames=1, aligned=True, gain_mode="official")
     pipe.compile(backend="eager")

@@ -13,8 +13,8 @@ from benchmarks.kill import compare
 from conftest import SIZE, make_clip, make_components
 from damaged import damage_packets
 from keep_hf import KeepPipeline, __version__
+from keep_hf.faces.follower import FaceFollower
 from keep_hf.models.recursion import KalmanRecursion
-from keep_hf.restoration.stream import FaceStream
 from keep_hf.video.open import open_video
 from keep_hf.video.segments.muxer import Muxer
 from media import write_clip
@@ -160,7 +160,7 @@ def interrupted(make_pipe, tmp_path):
     for index, image in enumerate(make_clip(20, SIZE, SIZE)):
         Image.fromarray(image).save(source / f"{index:02d}.png")
     options = {"aligned": True, "upscale": 2, "background": enlarge, "strength": np.float64(1), "segment_frames": 2}
-    with patch.object(FaceStream, "finish", side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
+    with patch.object(FaceFollower, "flush", side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
         make_pipe(gain_window=4).restore_video(source, target, **options)
 
     def resume(config: dict, **changes):
@@ -197,5 +197,5 @@ def test_the_job_of_another_version_is_not_resumed(interrupted, monkeypatch):
 
 def test_a_state_of_another_version_is_not_resumed(interrupted, monkeypatch):
     monkeypatch.setattr("keep_hf.restoration.stream.STATE_VERSION", 0)
-    with pytest.raises(ValueError, match="state of FaceStream has version 3, but this version of keep_hf reads"):
+    with pytest.raises(ValueError, match="state of FaceStream has version 4, but this version of keep_hf reads"):
         interrupted({})

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 
+ANY_CLUSTER = "auto"
 DTYPES = ("fp32", "bf16", "fp16")
 BENCHMARK_DTYPES = ("fp32", "tf32", "bf16", "fp16")
 LEVELS = ("mild", "medium", "heavy")
@@ -97,6 +98,17 @@ def _add_restore(commands: "Commands") -> None:
         "--work-dir", type=Path, metavar="DIR", help="folder for local copies of remote files; by default in HF_HOME"
     )
     parser.add_argument("--resume", action="store_true", help="continue an interrupted run after its last segment")
+    parser.add_argument(
+        "--ray",
+        nargs="?",
+        const=ANY_CLUSTER,
+        metavar="ADDRESS",
+        help="restore on a Ray cluster, scene by scene; by default the one that runs here, or else a local one",
+    )
+    parser.add_argument("--workers", type=int, help="with --ray: number of workers; by default one per GPU or core")
+    parser.add_argument(
+        "--longest-whole", type=int, default=500, help="with --ray: frames up to which a video is not divided"
+    )
     parser.add_argument("--report", type=Path, help="file to write a summary to: .html to read, or else JSON")
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -14,6 +15,9 @@ from ..batch.plan import Plan, make_plan
 from ..batch.remote_file import RemoteFile, is_remote
 from ..batch.shared_folder import Job
 from ..built_in import BUILT_IN
+from ..cluster.restore_videos import SEGMENT_FRAMES
+from ..cluster.restore_videos import run as run_videos
+from ..cluster.tasks import RunSettings
 from ..faces.face_parser import load_parser
 from ..faces.identity import FaceIdentity
 from ..options import DEFAULT_MODEL, EncodingOptions, RestorationOptions
@@ -31,6 +35,11 @@ from .output import (
     write_report,
     write_text,
 )
+from .parser import ANY_CLUSTER
+
+
+# The file with what has happened, in the folder of the results of a cluster.
+JOURNAL = "keep-hf-cluster.jsonl"
 
 
 def run(args: argparse.Namespace) -> None:
@@ -40,6 +49,9 @@ def run(args: argparse.Namespace) -> None:
     encoding = EncodingOptions(codec=args.codec, crf=args.crf, preset=args.preset)
     if args.report:
         check_report_path(args.report, plan)
+    if args.ray:
+        run_on_cluster(args, plan)
+        return
     args.device = selected_device(args)
     # Several processes may share a folder; each has its own GPU, so this goes before the model is moved.  On CPUs
     # PartialState needs `cpu=True`, or every process finds itself alone.
@@ -80,6 +92,51 @@ def check_report_path(path: Path, plan: Plan) -> None:
     job = plan.jobs[0]
     if path.suffix.lower() == ".html" and not (isinstance(job.source, Path) and isinstance(job.target, Path)):
         raise ValueError(f"{path} shows frames of local files only; choose a .json file for remote ones.")
+
+
+def run_on_cluster(args: argparse.Namespace, plan: Plan) -> None:
+    """Restore the videos on the cluster of `--ray`, and write the report."""
+    if is_remote(args.input) or is_remote(args.output):
+        raise ValueError(
+            "With --ray, all workers read and write the same paths: pass local or shared folders, no URLs."
+        )
+    settings = RunSettings(
+        encoding=EncodingOptions(codec=args.codec, crf=args.crf, preset=args.preset),
+        video_stream=args.video_stream,
+        strict=args.strict,
+        resume=args.resume,
+        segment_frames=SEGMENT_FRAMES,
+        longest_whole=args.longest_whole,
+    )
+    videos = {Path(str(job.target)): Path(str(job.source)) for job in plan.jobs}
+    is_folder = plan.shared is not None
+    result = run_videos(
+        [(source, target) for target, source in videos.items()],
+        partial(prepare, args),
+        settings,
+        engine="ray",
+        address=None if args.ray == ANY_CLUSTER else args.ray,
+        num_workers=args.workers,
+        journal=args.output / JOURNAL if is_folder else None,
+    )
+    failures = {}
+    for target, reason in result.failures.items():
+        print_message(name_file(ValueError(reason), videos[target]))
+        failures[videos[target].name] = reason
+    for report in result.reports.values():
+        for message in report["warnings"]:
+            print_message(f"warning: {message}")
+        print_results(report, args.aligned)
+    if args.report and (result.reports or is_folder):
+        save_report(args.report, list(result.reports.values()), failures, is_folder)
+    if failures:
+        raise ValueError(f"{len(failures)} of {len(videos)} videos failed; --resume tries them again.")
+
+
+def prepare(args: argparse.Namespace) -> tuple[KeepPipeline, RestorationOptions]:
+    """The pipeline and the options, in a worker of a cluster, which has a device of its own."""
+    args.device = selected_device(args)
+    return prepare_pipeline(args), restoration_options(args)
 
 
 def prepare_pipeline(args: argparse.Namespace) -> KeepPipeline:
@@ -166,11 +223,7 @@ def restore(
 def print_findings(report: dict[str, Any], model: str, sample_size: int, options: RestorationOptions) -> None:
     """Print what was done to each person of a video, and which model to try if faces are too large for this one."""
     source, tracks = report["source"], report["tracks"]
-    if not tracks and not options.aligned:
-        print_message(f"{source}: No faces found. The frames are unchanged.")
-    for track in tracks:
-        if "strength" in track:
-            print_message(f"{source}: person {track['id']}: {track['strength']['reason']}")
+    print_results(report, options.aligned)
     if advice := advise_larger_model(model, sample_size, tracks, options):
         print_message(f"{source}: {advice}")
 
@@ -182,6 +235,15 @@ def save_report(path: Path, reports: list[dict[str, Any]], failures: dict[str, s
         return
     sections = [describe_video(report, Path(report["source"]), Path(report["target"])) for report in reports]
     write_text(path, render_report(sections, failures))
+
+
+def print_results(report: dict[str, Any], aligned: bool) -> None:
+    """Print what was done with each person of a video."""
+    if not report["tracks"] and not aligned:
+        print_message(f"{report['source']}: No faces found. The frames are unchanged.")
+    for track in report["tracks"]:
+        if "strength" in track:
+            print_message(f"{report['source']}: person {track['id']}: {track['strength']['reason']}")
 
 
 def advise_larger_model(

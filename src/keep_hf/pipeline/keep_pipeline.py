@@ -174,8 +174,8 @@ class KeepPipeline(ConnectedPipeline):
                 run, if there is one. The result is that of an uninterrupted run. Options, weights, frame rate and the
                 version of the package must be the same. A `background` from `load_background` is recognized by its
                 weights, any other callable by its name.
-            segment_frames (`int`, *optional*, defaults to 250): Frames between two points from which a run can be
-                resumed.
+            segment_frames (`int`, *optional*, defaults to 250): Frames after which a segment ends, unless its scene
+                ends before. A run can be resumed from the ends of segments.
 
         Returns:
             `dict`: A report: options, frames, size, scenes, tracks (one per person), by what people were recognized

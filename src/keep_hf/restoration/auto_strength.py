@@ -106,6 +106,12 @@ class StrengthSummary:
             setattr(self, name, getattr(self, name) + value)
         self.smallest, self.largest = min(self.smallest, judgement.weight), max(self.largest, judgement.weight)
 
+    def merge(self, later: "StrengthSummary") -> None:
+        """Add the judgements of the same person in a later part of the video."""
+        for name in ("num_frames", "sharpness", "noise", "error", "departure", "weight"):
+            setattr(self, name, getattr(self, name) + getattr(later, name))
+        self.smallest, self.largest = min(self.smallest, later.smallest), max(self.largest, later.largest)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the entry in the report: means over the frames, the range of the weights, and a reason in words."""
         names = ("weight", "sharpness", "noise", "error", "departure")

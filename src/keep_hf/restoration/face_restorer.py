@@ -92,9 +92,7 @@ class FaceRestorer:
         return (2 if self.gains.waits else 1) * self.gains.block_length - 1
 
     def step(self, frame: FollowedFrame) -> Iterator[RestoredFrame]:
-        """Take the next frame, and yield the frames that are restored by then, in order."""
-        if frame.starts_scene:
-            yield from self.flush()
+        """Take the next frame, and yield the frames that are restored by then, in order. `flush` ends a scene."""
         self.filling.append(frame)
         if len(self.filling) == self.gains.block_length:
             yield from self._end_block()

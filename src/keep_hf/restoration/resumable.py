@@ -1,12 +1,15 @@
 """Restore a video file in segments, so that an interrupted run can be resumed with the result of an uninterrupted one.
 
-After every segment the writer saves the state of the stream. A run that is resumed decodes again the frames that the
-stream held, and goes on from there. It must be the same job: `check_job` compares what the result depends on.
+A segment ends with its scene, and inside a scene after the block that completes it, so that the segments of a scene
+do not depend on the rest of the video. After every segment the writer saves the state of the stream. A run that is
+resumed decodes again the frames that the stream held, and goes on from there. It must be the same job: `check_job`
+compares what the result depends on.
 """
 
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +21,8 @@ from ..video.reader import VideoReader, prefetch
 from ..video.segments.output_format import Source
 from ..video.writer import VideoWriter
 from .deep_frames import restore_deep
-from .face_restorer import RestoredFrame
 from .state import pack
-from .stream import FaceStream
+from .stream import Boundary, FaceStream
 
 
 def restore_file(
@@ -38,7 +40,7 @@ def restore_file(
         writer ([`VideoWriter`] or [`ImageFolderWriter`]): The target; its `resumed` is the state of the earlier run.
         stream ([`FaceStream`]): A new stream.
         job (`Mapping[str, Any]`): What the result depends on: names with numbers, text or `None`.
-        segment_frames (`int`): Frames between two points from which a run can be resumed.
+        segment_frames (`int`): Number of frames after which a segment ends inside a scene.
         stop (`Callable[[], bool]`, *optional*): Called after every segment that is not the last. If it returns `True`,
             the iterator ends there, without a report; another run with `resume` continues.
 
@@ -70,28 +72,24 @@ def restore_file(
             held.append(frame)
             yield frame.image
 
-    def write(restored: RestoredFrame) -> None:
-        frame = held.popleft()
-        image = restored.image if frame.deep is None else restore_deep(frame.deep, restored)
-        writer.write(image, frame.pts, frame.duration)
-
     images = read_images()
     if earlier is not None:
         stream.load_state_dict(earlier["stream"], images)
     yield stream.num_out
-    end_of_segment = stream.num_out + segment_frames
-    for image in images:
-        for restored in stream.advance(image):
-            write(restored)
-            yield stream.num_out
-        if stream.num_out >= end_of_segment:
-            writer.end_segment({"job": job, "stream": stream.state_dict(), "report": None})
-            end_of_segment = stream.num_out + segment_frames
-            if stop():
-                return
-        yield stream.num_out
-    for restored in stream.finish():
-        write(restored)
+    start_of_segment = stream.num_out
+    image: np.ndarray | None
+    for image in chain(images, [None]):  # None ends the video
+        for event in stream.run(image):
+            if not isinstance(event, Boundary):
+                frame = held.popleft()
+                restored = event.image if frame.deep is None else restore_deep(frame.deep, event)
+                writer.write(restored, frame.pts, frame.duration)
+                yield stream.num_out
+            elif stream.num_out - start_of_segment >= (1 if event is Boundary.SCENE else segment_frames):
+                start_of_segment = stream.num_out
+                writer.end_segment({"job": job, "stream": stream.state_dict(), "report": None})
+                if stream.num_out < stream.num_in and stop():
+                    return
         yield stream.num_out
     report = stream.report() | reader.damage.to_dict(reader.path)
     writer.end_segment({"job": job, "stream": None, "report": report})

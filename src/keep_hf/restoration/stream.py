@@ -1,6 +1,8 @@
 """Restore a video frame by frame in bounded memory, and report what was done."""
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from enum import Enum
 from itertools import islice
 from typing import Any
 
@@ -8,7 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..faces.follower import FaceFollower
+from ..faces.follower import FaceFollower, FollowedFrame
 from ..faces.identity import FaceIdentity
 from ..faces.tracking.tracks import PlacedFace
 from ..state_version import check_state_version
@@ -18,7 +20,14 @@ from .state import pack, unpack
 from .summary import TrackSummary, peak_memory
 
 
-STATE_VERSION = 3
+STATE_VERSION = 4
+
+
+class Boundary(Enum):
+    """A place between two frames where the state of a stream can be saved."""
+
+    BLOCK = "block"  # inside a scene, at the same frames of the scene wherever it is in a video
+    SCENE = "scene"  # a scene has ended
 
 
 class FaceStream:
@@ -53,6 +62,7 @@ class FaceStream:
         self.faces: list[PlacedFace] = []
         self.scenes: list[int] = []  # first frame of each
         self.tracks: dict[int, TrackSummary] = {}
+        self._waiting: deque[FollowedFrame] = deque()  # followed, but not taken by the restorer
         self._frame_shape: tuple[int, ...] | None = None
         self._returns_pil = False
 
@@ -92,9 +102,43 @@ class FaceStream:
     def _convert(self, image: np.ndarray) -> Any:
         return Image.fromarray(image) if self._returns_pil else image
 
-    @torch.no_grad()
     def advance(self, image: np.ndarray) -> Iterator[RestoredFrame]:
         """Take one uint8 RGB frame, and yield the frames that are restored by then with all that is known of them."""
+        return (event for event in self.run(image) if isinstance(event, RestoredFrame))
+
+    def finish(self) -> Iterator[RestoredFrame]:
+        """End the video, and yield the frames that are left with all that is known of them."""
+        return (event for event in self.run(None) if isinstance(event, RestoredFrame))
+
+    @torch.no_grad()
+    def run(self, image: np.ndarray | None) -> Iterator[RestoredFrame | Boundary]:
+        """As `advance`, or with `None` as `finish`; also yields the boundaries between the frames.
+
+        At a boundary, all frames before it have been yielded, and `state_dict` is the state there.
+        """
+        if image is None:
+            self._waiting.extend(self.follower.flush())
+        else:
+            self._check_shape(image)
+            self.num_in += 1
+            self._waiting.extend(self.follower.step(image))
+        while self._waiting:
+            if self._waiting[0].starts_scene:
+                yield from self._end_scene()
+            before = self.num_out
+            yield from self._record(self.restorer.step(self._waiting.popleft()))
+            if self.num_out > before:
+                yield Boundary.BLOCK
+        if image is None:
+            yield from self._end_scene()
+
+    def restore(self, images: Iterable[np.ndarray]) -> Iterator[RestoredFrame]:
+        """Restore a whole video of uint8 RGB frames."""
+        for image in images:
+            yield from self.advance(image)
+        yield from self.finish()
+
+    def _check_shape(self, image: np.ndarray) -> None:
         if self._frame_shape is None:
             self._frame_shape = image.shape
         if image.shape != self._frame_shape:
@@ -102,22 +146,11 @@ class FaceStream:
                 f"Frame {self.num_in} is {image.shape[1]} x {image.shape[0]}, but the first one was "
                 f"{self._frame_shape[1]} x {self._frame_shape[0]}: all frames of a stream must have the same size."
             )
-        self.num_in += 1
-        for followed in self.follower.step(image):
-            yield from self._record(self.restorer.step(followed))
 
-    @torch.no_grad()
-    def finish(self) -> Iterator[RestoredFrame]:
-        """End the video, and yield the frames that are left with all that is known of them."""
-        for followed in self.follower.flush():
-            yield from self._record(self.restorer.step(followed))
+    def _end_scene(self) -> Iterator[RestoredFrame | Boundary]:
         yield from self._record(self.restorer.flush())
-
-    def restore(self, images: Iterable[np.ndarray]) -> Iterator[RestoredFrame]:
-        """Restore a whole video of uint8 RGB frames."""
-        for image in images:
-            yield from self.advance(image)
-        yield from self.finish()
+        if self.num_out > 0:
+            yield Boundary.SCENE
 
     # Report
 
@@ -155,7 +188,7 @@ class FaceStream:
     # Save and resume
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state between two steps, without the frames that are held.
+        """Return the state between two steps or at a boundary, without the frames that are held.
 
         Returns:
             `dict`: Numbers, text and tensors, for `torch.save` and `torch.load(weights_only=True)`.
@@ -167,6 +200,7 @@ class FaceStream:
                 "num_out": self.num_out,
                 "scenes": self.scenes,
                 "tracks": [track.state_dict() for track in self.tracks.values()],
+                "waiting": [frame.state_dict() for frame in self._waiting],
                 "follower": self.follower.state_dict(),
                 "restorer": self.restorer.state_dict(),
             }
@@ -190,6 +224,7 @@ class FaceStream:
         indices = range(self.num_out, self.num_in)
         held = dict(zip(indices, islice(images, len(indices)), strict=True))
         self._frame_shape = next((image.shape for image in held.values()), None)
+        self._waiting.extend(FollowedFrame.from_state_dict(frame, held[frame["index"]]) for frame in state["waiting"])
         self.follower.load_state_dict(state["follower"], held)
         with torch.no_grad():
             self.restorer.load_state_dict(state["restorer"], held)

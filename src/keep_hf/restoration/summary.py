@@ -80,6 +80,31 @@ class TrackSummary:
             self.used = self.used or StrengthSummary()
             self.used.add(judgement)
 
+    def merge(self, later: "TrackSummary", offset: int) -> None:
+        """Add the summary of the same person in a later part of the video.
+
+        Args:
+            later ([`TrackSummary`]): The summary.
+            offset (`int`): Index of the first frame of that part in the video.
+        """
+        appearances = [[first + offset, last + offset] for first, last in later.appearances]
+        if self.appearances and appearances[0][0] == self.appearances[-1][1] + 1:
+            self.appearances[-1][1] = appearances.pop(0)[1]
+        self.appearances += appearances
+        self.last_frame = later.last_frame + offset
+        for name in ("num_frames", "num_filled", "size_sum"):
+            setattr(self, name, getattr(self, name) + getattr(later, name))
+        self.smallest, self.largest = min(self.smallest, later.smallest), max(self.largest, later.largest)
+        self.largest_crop = max(self.largest_crop, later.largest_crop)
+        if later.clearest_quality > self.clearest_quality:
+            self.clearest_frame, self.clearest_quality = later.clearest_frame + offset, later.clearest_quality
+            self.clearest_box = later.clearest_box
+        if later.similarity_sum is not None:
+            self.similarity_sum = (self.similarity_sum or 0.0) + later.similarity_sum
+        if later.used is not None:
+            self.used = self.used or StrengthSummary()
+            self.used.merge(later.used)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the entry of the track in the report."""
         entry: dict[str, Any] = {

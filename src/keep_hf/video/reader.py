@@ -32,6 +32,8 @@ from .timing.frame_times import FrameTimes
 
 
 T = TypeVar("T")
+# Formats whose index leads to the key frame before any time.
+INDEXED_FORMATS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
 
 
 class _ClosedError(Exception):
@@ -109,6 +111,7 @@ class VideoReader(FrameSource):
         rate = stream.guessed_rate if first.pts is None else stream.average_rate
         self.frame_rate = rate or stream.guessed_rate or 1 / (first.duration * self.time_base)
         # The clock of broadcast formats starts at any value; players subtract the start of the file.
+        self._has_index = container.format.name in INDEXED_FORMATS
         is_discontinuous = container.format.flags & cast(int, FormatFlags.ts_discont.value)
         self.start = Fraction(container.start_time or 0, av.time_base) if is_discontinuous else Fraction(0)
 
@@ -126,7 +129,12 @@ class VideoReader(FrameSource):
             for container in list(self._unfinished):
                 self._close(container)
 
-    def read(self, start: int = 0, *, deep: bool = False) -> Iterator[VideoFrame]:
+    @property
+    def can_seek(self) -> bool:
+        """Whether `read` can begin in the middle: the file has an index, and its clock does not restart."""
+        return self._has_index and self._times == "presentation" and not self.clock.shifts
+
+    def read(self, start: int = 0, *, deep: bool = False, from_pts: int | None = None) -> Iterator[VideoFrame]:
         """Decode the file from its beginning, and yield the frames from number `start` on.
 
         Args:
@@ -134,6 +142,9 @@ class VideoReader(FrameSource):
                 and later frames depend on them, but not converted to RGB.
             deep (`bool`, *optional*, defaults to `False`): Also return the frames of videos with more than 8 bits per
                 colour as 10-bit YUV, which doubles their memory.
+            from_pts (`int`, *optional*): Begin at the key frame before the frame with this timestamp, which becomes
+                number 0; needs `can_seek`. What a decoder makes of a file may depend on where it begins: compare the
+                frames where that matters.
 
         Returns:
             `Iterator[VideoFrame]`: The frames, with the same timestamps as when all frames are read.
@@ -144,15 +155,17 @@ class VideoReader(FrameSource):
         damage = Damage(is_cut_off=self._is_cut_off, num_announced=self._num_announced)
         # Another thread may close the reader (see `prefetch`); the frames then end early.
         with contextlib.suppress(_ClosedError):
-            yield from self._read(start, damage, deep)
+            yield from self._read(start, damage, deep, from_pts)
             self._report(damage)
 
-    def _read(self, start: int, damage: Damage, deep: bool) -> Iterator[VideoFrame]:
+    def _read(self, start: int, damage: Damage, deep: bool, from_pts: int | None) -> Iterator[VideoFrame]:
         times, good, end = self._open_times(), None, 0
-        for decoded in self._decode():
+        for decoded in self._decode(from_pts):
             index = damage.num_read
             good = decoded.frame or good
             pts = times.next(decoded.pts, decoded.frame.dts if decoded.frame else None)
+            if from_pts is not None and pts < from_pts:
+                continue
             self._record(decoded, damage)
             if good is None:
                 continue
@@ -167,11 +180,13 @@ class VideoReader(FrameSource):
         if self.strict and damage.stops_early:
             raise ValueError(f"{damage.messages(self.path)[-1]} Without strict, the video ends there.")
 
-    def _decode(self) -> Iterator[DecodedFrame]:
+    def _decode(self, from_pts: int | None) -> Iterator[DecodedFrame]:
         container = open_container(self.path)
         self._unfinished.add(container)
         try:
             stream = find_video_stream(container, self.path, self.stream)
+            if from_pts is not None:
+                container.seek(from_pts + round(self.start / self.time_base), stream=stream)
             decoded = decode_frames(container, stream, self.clock, has_times=self._times == "presentation")
             while (frame := self._decode_next(container, decoded)) is not None:
                 yield frame

@@ -10,7 +10,7 @@ Sources of 8 bits per colour are written with 8 bits, deeper ones with 10 and th
 import contextlib
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -96,6 +96,8 @@ class VideoWriter:
         frame_rate (`Fraction` or `float`, *optional*): Frames per second; needed without `source`.
         codec, crf, preset: See [`EncodingOptions`].
         bits (`int`, *optional*): 8 or 10 bits per colour; by default those of the source, as described above.
+        takes_streams (`bool`, *optional*, defaults to `True`): Whether the audio and all other content of the source
+            is taken over; `False` for a part of a video, whose segments another writer takes.
         resume (`bool`, *optional*, defaults to `False`): Continue an earlier run with the same arguments; without
             such a run, start from the beginning.
 
@@ -122,9 +124,10 @@ class VideoWriter:
         crf: int | None = None,
         preset: str | None = None,
         bits: int | None = None,
+        takes_streams: bool = True,
         resume: bool = False,
     ) -> None:
-        self.path, self.source, self.resume = Path(path), source, resume
+        self.path, self.source, self.takes_streams, self.resume = Path(path), source, takes_streams, resume
         options = EncodingOptions(codec=codec, crf=crf, preset=preset)
         self.format = check_target(self.path, source)
         if source is not None and frame_rate is None:
@@ -163,7 +166,7 @@ class VideoWriter:
 
     def __enter__(self) -> "VideoWriter":
         with contextlib.ExitStack() as resources, report_write_errors(self.path):
-            video = self.source if isinstance(self.source, VideoReader) else None
+            video = self.source if isinstance(self.source, VideoReader) and self.takes_streams else None
             self._muxer = Muxer(self.format.container, self._encoding, video, self.path)
             self._folder = PartFolder(self.path, self._settings())
             self._folder.open(self.resume)
@@ -195,11 +198,12 @@ class VideoWriter:
     def _restore(self, state: WriterState) -> None:
         self.num_written, self.resumed = state.num_written, state.caller_state
         self._num_segments, self._last_pts = state.num_segments, state.last_pts
+        self._taken: list[Path] = []
         if state.is_joined and self.path.exists():
             # Only the removal of the folder was interrupted; frames that are written again are in the file already.
             self._is_complete = True
             return
-        segments = self._segment_paths()
+        segments = self.segment_paths
         missing = [str(path) for path in segments if not path.exists()]
         if missing:
             raise ValueError(
@@ -207,8 +211,15 @@ class VideoWriter:
             )
         self._folder.keep([path.name for path in segments])
 
-    def _segment_paths(self) -> list[Path]:
-        return [self._segment_path(index) for index in range(self._num_segments)]
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the frames in pixels."""
+        return self._encoding.width, self._encoding.height
+
+    @property
+    def segment_paths(self) -> list[Path]:
+        """The files of the finished segments."""
+        return [*self._taken, *(self._segment_path(index) for index in range(self._num_segments))]
 
     def _segment_path(self, index: int) -> Path:
         return self._folder.path / f"{index:05d}.packets"
@@ -270,6 +281,20 @@ class VideoWriter:
                 self._finish_segment()
                 self._save(state)
 
+    def take_segments(self, paths: Sequence[Path], num_frames: int) -> None:
+        """Take the segments of other writers with the same settings, which stay where they are, as the beginning.
+
+        Args:
+            paths (`Sequence[Path]`): The segments in order.
+            num_frames (`int`): Number of frames in them.
+
+        Raises:
+            ValueError: If frames were written before.
+        """
+        if self.num_written > 0:
+            raise ValueError(f"{self.path} has {self.num_written} frames; segments are taken before the first frame.")
+        self._taken, self.num_written = list(paths), num_frames
+
     def leave_unfinished(self) -> None:
         """End the `with` block without the file; another writer with `resume=True` continues from here."""
         self._is_left_unfinished = True
@@ -297,7 +322,7 @@ class VideoWriter:
 
     def _join(self) -> None:
         joined = self._folder.path / f"joined{self.path.suffix}"
-        self._muxer.join(self._segment_paths(), joined)
+        self._muxer.join(self.segment_paths, joined)
         sync(joined)
         os.replace(joined, self.path)
         sync(self.path.parent)
