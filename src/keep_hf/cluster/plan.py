@@ -85,8 +85,8 @@ def plan_video(
         version = describe_source(source)
         num_frames = reader.num_frames or 0
         is_short = reader.num_frames is not None and num_frames <= longest_whole
-        can_split = isinstance(reader, VideoReader) and bool(target.suffix) and options.gain_mode != "official"
-        if is_short or not can_split or not isinstance(options.faces, str):
+        needs_whole = not target.suffix or options.gain_mode == "official" or not isinstance(options.faces, str)
+        if is_short or needs_whole or not isinstance(reader, VideoReader):
             return VideoPlan(version, [], num_frames, {})
         scenes = find_scenes(prefetch(reader.read()), HORIZONS[options.latency].cuts)
         can_seek = reader.can_seek and not reader.damage.num_damaged and not reader.damage.num_resized
@@ -101,7 +101,8 @@ def find_scenes(frames: Iterable[VideoFrame], look_ahead: int) -> list[Scene]:
         frames (`Iterable[VideoFrame]`): All frames, at least one.
         look_ahead (`int`): That of the [`CutFinder`].
     """
-    finder, scenes = CutFinder(look_ahead), []
+    finder = CutFinder(look_ahead)
+    scenes: list[Scene] = []
     undecided: deque[tuple[int, bytes]] = deque()  # timestamp and content
 
     def decide(is_cut: bool) -> None:

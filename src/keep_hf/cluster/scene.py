@@ -5,11 +5,11 @@ that another worker can continue after a crash.
 """
 
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ..options import RestorationOptions
 from ..pipeline import KeepPipeline
@@ -55,7 +55,7 @@ class SceneReader(VideoReader):
             frames = super().read(deep=deep, from_pts=scene.pts)
         else:
             frames = super().read(scene.start, deep=deep)
-        with closing(frames):
+        with closing(cast(Generator[VideoFrame, None, None], frames)):
             for index, frame in enumerate(islice(frames, len(scene))):
                 checksum = zlib.crc32(frame.image.tobytes(), checksum)
                 if index >= start:
