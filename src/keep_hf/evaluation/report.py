@@ -73,8 +73,12 @@ class Report:
     def save(self, path: str | os.PathLike) -> None:
         """Write a JSON file in one step."""
         part = Path(path).with_name(Path(path).name + ".part")
-        part.write_text(json.dumps(self.to_dict(), indent=2) + "\n")
-        os.replace(part, path)
+        try:
+            part.write_text(json.dumps(self.to_dict(), indent=2) + "\n")
+            os.replace(part, path)
+        except OSError:
+            part.unlink(missing_ok=True)
+            raise
 
     def to_markdown(self) -> str:
         """Tables of whole frames and of faces with a row per video and their mean, missing metrics, and notes."""

@@ -6,6 +6,7 @@ resumed decodes again the frames that the stream held, and goes on from there. I
 compares what the result depends on.
 """
 
+import contextlib
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -53,13 +54,18 @@ def restore_file(
     """
     job = pack(dict(job))  # options may be numpy's numbers
     earlier = writer.resumed
+    if earlier is None and writer.num_written:
+        raise ValueError(f"The saved state of {writer.path} is damaged; start again without resume.")
     if earlier is not None:
-        check_job(earlier["job"], job, writer.path)
-        if earlier["report"] is not None:
+        with report_damage(writer.path):
+            check_job(earlier["job"], job, writer.path)
+            report = earlier["report"]
+            messages = [] if report is None else list(report["warnings"])
+        if report is not None:
             # Every frame is restored; the run was interrupted while it joined the segments.
-            for message in earlier["report"]["warnings"]:
+            for message in messages:
                 warnings.warn(message, stacklevel=2)
-            yield earlier["report"]
+            yield report
             return
 
     held: deque[VideoFrame] = deque()  # what the writer needs of the frames that the stream holds
@@ -74,7 +80,10 @@ def restore_file(
 
     images = read_images()
     if earlier is not None:
-        stream.load_state_dict(earlier["stream"], images)
+        with report_damage(writer.path):
+            if earlier["stream"]["num_out"] != writer.num_written:
+                raise LookupError("the number of frames is another one")
+            stream.load_state_dict(earlier["stream"], images)
     yield stream.num_out
     start_of_segment = stream.num_out
     image: np.ndarray | None
@@ -94,6 +103,21 @@ def restore_file(
     report = stream.report() | reader.damage.to_dict(reader.path)
     writer.end_segment({"job": job, "stream": None, "report": report})
     yield report
+
+
+@contextlib.contextmanager
+def report_damage(path: Path) -> Iterator[None]:
+    """Re-raise what a saved state of the wrong structure causes, as a `ValueError` that says what to do.
+
+    Args:
+        path (`Path`): The target, for the message.
+    """
+    try:
+        yield
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError) as error:
+        raise ValueError(
+            f"The saved state of {path} is damaged ({type(error).__name__}: {error}); start again without resume."
+        ) from error
 
 
 def check_job(earlier: Mapping[str, Any], job: Mapping[str, Any], path: Path) -> None:

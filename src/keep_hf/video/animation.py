@@ -18,7 +18,7 @@ from PIL import Image
 from .colour import Colour
 from .decoding.damage import Damage
 from .decoding.source import FrameSource, VideoFrame
-from .media_files import ANIMATED_FORMATS, check_exists, is_animation
+from .media_files import ANIMATED_FORMATS, IMAGE_ERRORS, check_exists, is_animation, open_image
 
 
 BACKGROUND = (255, 255, 255, 255)
@@ -68,10 +68,7 @@ class AnimationReader(FrameSource):
         self.frame_rate = (len(self._durations) / (sum(self._durations) * TIME_BASE)).limit_denominator(100_000)
 
     def _open(self) -> Any:
-        try:
-            image = Image.open(self.path, formats=ANIMATED_FORMATS)
-        except (OSError, SyntaxError, ValueError) as error:
-            raise ValueError(f"{self.path} is damaged, or not an animated image.") from error
+        image = open_image(self.path, ANIMATED_FORMATS)
         if not is_animation(self.path):
             image.close()
             raise ValueError(f"{self.path} is not a video, but an image.")
@@ -111,7 +108,7 @@ class AnimationReader(FrameSource):
                     image.load()
                 except EOFError:
                     return
-                except (IndexError, OSError, SyntaxError, ValueError):
+                except (Image.DecompressionBombError, *IMAGE_ERRORS):
                     damage.is_cut_off = True
                     return
                 yield image

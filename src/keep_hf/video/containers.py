@@ -9,10 +9,13 @@ from av.container import InputContainer
 from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
-from .media_files import check_exists
+from .media_files import MAX_PIXELS, check_exists
 
 
 # Old files have titles in old encodings. PyAV 19 reads them; older versions need the argument.
+# A script or playlist would make FFmpeg read other files, or download them, for whoever passed it to a server.
+SCRIPTS = frozenset({"concat", "dash", "hls", "imf", "rtsp", "sdp"})
+OPEN_OPTIONS = {"max_pixels": str(MAX_PIXELS), "protocol_whitelist": "file"}
 METADATA_ERRORS: dict[str, Any] = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "replace"}
 
 
@@ -25,7 +28,7 @@ def open_container(path: Path) -> InputContainer:
     """Open a media file for reading.
 
     Raises:
-        ValueError: If the path is not a file, or FFmpeg cannot open it.
+        ValueError: If the path is not a file, FFmpeg cannot open it, or it is a playlist.
     """
     if path.is_dir():
         raise ValueError(f"{path} is a folder; pass a video file.")
@@ -33,9 +36,13 @@ def open_container(path: Path) -> InputContainer:
     if path.stat().st_size == 0:
         raise ValueError(f"{path} is empty.")
     try:
-        return av.open(ffmpeg_name(path), **METADATA_ERRORS)
+        container = av.open(ffmpeg_name(path), options=dict(OPEN_OPTIONS), **METADATA_ERRORS)
     except av.FFmpegError as error:
         raise ValueError(f"{path} is not a video, or is truncated or damaged ({error.strerror}).") from error
+    if SCRIPTS.intersection(container.format.name.split(",")):
+        container.close()
+        raise ValueError(f"{path} is not a video, but a list of other files ({container.format.name}).")
+    return container
 
 
 def find_video_stream(container: InputContainer, path: Path, index: int | None = None) -> VideoStream:
@@ -48,7 +55,7 @@ def find_video_stream(container: InputContainer, path: Path, index: int | None =
             marked as the default, or else the first one.
 
     Raises:
-        ValueError: If there is none.
+        ValueError: If there is none, or FFmpeg cannot decode it.
     """
     # FFmpeg also "plays" single images, and text as a terminal would show it.
     name = container.format.name
@@ -57,14 +64,17 @@ def find_video_stream(container: InputContainer, path: Path, index: int | None =
     streams = [stream for stream in container.streams.video if not is_cover(stream)]
     if not streams:
         raise ValueError(f"{path} has no video stream.")
-    if index is None:
-        marked = [stream for stream in streams if stream.disposition & Disposition.default]
-        return (marked or streams)[0]
-    for stream in streams:
-        if stream.index == index:
-            return stream
-    available = ", ".join(str(stream.index) for stream in streams)
-    raise ValueError(f"{path} has no video stream {index}; choose one of {available}.")
+    marked = [stream for stream in streams if stream.disposition & Disposition.default]
+    stream = (marked or streams)[0]
+    if index is not None:
+        chosen = [stream for stream in streams if stream.index == index]
+        if not chosen:
+            available = ", ".join(str(stream.index) for stream in streams)
+            raise ValueError(f"{path} has no video stream {index}; choose one of {available}.")
+        stream = chosen[0]
+    if stream.codec_context is None:
+        raise ValueError(f"{path}: FFmpeg does not know the codec of video stream {stream.index}.")
+    return stream
 
 
 def is_cover(stream: Stream) -> bool:

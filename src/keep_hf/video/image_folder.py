@@ -27,7 +27,7 @@ from .decoding.source import FrameSource, VideoFrame
 from .deep.deep_format import warn_of_eight_bits
 from .deep.deep_image import DeepImage
 from .fitting import fit_image
-from .media_files import IMAGE_SUFFIXES, check_exists, is_image
+from .media_files import IMAGE_ERRORS, IMAGE_SUFFIXES, check_exists, is_image, open_image
 from .part_folder import PartFolder, Setting, describe_source, report_write_errors, sync
 from .reader import VideoReader
 
@@ -139,10 +139,13 @@ class ImageFolderState:
         """Restore a state that `state_dict` returned.
 
         Raises:
-            ValueError: If another version of the package saved it.
+            ValueError: If another version of the package saved it, or it is damaged.
         """
         check_state_version(state, STATE_VERSION, "ImageFolderWriter")
-        return cls(state["num_written"], state["caller_state"])
+        num_written = state.get("num_written")
+        if not isinstance(num_written, int) or num_written < 0 or "caller_state" not in state:
+            raise ValueError("The saved state of ImageFolderWriter is damaged; start again without resume.")
+        return cls(num_written, state["caller_state"])
 
 
 class ImageFolderWriter:
@@ -302,12 +305,12 @@ def _natural_order(name: str) -> list[tuple[int, str]]:
 
 
 def _read_image(path: Path, warn: bool = False) -> np.ndarray:
-    try:
-        with Image.open(path) as image:
+    with open_image(path) as image:
+        try:
             upright = ImageOps.exif_transpose(image)
             upright.load()
-    except (OSError, SyntaxError, ValueError) as error:
-        raise ValueError(f"{path} is damaged, or not an image that Pillow can read.") from error
+        except (Image.DecompressionBombError, *IMAGE_ERRORS) as error:
+            raise ValueError(f"{path} is damaged, or not an image that Pillow can read.") from error
     if upright.mode == "F":
         raise ValueError(f"{path} has floating-point colours; convert it to 8 or 16 bits first.")
     if upright.mode.startswith("I"):

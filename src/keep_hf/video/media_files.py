@@ -5,6 +5,9 @@ phones keep thumbnails in `.thumbnails`. So is the unfinished work of a restorat
 """
 
 import re
+import struct
+import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
@@ -18,6 +21,20 @@ VIDEO_SUFFIXES = frozenset(
 # These count as videos if they have several frames.
 ANIMATION_SUFFIXES = frozenset({".apng", ".gif"})
 ANIMATED_FORMATS = ("GIF", "PNG", "WEBP")
+# A few kilobytes can announce gigabytes: larger frames are refused before they are decoded. 8K has half of this.
+MAX_PIXELS = 2**26
+# What Pillow raises on files that are damaged.
+IMAGE_ERRORS = (
+    IndexError,
+    KeyError,
+    OSError,
+    OverflowError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 # A scheme has two letters or more; one letter is a drive of Windows. Path turns "//" into "/".
 URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+):/+(?P<rest>.*)")
@@ -38,18 +55,44 @@ def is_animated_format(path: Path) -> bool:
     try:
         with Image.open(path, formats=ANIMATED_FORMATS):
             return True
-    except (OSError, SyntaxError, ValueError):
+    except Image.DecompressionBombError:
+        return True
+    except IMAGE_ERRORS:
         return False
 
 
 def is_animation(path: Path) -> bool:
-    """Whether a file is a GIF, PNG or WebP with several frames."""
+    """Whether a file is a GIF, PNG or WebP with several frames, or too large to find out."""
     try:
         with Image.open(path, formats=ANIMATED_FORMATS) as image:
             image.seek(1)
             return True
-    except (EOFError, IndexError, OSError, SyntaxError, ValueError):
+    except Image.DecompressionBombError:
+        return True
+    except (EOFError, *IMAGE_ERRORS):
         return False
+
+
+def open_image(path: Path, formats: Sequence[str] | None = None) -> Image.Image:
+    """Open an image, whose pixels are not read yet.
+
+    Args:
+        path (`Path`): The file.
+        formats (`Sequence[str]`, *optional*): Pillow's names of the formats that are allowed; by default all.
+
+    Raises:
+        ValueError: If it has more than `MAX_PIXELS` pixels, or is not such an image.
+    """
+    try:
+        image = Image.open(path, formats=formats)
+        if image.width * image.height <= MAX_PIXELS:
+            return image
+        image.close()
+    except Image.DecompressionBombError:
+        pass
+    except IMAGE_ERRORS as error:
+        raise ValueError(f"{path} is damaged, or not an image that Pillow can read.") from error
+    raise ValueError(f"{path} has more than {MAX_PIXELS:,} pixels, which is not supported; make it smaller first.")
 
 
 def find_videos(folder: Path) -> list[Path]:
@@ -68,12 +111,14 @@ def contains_images(folder: Path) -> bool:
 
 
 def check_exists(path: Path) -> None:
-    """Reject an input that is not there.
+    """Reject an input that is not there, or that is neither a file nor a folder: reading a pipe may never end.
 
     Raises:
-        ValueError: If there is nothing of this name; it explains URLs and `-`.
+        ValueError: If there is nothing of this name, or nothing that can be read; it explains URLs and `-`.
     """
     if path.exists():
+        if not path.is_file() and not path.is_dir():
+            raise ValueError(f"{path} is a pipe, socket or device; pass a video file, or a folder.")
         return
     check_is_local(path, "download the video first, and pass the file")
     if str(path) == "-":

@@ -6,7 +6,7 @@ from pathlib import Path
 from ..options import EncodingOptions
 from .animation import AnimationReader
 from .image_folder import ImageFolderReader, ImageFolderWriter
-from .media_files import is_animated_format
+from .media_files import MAX_PIXELS, check_exists, is_animated_format
 from .reader import VideoReader
 from .segments.output_format import Source
 from .writer import VideoWriter
@@ -30,6 +30,7 @@ def open_video(
         ValueError: If the path cannot be read as a video, or a stream of a folder or an animated image is asked for.
     """
     path = Path(path)
+    check_exists(path)
     is_folder = path.is_dir()
     if not is_folder and not is_animated_format(path):
         return VideoReader(path, video_stream, strict)
@@ -60,6 +61,10 @@ def create_video(
     Raises:
         ValueError: If the target cannot be written or resumed, or an option is not for it.
     """
+    if width * height > MAX_PIXELS:
+        raise ValueError(
+            f"{path} would have {width} x {height} pixels; at most {MAX_PIXELS:,} are supported. Enlarge it less."
+        )
     if Path(path).suffix:
         return VideoWriter(
             path,

@@ -10,6 +10,7 @@ import hashlib
 import os
 import shutil
 import sys
+import zipfile
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -69,9 +70,11 @@ class PartFolder:
         """Create the folder, or lock an existing one: to resume its work, or to empty it.
 
         Raises:
-            ValueError: If it holds files of another origin, or another process uses it; with `resume` also if its
-                state is damaged, or belongs to a job with other settings.
+            ValueError: If it is no folder, holds files of another origin, or another process uses it; with `resume`
+                also if its state is damaged, or belongs to a job with other settings.
         """
+        if os.path.lexists(self.path) and not self.path.is_dir():
+            raise ValueError(f"{self.path} is needed for unfinished work, but is no folder; move it away.")
         self.path.mkdir(exist_ok=True)
         if not (self.path / LOCK).exists() and any(self.path.iterdir()):
             raise ValueError(
@@ -143,9 +146,15 @@ class PartFolder:
 
     def _load(self) -> dict[str, Any]:
         path = self.path / STATE
+        if not path.is_file():  # reading a pipe would never end
+            raise ValueError(f"{path} is no file; start again without resume, which deletes {self.path}.")
         try:
+            # torch.load does not compare the checksums that torch.save wrote.
+            with zipfile.ZipFile(path) as archive:
+                if archive.testzip():
+                    raise ValueError("a checksum is wrong")
             state = torch.load(path, map_location="cpu", weights_only=True)
-            settings, content = state["settings"], state["content"]
+            settings, content = dict(state["settings"]), dict(state["content"])
         except Exception as error:
             raise ValueError(
                 f"{path} is damaged ({type(error).__name__}); start again without resume, which deletes {self.path}."

@@ -27,6 +27,7 @@ from .decoding.damage import Damage
 from .decoding.frames import DecodedFrame, decode_frames
 from .decoding.source import FrameSource, VideoFrame
 from .decoding.truncation import announced_frames, is_cut_off, stops_early
+from .media_files import MAX_PIXELS
 from .timing.clock import Clock, read_clock
 from .timing.frame_times import FrameTimes
 
@@ -291,7 +292,10 @@ def _decode_first(container: InputContainer, stream: VideoStream, path: Path) ->
     decoded = decode_frames(container, stream, Clock({}))
     first = next((decoded.frame for decoded in decoded if decoded.frame is not None), None)
     if first is None:
-        raise ValueError(f"{path} has a video stream, but no frame of it can be decoded.")
+        raise ValueError(
+            f"{path} has a video stream, but no frame of it can be decoded: it is damaged, or its frames have more "
+            f"than {MAX_PIXELS:,} pixels."
+        )
     return first
 
 

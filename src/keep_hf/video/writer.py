@@ -29,12 +29,14 @@ from .reader import VideoReader
 from .segments.encoding import ENCODERS, Encoding
 from .segments.muxer import Muxer
 from .segments.output_format import Source, check_encoder, check_target, choose_codec
-from .segments.segment_encoder import SegmentEncoder
+from .segments.segment_encoder import SegmentEncoder, checksum
 
 
 DEFAULT_CRF, DEFAULT_PRESET = 16, "medium"
+# Longest time that MP4 can show a frame, in units of the time base.
+MAX_DURATION = 2**31 - 1
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -42,14 +44,14 @@ class WriterState:
     """What a `VideoWriter` saves at the end of a segment.
 
     Args:
-        num_segments (`int`): Number of finished segments.
+        checksums (`list[int]`): CRC-32 of each finished segment.
         num_written (`int`): Number of frames in them.
         last_pts (`int`, *optional*): Timestamp of the last frame, in units of the time base.
         is_joined (`bool`): Whether the final file is complete.
         caller_state: What the caller passed to `end_segment`.
     """
 
-    num_segments: int = 0
+    checksums: Sequence[int] = ()
     num_written: int = 0
     last_pts: int | None = None
     is_joined: bool = False
@@ -64,10 +66,22 @@ class WriterState:
         """Restore a state that `state_dict` returned.
 
         Raises:
-            ValueError: If another version of the package saved it.
+            ValueError: If another version of the package saved it, or it is damaged.
         """
         check_state_version(state, STATE_VERSION, "VideoWriter")
-        return cls(**{name: value for name, value in state.items() if name != "version"})
+        content = {name: value for name, value in state.items() if name != "version"}
+        checksums, num_written = content.get("checksums"), content.get("num_written")
+        is_valid = (
+            content.keys() == vars(cls()).keys()
+            and isinstance(checksums, list)
+            and all(isinstance(number, int) for number in checksums)
+            and isinstance(num_written, int)
+            and num_written >= len(checksums)  # a segment has a frame or more
+            and isinstance(content["last_pts"], int | None)
+        )
+        if not is_valid:
+            raise ValueError("The saved state of VideoWriter is damaged; start again without resume.")
+        return cls(**content)
 
 
 class VideoWriter:
@@ -197,18 +211,19 @@ class VideoWriter:
 
     def _restore(self, state: WriterState) -> None:
         self.num_written, self.resumed = state.num_written, state.caller_state
-        self._num_segments, self._last_pts = state.num_segments, state.last_pts
+        self._checksums, self._last_pts = list(state.checksums), state.last_pts
         self._taken: list[Path] = []
         if state.is_joined and self.path.exists():
             # Only the removal of the folder was interrupted; frames that are written again are in the file already.
             self._is_complete = True
             return
         segments = self.segment_paths
-        missing = [str(path) for path in segments if not path.exists()]
-        if missing:
-            raise ValueError(
-                f"{missing[0]} is missing; start again without resume, which deletes {self._folder.path}."
-            )
+        for path, expected in zip(segments, self._checksums, strict=True):
+            if not path.is_file() or checksum(path) != expected:
+                problem = "damaged" if path.exists() else "missing"
+                raise ValueError(
+                    f"{path} is {problem}; start again without resume, which deletes {self._folder.path}."
+                )
         self._folder.keep([path.name for path in segments])
 
     @property
@@ -219,7 +234,7 @@ class VideoWriter:
     @property
     def segment_paths(self) -> list[Path]:
         """The files of the finished segments."""
-        return [*self._taken, *(self._segment_path(index) for index in range(self._num_segments))]
+        return [*self._taken, *(self._segment_path(index) for index in range(len(self._checksums)))]
 
     def _segment_path(self, index: int) -> Path:
         return self._folder.path / f"{index:05d}.packets"
@@ -244,11 +259,18 @@ class VideoWriter:
             pts = round(self.num_written / (self.frame_rate * self.time_base))
         if self._last_pts is not None and pts <= self._last_pts:
             raise ValueError(f"{self.path}: pts must increase from frame to frame, got {pts} after {self._last_pts}.")
+        duration = duration or self._encoding.frame_duration
+        shown = max(duration, 0 if self._last_pts is None else pts - self._last_pts)
+        if shown > MAX_DURATION:
+            raise ValueError(
+                f"{self.path}: a frame would be shown for {float(shown * self.time_base):.0f} seconds, which no "
+                "container format can express; the timestamps of the source may be damaged."
+            )
         if not self._is_complete:
             with report_write_errors(self.path):
                 if self._segment is None:
                     self._segment = SegmentEncoder(self._folder.path / "unfinished.packets", self._encoding)
-                self._segment.write(image, pts, duration or self._encoding.frame_duration)
+                self._segment.write(image, pts, duration)
         self._last_pts = pts
         self.num_written += 1
 
@@ -300,15 +322,15 @@ class VideoWriter:
         self._is_left_unfinished = True
 
     def _save(self, caller_state: Any) -> None:
-        state = WriterState(self._num_segments, self.num_written, self._last_pts, self._is_complete, caller_state)
+        state = WriterState(list(self._checksums), self.num_written, self._last_pts, self._is_complete, caller_state)
         self._folder.save(state.state_dict())
 
     def _finish_segment(self) -> None:
         if self._segment is not None:
             self._segment.finish()
-            os.replace(self._segment.path, self._segment_path(self._num_segments))
+            os.replace(self._segment.path, self._segment_path(len(self._checksums)))
+            self._checksums.append(self._segment.checksum)
             self._segment = None
-            self._num_segments += 1
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

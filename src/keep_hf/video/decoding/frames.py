@@ -15,6 +15,7 @@ import av
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
+from ..media_files import MAX_PIXELS
 from ..timing.clock import Clock, ClockCorrection
 
 
@@ -59,6 +60,7 @@ def decode_frames(
     """
     stream.thread_type = "NONE"
     stream.codec_context.thread_count = 1
+    stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
     ledger = _Ledger(has_times)
     frames = _decode_packets(container, stream, clock, ledger)
     for frame in _in_display_order(frames) if has_times else frames:

@@ -8,6 +8,7 @@ import os
 import queue
 import struct
 import threading
+import zlib
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -44,6 +45,9 @@ class SegmentEncoder:
         path (`Path`): The file to write.
         encoding ([`Encoding`]): Settings of the encoder.
 
+    Attributes:
+        checksum (`int`): CRC-32 of the file, once it is finished.
+
     Raises:
         OSError: From `write` or `finish`, if an earlier frame could not be written.
     """
@@ -52,6 +56,7 @@ class SegmentEncoder:
         self.path, self.encoding = path, encoding
         self._images: queue.Queue[TimedImage | None] = queue.Queue(QUEUE_SIZE)
         self._error: Exception | None = None
+        self.checksum = 0
         self._thread = threading.Thread(target=self._run, name="encoder", daemon=True)
         self._thread.start()
 
@@ -78,8 +83,9 @@ class SegmentEncoder:
             with open(self.path, "wb") as file:
                 for packet, duration in self._encode(images):
                     content = bytes(packet)
-                    file.write(HEADER.pack(packet.pts, duration, len(content), packet.is_keyframe))
-                    file.write(content)
+                    for part in (HEADER.pack(packet.pts, duration, len(content), packet.is_keyframe), content):
+                        self.checksum = zlib.crc32(part, self.checksum)
+                        file.write(part)
                 file.flush()
                 os.fsync(file.fileno())
         except Exception as error:
@@ -98,6 +104,15 @@ class SegmentEncoder:
                 yield packet, durations.pop(cast(int, packet.pts))
         for packet in context.encode(None):
             yield packet, durations.pop(cast(int, packet.pts))
+
+
+def checksum(path: Path) -> int:
+    """CRC-32 of a file."""
+    value = 0
+    with open(path, "rb") as file:
+        while part := file.read(2**20):
+            value = zlib.crc32(part, value)
+    return value
 
 
 def read_segment(path: Path, time_base: Fraction) -> Iterator[av.Packet]:
