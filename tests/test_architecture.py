@@ -19,6 +19,7 @@ PACKAGE = "keep_hf"
 # From the bottom to the top.  A module imports from lower levels and from its own package; modules and packages that
 # share a level do not import each other.  `keep_hf` is the package's own `__init__`: the public API.
 ORDER = [
+    ["loading_errors"],
     [
         "allocator",
         "built_in",

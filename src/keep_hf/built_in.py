@@ -4,6 +4,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from .loading_errors import check_settings, check_weights, report_load_errors
+
 
 BUILT_IN = {name: Path(__file__).parent / "checkpoints" / name for name in ("keep-small", "keep-tiny")}
 
@@ -37,15 +39,26 @@ class BuiltInWeights:
             kwargs: As for `ModelMixin.from_pretrained`: `subfolder`, `dtype`, `variant`, ...
 
         Raises:
-            ValueError: If a built-in checkpoint has no such variant.
+            ValueError: If a built-in checkpoint has no such variant, or the files are damaged.
         """
         built_in = find_built_in(name)
         if built_in is not None:
             check_variant(name, kwargs.pop("variant", None))
-        return super().from_pretrained(built_in or name, **kwargs)  # type: ignore[misc]
+        with report_load_errors(name):
+            loaded = super().from_pretrained(built_in or name, **kwargs)  # type: ignore[misc]
+        check_weights(name, loaded[0] if isinstance(loaded, tuple) else loaded)  # `output_loading_info` returns two
+        return loaded
 
     @classmethod
     def load_config(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> Any:
-        """Read the configuration of a network; arguments as for `from_pretrained`."""
+        """Read the configuration of a network; arguments as for `from_pretrained`.
+
+        Raises:
+            ValueError: If it is damaged, or no network can have it.
+        """
         name = pretrained_model_name_or_path
-        return super().load_config(find_built_in(name) or name, **kwargs)  # type: ignore[misc]
+        with report_load_errors(name):
+            found = super().load_config(find_built_in(name) or name, **kwargs)  # type: ignore[misc]
+        # With `return_unused_kwargs` there is more than the configuration.
+        check_settings(name, found[0] if isinstance(found, tuple) else found, cls)
+        return found

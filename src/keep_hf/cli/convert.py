@@ -4,6 +4,7 @@ import argparse
 
 from ..downloads.checkpoints import check_checkpoint, locate_checkpoint
 from ..downloads.options import DownloadOptions
+from ..loading_errors import check_weights
 from ..models.checkpoint_files import load_checkpoint
 from ..models.conversion import convert_checkpoint
 from ..pipeline import KeepPipeline
@@ -14,6 +15,8 @@ def run(args: argparse.Namespace) -> None:
     path = locate_checkpoint(args.checkpoint, DownloadOptions())
     origin = check_checkpoint(path)
     components = convert_checkpoint(load_checkpoint(path))
+    for component in components.values():
+        check_weights(args.checkpoint, component)
     if "vq" in components:
         pipe = KeepPipeline(**components, release=origin.release, checkpoint_sha256=origin.sha256)
         pipe.save_pretrained(args.output)

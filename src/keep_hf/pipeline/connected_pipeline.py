@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 # Faces in one batch of the recursion; bounds memory.
 BATCH_SIZE = 8
+# Frames of two windows are in memory.
+MAX_GAIN_WINDOW = 1000
 
 
 class ConnectedPipeline(SavedPipeline):
@@ -65,6 +67,9 @@ class ConnectedPipeline(SavedPipeline):
             raise ValueError("vq must be a KeepVQModel, got None: a pipeline cannot restore faces without it.")
         if (kalman is None) != (flow is None):
             raise ValueError("The gain network and the flow network go together: pass both or neither.")
+        if not isinstance(gain_window, int) or not 1 <= gain_window <= MAX_GAIN_WINDOW:
+            raise ValueError(f"gain_window must be from 1 to {MAX_GAIN_WINDOW} frames, got {gain_window!r}.")
+        RestorationOptions(fidelity=fidelity)  # checks it
         if fidelity is None:
             # KEEP always uses the features of the crop in full; 0.5 is CodeFormer's own default.
             fidelity = 0.5 if kalman is None else 1.0

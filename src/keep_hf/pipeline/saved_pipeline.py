@@ -16,6 +16,7 @@ from ..downloads.options import DownloadOptions
 from ..downloads.releases import RELEASES, install_release
 from ..faces.detector import FaceDetector
 from ..faces.yunet import YuNet
+from ..loading_errors import check_weights, report_load_errors
 from ..models.checkpoint_files import load_checkpoint
 from ..models.conversion import convert_checkpoint
 from .model_card import CardContents, format_model_card
@@ -47,8 +48,7 @@ class SavedPipeline(DiffusionPipeline):
         Raises:
             OSError: If something is missing and cannot be downloaded; for published weights, the message says where to
                 place the file.
-            ValueError: If a built-in pipeline has no such variant, or a downloaded file is damaged or does not fit the
-                networks.
+            ValueError: If a built-in pipeline has no such variant, or a file is damaged or does not fit the networks.
         """
         downloads = DownloadOptions.from_arguments(kwargs)
         if find_built_in(name) is not None:
@@ -59,7 +59,8 @@ class SavedPipeline(DiffusionPipeline):
             if not Path(name).is_dir():
                 name = snapshot_download(str(name), allow_patterns=f"{subfolder}/*", **vars(downloads))
             name = Path(name) / subfolder
-        pipe = super().from_pretrained(name, **kwargs)
+        with report_load_errors(name):
+            pipe = super().from_pretrained(name, **kwargs)
         pipe._downloads = downloads.at(None)
         return pipe
 
@@ -130,6 +131,8 @@ class SavedPipeline(DiffusionPipeline):
         path = locate_checkpoint(checkpoint, downloads)
         origin = check_checkpoint(path)
         components = convert_checkpoint(load_checkpoint(path), **config)
+        for component in components.values():
+            check_weights(checkpoint, component)
         if "vq" not in components:
             raise ValueError(f"{checkpoint} holds only GMFlow; a pipeline needs a checkpoint of KEEP or CodeFormer.")
         for component in components.values():

@@ -49,9 +49,15 @@ def rename(key: str, names: list[tuple[str, str]]) -> str:
 
 
 def count(state_dict: StateDict, pattern: str) -> int:
-    """The number of modules whose keys match a pattern; its group is their index, from 0."""
-    numbers = [int(match[1]) for key in state_dict if (match := re.match(pattern, key))]
-    return max(numbers, default=-1) + 1
+    """The number of modules whose keys match a pattern; its group is their index, from 0.
+
+    Raises:
+        ValueError: If an index is larger than the number of all weights, so that most modules would be missing.
+    """
+    largest = max(sizes(state_dict, pattern), default=-1)
+    if largest >= len(state_dict):
+        raise ValueError(f"The checkpoint is incomplete: it has {len(state_dict)} weights, but a layer {largest}.")
+    return largest + 1
 
 
 def sizes(state_dict: StateDict, pattern: str) -> list[int]:
