@@ -6,9 +6,44 @@ from dataclasses import fields
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from keep_hf import KeepPipeline
-from keep_hf.options import RestorationOptions
+from keep_hf.options import EncodingOptions, RestorationOptions
+
+
+VALUES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.complex_numbers(),
+    st.text(),
+    st.binary(),
+    st.lists(st.integers() | st.floats() | st.text()),
+    st.dictionaries(st.text(), st.integers()),
+    st.sampled_from(["all", "largest", "auto", "low", "normal", "stream", "official", "h264", "medium"]),
+    st.just(np.zeros(3)),
+    st.floats(width=32).map(np.float32),
+    st.just(object()),
+)
+# These are used as they are: any value is true or false, and the background is called.
+UNCHECKED = ("aligned", "background")
+
+
+@pytest.mark.parametrize("options", [RestorationOptions, EncodingOptions])
+@given(data=st.data())
+@settings(max_examples=400, deadline=None, derandomize=True, database=None)
+def test_any_value_is_allowed_or_named(options, data):
+    option = data.draw(st.sampled_from([field.name for field in fields(options) if field.name not in UNCHECKED]))
+    value = data.draw(VALUES)
+    try:
+        options(**{option: value})
+        message = ""
+    except ValueError as error:
+        message = str(error)
+    assert message == "" or message.startswith(f"{option} must")
 
 
 @pytest.mark.parametrize(
@@ -23,14 +58,19 @@ from keep_hf.options import RestorationOptions
         ("min_face_size", float("nan")),
         ("fidelity", 1.5),
         ("fidelity", float("nan")),
+        ("fidelity", "high"),
         ("strength", -0.1),
         ("strength", "much"),
         ("upscale", 5),
         ("upscale", 1.5),
+        ("upscale", True),
+        ("upscale", 2.0),
         ("gain_mode", "forward"),
         ("latency", "lowest"),
         ("frame_rate", 0),
         ("frame_rate", float("inf")),
+        ("frame_rate", 1e-4),
+        ("frame_rate", 1e5),
     ],
 )
 def test_an_invalid_value_is_named(option, value):

@@ -1,9 +1,9 @@
 """The options of a restoration and of the output file: their names, defaults, meaning and checks, in one place."""
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, fields
-from numbers import Integral
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 
@@ -18,6 +18,8 @@ DEFAULT_MODEL = "keep-small"
 CODECS = ("h264", "hevc", "vp9")
 PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
 LARGEST_CRF = 51
+# Of frames without times. Beyond, the times of frames do not fit into the units of containers.
+MIN_FRAME_RATE, MAX_FRAME_RATE = 0.001, 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,24 +73,27 @@ class RestorationOptions:
                 raise ValueError(f"faces must be 'all', 'largest' or a list of track numbers, got {self.faces!r}.")
         else:
             object.__setattr__(self, "faces", _track_numbers(self.faces))
-        if not self.min_face_size >= 0:
-            raise ValueError(f"min_face_size must be 0 or more pixels, got {self.min_face_size}.")
-        if self.fidelity is not None and not 0 <= self.fidelity <= 1:
-            raise ValueError(f"fidelity must be from 0 to 1, got {self.fidelity}.")
-        if self.strength != AUTO and (isinstance(self.strength, str) or not 0 <= self.strength <= 1):
+        if not _is_from(0, self.min_face_size, math.inf):
+            raise ValueError(f"min_face_size must be 0 or more pixels, got {self.min_face_size!r}.")
+        if self.fidelity is not None and not _is_from(0, self.fidelity, 1):
+            raise ValueError(f"fidelity must be from 0 to 1, got {self.fidelity!r}.")
+        if not (isinstance(self.strength, str) and self.strength == AUTO) and not _is_from(0, self.strength, 1):
             raise ValueError(f"strength must be from 0 to 1 or {AUTO!r}, got {self.strength!r}.")
-        if self.upscale not in (1, 2, 3, 4):
-            raise ValueError(f"upscale must be 1, 2, 3 or 4, got {self.upscale}.")
-        if self.gain_mode not in GAIN_MODES:
+        if not isinstance(self.upscale, Integral) or not _is_from(1, self.upscale, 4):
+            raise ValueError(f"upscale must be 1, 2, 3 or 4, got {self.upscale!r}.")
+        if not isinstance(self.gain_mode, str) or self.gain_mode not in GAIN_MODES:
             raise ValueError(f"gain_mode must be one of {', '.join(GAIN_MODES)}, got {self.gain_mode!r}.")
-        if self.latency not in LATENCIES:
+        if not isinstance(self.latency, str) or self.latency not in LATENCIES:
             raise ValueError(f"latency must be one of {', '.join(LATENCIES)}, got {self.latency!r}.")
         if self.latency == "low" and self.gain_mode == "official":
             raise ValueError(
                 "latency must be 'normal' with gain_mode='official', which waits for whole windows, got 'low'."
             )
-        if not (math.isfinite(self.frame_rate) and self.frame_rate > 0):
-            raise ValueError(f"frame_rate must be a positive number, got {self.frame_rate}.")
+        if not _is_from(MIN_FRAME_RATE, self.frame_rate, MAX_FRAME_RATE):
+            raise ValueError(
+                f"frame_rate must be from {MIN_FRAME_RATE} to {MAX_FRAME_RATE:,} frames per second, got "
+                f"{self.frame_rate!r}."
+            )
 
     @property
     def fixed_strength(self) -> float | None:
@@ -107,9 +112,14 @@ class RestorationOptions:
         return cls(**{field.name: arguments[field.name] for field in fields(cls)})
 
 
+def _is_from(low: float, value: object, high: float) -> bool:
+    """Whether a value is a number, also of numpy, and in a range; `bool` and NaN are not."""
+    return isinstance(value, Real) and not isinstance(value, bool) and bool(low <= value <= high)
+
+
 def _track_numbers(faces: Collection[int]) -> tuple[int, ...]:
     """The numbers as `int`, also those of numpy; `bool` is an `int` in Python, but not a number of a track."""
-    numbers = tuple(faces)
+    numbers = tuple(faces) if isinstance(faces, Iterable) else ()
     if not numbers or any(isinstance(face, bool) or not isinstance(face, Integral) or face < 0 for face in numbers):
         raise ValueError(f"faces must name at least one track by a number of 0 or more, got {faces!r}.")
     return tuple(int(face) for face in numbers)
@@ -136,9 +146,9 @@ class EncodingOptions:
     preset: str | None = None
 
     def __post_init__(self) -> None:
-        if self.codec is not None and self.codec not in CODECS:
+        if self.codec is not None and not (isinstance(self.codec, str) and self.codec in CODECS):
             raise ValueError(f"codec must be one of {', '.join(CODECS)}, got {self.codec!r}.")
-        if self.crf is not None and not 0 <= self.crf <= LARGEST_CRF:
-            raise ValueError(f"crf must be from 0 to {LARGEST_CRF}, got {self.crf}.")
-        if self.preset is not None and self.preset not in PRESETS:
+        if self.crf is not None and not (isinstance(self.crf, Integral) and _is_from(0, self.crf, LARGEST_CRF)):
+            raise ValueError(f"crf must be from 0 to {LARGEST_CRF}, got {self.crf!r}.")
+        if self.preset is not None and not (isinstance(self.preset, str) and self.preset in PRESETS):
             raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {self.preset!r}.")

@@ -6,6 +6,8 @@ import warnings
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from keep_hf import __version__
 from keep_hf.benchmark import DTYPES as MEASURED_DTYPES
@@ -42,6 +44,26 @@ def test_wrong_usage(arguments, capsys):
         main(arguments)
     assert stopped.value.code == 2
     assert "usage: keep-hf" in capsys.readouterr().err
+
+
+WORDS = st.one_of(
+    st.text(max_size=20).filter(lambda word: word != "-h"),
+    st.integers().map(str),
+    st.floats().map(str),
+    st.sampled_from(
+        ["restore", "in.mp4", "out.mp4", "--faces", "--strength", "--upscale", "--crf", "--device", "--resume"]
+    ),
+)
+
+
+@given(command=st.sampled_from(COMMANDS), words=st.lists(WORDS, max_size=8))
+@settings(max_examples=300, deadline=None, derandomize=True, database=None)
+def test_any_words_are_arguments_or_wrong_usage(command, words):
+    try:
+        code = 0 if parser.build_parser().parse_args([command, *words]).command == command else 1
+    except SystemExit as stopped:
+        code = stopped.code
+    assert code in (0, 2)
 
 
 def test_version(capsys):
