@@ -103,3 +103,27 @@ def test_states_of_faces_that_have_disappeared_are_freed(make_pipe):
     finally:
         gc.unfreeze()
     assert len(segments) == 6
+
+
+def test_a_video_is_restored_with_smaller_batches(make_pipe, monkeypatch):
+    video = make_clip(10, 168, 112)
+    expected = restore(make_pipe(*[TWO] * 10, gain_window=8), video, strength=1)
+    step, observe, sizes = KalmanRecursion.step, KalmanRecursion._observe_batch, []
+
+    def step_of_one(self, frame, *args, **options):
+        if len(frame) > 1:
+            raise torch.OutOfMemoryError("out of memory")
+        return step(self, frame, *args, **options)
+
+    def observe_two(self, images, codes):
+        sizes.append(len(images))
+        if len(images) > 2:
+            raise torch.OutOfMemoryError("out of memory")
+        return observe(self, images, codes)
+
+    monkeypatch.setattr(KalmanRecursion, "step", step_of_one)
+    monkeypatch.setattr(KalmanRecursion, "_observe_batch", observe_two)
+    with pytest.warns(UserWarning, match="Out of GPU memory"):
+        found = restore(make_pipe(*[TWO] * 10, gain_window=8), video, strength=1)
+    assert sizes.count(4) == 1  # from then on, two at a time
+    assert np.abs(found.astype(int) - expected).max() <= 1

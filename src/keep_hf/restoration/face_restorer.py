@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..allocator import BatchSize
 from ..faces.follower import FollowedFrame
 from ..models.kalman import KalmanState
 from ..models.recursion import KalmanRecursion, Observation
@@ -60,7 +61,8 @@ class FaceRestorer:
         fidelity (`float`): Weight of the features of the crop in the decoder, from 0 to 1.
         aligned (`bool`): The frames are the crops.
         device (`torch.device`): The device of the networks.
-        batch_size (`int`): Largest number of faces in one batch of the recursion; bounds memory.
+        batch_size (`int`): Largest number of faces in one batch of the recursion; bounds memory. It is halved, with a
+            warning, when the memory of the GPU does not suffice.
         is_exact (`bool`, *optional*, defaults to `False`): Also return the restored faces without rounding them to 8
             bits.
     """
@@ -78,7 +80,9 @@ class FaceRestorer:
         is_exact: bool = False,
     ) -> None:
         self.recursion, self.compositor, self.gains = recursion, compositor, gains
-        self.fidelity, self.aligned, self.device, self.batch_size = fidelity, aligned, device, batch_size
+        self.fidelity, self.aligned, self.device = fidelity, aligned, device
+        self.batch_size = BatchSize(batch_size, "faces")
+        self.observed_at_once = BatchSize(recursion.max_batch, "frames of a face")
         self.is_exact = is_exact
         self.watch = Stopwatch()
 
@@ -128,15 +132,19 @@ class FaceRestorer:
         return {number: state.frame for number, state in self.states.items()}
 
     def _observe(self, frames: list[FollowedFrame], previous_crops: Mapping[int, torch.Tensor]) -> Block:
-        return observe_block(
-            self.recursion,
-            frames,
-            previous_crops,
-            aligned=self.aligned,
-            codes=self.recursion.uses_codes(self.fidelity),
-            device=self.device,
-            watch=self.watch,
-        )
+        def observe(batch_size: int) -> Block:
+            self.recursion.max_batch = batch_size
+            return observe_block(
+                self.recursion,
+                frames,
+                previous_crops,
+                aligned=self.aligned,
+                codes=self.recursion.uses_codes(self.fidelity),
+                device=self.device,
+                watch=self.watch,
+            )
+
+        return self.observed_at_once.run(observe)
 
     # What depends on it: prediction (equation 12), update (equation 8) and generation
 
@@ -167,11 +175,16 @@ class FaceRestorer:
         numbers = [face.segment for face in frame.faces]
         started = [number for number in numbers if number in self.states]
         starting = [number for number in numbers if number not in self.states]
-        states: dict[int, KalmanState] = {}
-        for group in (starting, started):  # a batch has a state for all of its faces, or for none
-            for start in range(0, len(group), self.batch_size):
-                batch = {number: segments[number] for number in group[start : start + self.batch_size]}
-                states |= self._step_batch(frame.index, batch, gains)
+
+        def step(batch_size: int) -> dict[int, KalmanState]:
+            states: dict[int, KalmanState] = {}
+            for group in (starting, started):  # a batch has a state for all of its faces, or for none
+                for start in range(0, len(group), batch_size):
+                    batch = {number: segments[number] for number in group[start : start + batch_size]}
+                    states |= self._step_batch(frame.index, batch, gains)
+            return states
+
+        states = self.batch_size.run(step)
         return {number: states[number] for number in numbers}
 
     def _step_batch(
