@@ -6,6 +6,10 @@ The modules that parse arguments import nothing heavy, so `keep-hf --help` answe
 imports what the command needs; it is imported when the command runs.
 """
 
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
 from importlib import import_module
 
 from .output import one_line_warnings, print_message, resume_hint
@@ -24,21 +28,39 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
         `int`: The exit code, 0 or 1. Wrong usage ends the process with exit code 2.
     """
-    args = build_parser().parse_args(arguments)
+    args = None
     try:
-        with one_line_warnings():
+        with one_line_warnings(), interrupted_by_sigterm():
+            args = build_parser().parse_args(arguments)
             import_module(f".{args.command}", __package__).run(args)
     except KeyboardInterrupt:
-        print_message(f"interrupted{resume_hint(args.output) if args.command == 'restore' else ''}")
+        is_restoration = args is not None and args.command == "restore"
+        print_message(f"interrupted{resume_hint(args.output) if is_restoration else ''}")
         return 1
     except (ValueError, OSError) as error:
         print_message(error)
+        return 1
+    except MemoryError:
+        print_message("not enough memory: the frames or the model are too large for this machine")
         return 1
     except RuntimeError as error:
         from torch import OutOfMemoryError  # torch takes more than a second to import
 
         if not isinstance(error, OutOfMemoryError):
             raise
-        print_message(error)
+        print_message(f"not enough GPU memory; --dtype bf16 needs half: {error}")
         return 1
     return 0
+
+
+@contextlib.contextmanager
+def interrupted_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM, which cluster schedulers and `docker stop` send, end a command as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():  # only it may change what a signal does
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)

@@ -62,7 +62,7 @@ def check_arguments(args: argparse.Namespace) -> None:
         ValueError: If the report cannot be written, LPIPS has no reference, or matplotlib is missing.
     """
     if args.report:
-        check_output_path(args.report, "report")
+        check_output_path(args.report, "report", [path for path in (args.restored, args.reference) if path])
     if args.lpips and not args.reference:
         raise ValueError("LPIPS compares with a reference: name one, or omit --lpips.")
     if args.plots:

@@ -88,8 +88,8 @@ def check_report_path(path: Path, plan: Plan) -> None:
     Raises:
         ValueError: If its folder does not exist, or a page is to show remote files.
     """
-    check_output_path(path, "report")
     job = plan.jobs[0]
+    check_output_path(path, "report", [place for place in (job.source, job.target) if isinstance(place, Path)])
     if path.suffix.lower() == ".html" and not (isinstance(job.source, Path) and isinstance(job.target, Path)):
         raise ValueError(f"{path} shows frames of local files only; choose a .json file for remote ones.")
 
@@ -190,7 +190,7 @@ def restore_job(
     except (ValueError, OSError) as error:
         message = name_file(error, source) if isinstance(job.source, Path) else str(error)
         message = message.replace(str(source), str(job.source))
-        raise ValueError(f"{message}{resume_hint(target)}") from error
+        raise ValueError(f"{message}{resume_hint(target, error)}") from error
     report |= {"source": str(job.source), "target": str(job.target)}
     print_findings(report, args.model, pipe.vq.config.sample_size, options)
     return report
