@@ -28,7 +28,7 @@ SELECTED = {
         "model_index.json: vq is os.system",
         "model_index.json: class of a module in the folder",
     ),
-    "weights": ("50.0% of safetensors", "header of 2^63 bytes", "one NaN", "pickle with code in its place"),
+    "weights": ("50.00% of safetensors", "header of 2^63 bytes", "one NaN", "pickle with code in its place"),
     "checkpoint": ("code in a file of torch", "pickle nested 200,000 times", "first tensor without a dimension"),
     "model": ("device",),
     "unfinished work": (

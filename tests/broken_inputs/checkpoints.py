@@ -171,7 +171,7 @@ def replace_by_pickle(path: Path, folder: Path) -> None:
 
 HUGE_TENSOR = b'{"a":{"dtype":"F32","shape":[1000000000,1000000000],"data_offsets":[0,4000000000000000000]}}'
 FILE_CHANGES: list[tuple[str, Callable[[Path, Path], None]]] = [
-    *((f"{kept:.1%} of safetensors", partial(cut, kept)) for kept in (0, 0.0001, 0.01, 0.5, 0.999)),
+    *((f"{kept:.2%} of safetensors", partial(cut, kept)) for kept in (0, 0.0001, 0.01, 0.5, 0.999)),
     ("header of 0 bytes", partial(write_header, 0, b"")),
     ("header of 2^63 bytes", partial(write_header, 2**63 - 1, b"{}")),
     ("header of 100 MB in a file of 10 bytes", partial(write_header, 100_000_000, b"{}")),

@@ -13,7 +13,7 @@ from .media_files import MAX_PIXELS, check_exists
 
 
 # Old files have titles in old encodings. PyAV 19 reads them; older versions need the argument.
-# A script or playlist would make FFmpeg read other files, or download them, for whoever passed it to a server.
+# A script or playlist that is passed to a server would make FFmpeg read or download other files there.
 SCRIPTS = frozenset({"concat", "dash", "hls", "imf", "rtsp", "sdp"})
 OPEN_OPTIONS = {"max_pixels": str(MAX_PIXELS), "protocol_whitelist": "file"}
 METADATA_ERRORS: dict[str, Any] = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "replace"}
