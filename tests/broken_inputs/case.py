@@ -110,4 +110,4 @@ def _wrong_lines(outcome: Outcome) -> list[str]:
     others = [line for line in lines if not line.startswith(("keep-hf: warning: ", "keep-hf: advice: "))]
     if len(others) != 1 or not others[0].startswith("keep-hf: "):
         return [f"{len(others)} lines"]
-    return ["no clear line"] if len(others[0]) < 30 else []
+    return ["no clear line"] if len(others[0]) < 20 else []

@@ -51,6 +51,7 @@ def _case(name: str, change: Callable[[Path], object]) -> Case:
 def damaged(change: Callable[[Path], object], folder: Path, samples: Samples) -> list[str]:
     part = folder / "out.mp4.part"
     shutil.copytree(samples.unfinished, part)
+    (part / "unfinished.packets").unlink(missing_ok=True)  # is always deleted
     change(part)
     return samples.restore_to(samples.long_video, folder / "out.mp4", "--resume")
 

@@ -4,7 +4,7 @@ import argparse
 import sys
 
 import torch
-from diffusers.utils.logging import disable_progress_bar, set_verbosity_error
+from diffusers.utils.logging import CRITICAL, disable_progress_bar, set_verbosity
 from huggingface_hub.utils import disable_progress_bars
 
 from ..allocator import keep_freed_memory
@@ -27,7 +27,7 @@ def load_pipeline(args: argparse.Namespace) -> KeepPipeline:
     if not sys.stderr.isatty():
         disable_progress_bar()
         disable_progress_bars()
-    set_verbosity_error()  # what matters of the files is an error
+    set_verbosity(CRITICAL)  # every problem of a file that matters is raised, too
     device, dtype = selected_device(args), DTYPES[args.dtype]
     warn_if_slow(dtype, device)
     if device.type == "cpu":
