@@ -52,6 +52,10 @@ def damaged(path: Path) -> None:
     path.write_bytes(data[:start] + bytes(size) + data[start + size :])
 
 
+def of_unknown_codec(path: Path) -> None:
+    path.write_bytes(write_clip(path, num_frames=10).read_bytes().replace(b"avc1", b"zzz9"))
+
+
 CASES: list[tuple[Callable[[Path], object], str]] = [
     (lambda path: path.touch(), "is empty: the file has 0 bytes. Download or copy it again"),
     (lambda path: path.write_text("\n<!DOCTYPE HTML><html>Not found</html>"), "is a web page, not a video. Download"),
@@ -62,6 +66,7 @@ CASES: list[tuple[Callable[[Path], object], str]] = [
     (encrypted, "is encrypted (copy protection, DRM), so it cannot be read."),
     (sound_only, "contains only sound. Upload a file that has a video in it."),
     (without_frames, "contains no frames; its recording was probably interrupted."),
+    (of_unknown_codec, "was made with a codec that is not known here. Convert it to MP4 (H.264)"),
     (damaged, "is damaged: no frame of it can be decoded. Download or copy it again"),
 ]
 
