@@ -52,7 +52,7 @@ def check_settings(name: object, config: Any, network_class: type) -> None:
         raise ValueError(
             f"{name} cannot be loaded: its configuration must be a JSON object, got {str(config)[:40]!r}."
         )
-    for setting, parameter in inspect.signature(network_class.__init__).parameters.items():
+    for setting, parameter in inspect.signature(network_class).parameters.items():
         value = config.get(setting, parameter.default)
         expected = _expectation(setting, parameter.default)
         numbers = list(value) if isinstance(value, list | tuple) else [value]

@@ -114,7 +114,7 @@ class RestorationOptions:
 
 def _is_from(low: float, value: object, high: float) -> bool:
     """Whether a value is a number, also of numpy, and in a range; `bool` and NaN are not."""
-    return isinstance(value, Real) and not isinstance(value, bool) and bool(low <= value <= high)
+    return isinstance(value, Real) and not isinstance(value, bool) and low <= float(value) <= high
 
 
 def _track_numbers(faces: Collection[int]) -> tuple[int, ...]:

@@ -7,7 +7,6 @@ phones keep thumbnails in `.thumbnails`. So is the unfinished work of a restorat
 import re
 import struct
 import zlib
-from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
@@ -73,12 +72,12 @@ def is_animation(path: Path) -> bool:
         return False
 
 
-def open_image(path: Path, formats: Sequence[str] | None = None) -> Image.Image:
+def open_image(path: Path, formats: tuple[str, ...] | None = None) -> Image.Image:
     """Open an image, whose pixels are not read yet.
 
     Args:
         path (`Path`): The file.
-        formats (`Sequence[str]`, *optional*): Pillow's names of the formats that are allowed; by default all.
+        formats (`tuple[str]`, *optional*): Pillow's names of the formats that are allowed; by default all.
 
     Raises:
         ValueError: If it has more than `MAX_PIXELS` pixels, or is not such an image.
