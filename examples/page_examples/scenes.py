@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import skimage.data
 
-from people import HEIGHT, Person, Pose, Variation, pose_at, warp_head
+from heads import HEIGHT, Person, Pose, Variation, pose_at, warp_head
 
 
 NECK = (221.0, 196.0)  # centre of the collar in the portrait

@@ -214,7 +214,7 @@ def test_slices_give_the_result_of_one_run(pipe, tmp_path, monkeypatch):
     tracks, files, (report,), shares = run(Backend(pipe, gpu), tmp_path / "slices")
     expected, whole_files, (whole_report,), _ = run(Backend(pipe), tmp_path / "whole")
     assert gpu.requested.count(("_track", OVERHEAD)) == 37  # one frame in each, and the end
-    assert gpu.requested.count(("_restore", OVERHEAD)) == 3  # frames come in batches
+    assert gpu.requested.count(("_restore", OVERHEAD)) == 9  # blocks of 4 frames
     assert len(tracks) == 1
     for one, other in zip(tracks, expected, strict=True):
         for name, value in vars(one).items():
