@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import skimage.data
-
 from heads import HEIGHT, Person, Pose, Variation, pose_at, warp_head
 
 
