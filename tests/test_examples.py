@@ -108,6 +108,6 @@ def test_the_notebook_runs(tmp_path, monkeypatch, capsys):
     for number, cell in enumerate(cells):
         exec(compile("".join(cell["source"]), f"cell {number}", "exec"), names)
     assert "person 0: frames 0 to 5" in capsys.readouterr().out
-    assert names["comparison"].size == (768, 384)
+    assert names["comparison"].size == (1280, 360)  # two frames of 640 x 360
     before, after = np.split(np.array(names["comparison"]), 2, axis=1)
     assert (before != after).any()
