@@ -64,10 +64,10 @@ class Runner:
             is_wrong = self._is_wrong(case, answer["code"], arguments, folder)
         finally:
             remove(folder)
+        changed = tuple(sorted(name for name in before if after.get(name) != before[name]))
         new = tuple(sorted(after.keys() - before.keys()))
-        changed = (
-            () if answer["code"] == 0 else tuple(sorted(name for name in before if after.get(name) != before[name]))
-        )
+        if answer["code"] == 0:  # the output may replace a file
+            changed, new = (), (*new, *changed)
         return Outcome(**answer, new_files=new, changed_files=changed, is_wrong=is_wrong)
 
     def _is_wrong(self, case: Case, code: int | None, arguments: list[str], folder: Path) -> bool:
@@ -82,12 +82,11 @@ class Runner:
 
     def command(self, arguments: list[str], folder: Path, **options: object) -> dict:
         """Run `keep-hf` in a folder, and return its exit code, seconds, memory and errors; see `worker.py`."""
-        output = self.folder / "output"
-        job = {"arguments": arguments, "folder": str(folder), "output": str(output), "max_seconds": MAX_SECONDS}
+        job = {"arguments": arguments, "folder": str(folder), "max_seconds": MAX_SECONDS}
         assert self._worker.stdin is not None
         assert self._worker.stdout is not None
         print(json.dumps(job | options), file=self._worker.stdin, flush=True)
-        return json.loads(self._worker.stdout.readline()) | {"errors": output.read_text(errors="replace")}
+        return json.loads(self._worker.stdout.readline())
 
 
 def digest(path: Path) -> str:

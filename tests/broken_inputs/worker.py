@@ -1,10 +1,11 @@
 """A process that runs the command `keep-hf` in children of its own, so that torch is imported once for all cases.
 
-It reads one line of JSON for each run: the arguments, and what `Case` calls file_size, privileged, segment_frames and
-signals; the folder to run in, and the file for the output of the command. It answers with {"code", "seconds",
-"memory"}: the exit code (negative for a signal, null after 30 seconds), and the most bytes that the child occupied.
+It reads one line of JSON for each run: the arguments, what `Case` calls file_size, privileged, segment_frames and
+signals, and the folder to run in. It answers with {"code", "seconds", "memory", "errors"}: the exit code (negative for
+a signal, null after 30 seconds), the most bytes that the child occupied, and what it printed on stderr.
 """
 
+import contextlib
 import ctypes
 import faulthandler
 import json
@@ -53,10 +54,9 @@ def limit(job: dict) -> None:
         drop_privileges()
 
 
-def run_child(job: dict) -> int:
-    """Run the command in this process, with its output in a file."""
-    output = os.open(job["output"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    os.dup2(output, 1)
+def run_child(job: dict, output: int) -> int:
+    """Run the command in this process, with stderr in a pipe, which has no limit of a file."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     os.dup2(output, 2)
     os.chdir(job["folder"])
     faulthandler.register(signal.SIGUSR1)
@@ -74,6 +74,8 @@ def run_child(job: dict) -> int:
     except BaseException:
         sys.excepthook(*sys.exc_info())
         return 70
+    finally:
+        signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTIONS)  # the command has ended
 
 
 def is_within(child: int, started: float, max_seconds: float) -> bool:
@@ -85,25 +87,38 @@ def is_within(child: int, started: float, max_seconds: float) -> bool:
     return time.monotonic() - started - waited / 1e9 < max_seconds
 
 
+def drain(pipe: int) -> bytes:
+    """What is in a pipe that does not block."""
+    content = b""
+    with contextlib.suppress(BlockingIOError):
+        while part := os.read(pipe, 2**16):
+            content += part
+    return content
+
+
 def run(job: dict, max_seconds: float) -> dict:
     """Run a job in a child, and wait for it."""
     started = time.monotonic()
     signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTIONS)  # until the command runs
+    read_end, write_end = os.pipe()
     child = os.fork()
     if child == 0:
         code = 71
         try:
-            code = run_child(job)
+            code = run_child(job, write_end)
         finally:
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(code)
-    ended, signals = 0, list(job.get("signals", ()))
+    os.close(write_end)
+    os.set_blocking(read_end, False)
+    ended, printed, signals = 0, b"", list(job.get("signals", ()))
     # On a machine with other work, the seconds that the child got count, within limits.
     while not ended and time.monotonic() < started + 10 * max_seconds and is_within(child, started, max_seconds):
         ended, status, usage = os.wait4(child, os.WNOHANG)
         if not ended and signals and time.monotonic() > started + signals[0][0]:
             os.kill(child, signals.pop(0)[1])
+        printed += drain(read_end)
         time.sleep(0.005)
     seconds = time.monotonic() - started
     if not ended:
@@ -111,8 +126,11 @@ def run(job: dict, max_seconds: float) -> dict:
         time.sleep(0.2)
         os.kill(child, signal.SIGKILL)
         _, _, usage = os.wait4(child, 0)
+    printed += drain(read_end)
+    os.close(read_end)
     code = os.waitstatus_to_exitcode(status) if ended else None
-    return {"code": code, "seconds": seconds, "memory": usage.ru_maxrss * 1024}
+    errors = printed.decode(errors="replace")
+    return {"code": code, "seconds": seconds, "memory": usage.ru_maxrss * 1024, "errors": errors}
 
 
 if __name__ == "__main__":

@@ -76,9 +76,9 @@ class Report:
         try:
             part.write_text(json.dumps(self.to_dict(), indent=2) + "\n")
             os.replace(part, path)
-        except OSError:
+        except OSError as error:
             part.unlink(missing_ok=True)
-            raise
+            raise OSError(error.errno, f"{path} cannot be written: {error.strerror}") from error
 
     def to_markdown(self) -> str:
         """Tables of whole frames and of faces with a row per video and their mean, missing metrics, and notes."""

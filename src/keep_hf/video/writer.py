@@ -33,8 +33,12 @@ from .segments.segment_encoder import SegmentEncoder, checksum
 
 
 DEFAULT_CRF, DEFAULT_PRESET = 16, "medium"
-# Longest time that MP4 can show a frame, in units of the time base.
-MAX_DURATION = 2**31 - 1
+# Longest time that a frame may be shown, in units of the time base. MP4 has 31 bits for the difference of two decoding
+# times, which may be twice as long.
+MAX_DURATION = 2**30
+MAX_SECONDS = 1_000_000
+# Frames have times of their own; the rate of a file of hours between frames only must not become 0.
+MIN_FRAME_RATE = Fraction(1, 100_000)
 
 STATE_VERSION = 2
 
@@ -77,6 +81,7 @@ class WriterState:
             and all(isinstance(number, int) for number in checksums)
             and isinstance(num_written, int)
             and num_written >= len(checksums)  # a segment has a frame or more
+            and (num_written > 0) == (len(checksums) > 0)
             and isinstance(content["last_pts"], int | None)
         )
         if not is_valid:
@@ -155,7 +160,7 @@ class VideoWriter:
         codec, deep = choose_codec(self.path, source, options.codec, bits)
         if codec == "vp9" and preset is not None:
             raise ValueError(f"{self.path} is written with VP9, which has no presets; leave out preset={preset!r}.")
-        self.frame_rate = Fraction(frame_rate).limit_denominator(100_000)
+        self.frame_rate = max(Fraction(frame_rate).limit_denominator(100_000), MIN_FRAME_RATE)
         self.time_base = source.time_base if source else 1 / self.frame_rate
         self._encoding = Encoding(
             encoder=ENCODERS[codec],
@@ -261,7 +266,7 @@ class VideoWriter:
             raise ValueError(f"{self.path}: pts must increase from frame to frame, got {pts} after {self._last_pts}.")
         duration = duration or self._encoding.frame_duration
         shown = max(duration, 0 if self._last_pts is None else pts - self._last_pts)
-        if shown > MAX_DURATION:
+        if shown > min(MAX_DURATION, MAX_SECONDS / self.time_base):
             raise ValueError(
                 f"{self.path}: a frame would be shown for {float(shown * self.time_base):.0f} seconds, which no "
                 "container format can express; the timestamps of the source may be damaged."
