@@ -1,12 +1,14 @@
 """A real browser for tests of the page: headless Chromium, driven by Playwright."""
 
+import atexit
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, Playwright, sync_playwright
 
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -55,6 +57,14 @@ UNNAMED = """() => [...document.querySelectorAll("#compare *, button, input, sel
   .map((node) => node.outerHTML.slice(0, 200))"""
 
 
+@cache
+def playwright() -> Playwright:
+    """Playwright can be started only once in a thread, so all browsers of the tests share one."""
+    started = sync_playwright().start()
+    atexit.register(started.stop)
+    return started
+
+
 @contextmanager
 def open_browser(*arguments: str) -> Iterator[Browser]:
     """Start Chromium; if it is missing, skip the test, or fail in CI."""
@@ -64,10 +74,9 @@ def open_browser(*arguments: str) -> Iterator[Browser]:
         if os.environ.get("CI") == "true":
             pytest.fail(reason)
         pytest.skip(reason)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=[*ARGUMENTS, *arguments])
-        yield browser
-        browser.close()
+    browser = playwright().chromium.launch(executable_path=path, args=[*ARGUMENTS, *arguments])
+    yield browser
+    browser.close()
 
 
 def horizontal_overflow(page: Page) -> int:
