@@ -27,7 +27,7 @@ def _case(name: str, signals: tuple[tuple[float, int], ...]) -> Case:
         name,
         restore_long_video,
         None,
-        kept=("out.mp4.part",),
+        kept=("out.mp4",),  # the output, which is complete and compared, and the unfinished work
         segment_frames=SEGMENT,
         signals=signals,
         expected=lambda samples: samples.results,

@@ -5,6 +5,7 @@ signals, and the folder to run in. It answers with {"code", "seconds", "memory",
 a signal, null after 30 seconds), the most bytes that the child occupied, and what it printed on stderr.
 """
 
+import argparse
 import contextlib
 import ctypes
 import faulthandler
@@ -61,14 +62,19 @@ def run_child(job: dict, output: int) -> int:
     os.chdir(job["folder"])
     faulthandler.register(signal.SIGUSR1)
     limit(job)
-    from keep_hf import KeepPipeline
-    from keep_hf.cli import main
+    from keep_hf import KeepPipeline, cli
 
     if job.get("segment_frames"):
         KeepPipeline.restore_video.__kwdefaults__["segment_frames"] = job["segment_frames"]
+    build_parser = cli.build_parser
+
+    def unblock_signals() -> argparse.ArgumentParser:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTIONS)  # a process that has done nothing may be killed
+        return build_parser()
+
+    cli.build_parser = unblock_signals
     try:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTIONS)
-        return main(job["arguments"])
+        return cli.main(job["arguments"])
     except SystemExit as ended:
         return int(ended.code or 0)
     except BaseException:

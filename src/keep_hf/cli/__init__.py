@@ -28,14 +28,19 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
         `int`: The exit code, 0 or 1. Wrong usage ends the process with exit code 2.
     """
+    with stopped_by_signals():
+        return _run(arguments)
+
+
+def _run(arguments: list[str] | None) -> int:
     args = None
     try:
-        with one_line_warnings(), interrupted_by_sigterm():
+        with one_line_warnings():
             args = build_parser().parse_args(arguments)
             import_module(f".{args.command}", __package__).run(args)
     except KeyboardInterrupt:
-        hint = resume_hint(args.output) if args is not None and args.command == "restore" else ""
-        print_message(f"interrupted{hint}")
+        is_restoration = args is not None and args.command == "restore"
+        print_message(f"interrupted{resume_hint(args.output) if is_restoration else ''}")
         return 1
     except (ValueError, OSError) as error:
         print_message(error)
@@ -54,13 +59,27 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 @contextlib.contextmanager
-def interrupted_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM, which cluster schedulers and `docker stop` send, end a command as Ctrl-C does."""
+def stopped_by_signals() -> Iterator[None]:
+    """Let SIGTERM, which cluster schedulers and `docker stop` send, end a command as Ctrl-C does.
+
+    Once a command ends, further signals are ignored: they would interrupt what keeps the finished work.
+    """
     if threading.current_thread() is not threading.main_thread():  # only it may change what a signal does
         yield
         return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # A program that was started with nohup, or by one that handles signals in C, is left as it is.
+    numbers = [
+        number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) not in (signal.SIG_IGN, None)
+    ]
+
+    def stop(*_: object) -> None:
+        for number in numbers:
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, stop) for number in numbers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+        for number, handler in before.items():
+            signal.signal(number, handler)
