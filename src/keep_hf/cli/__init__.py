@@ -39,8 +39,8 @@ def _run(arguments: list[str] | None) -> int:
             args = build_parser().parse_args(arguments)
             import_module(f".{args.command}", __package__).run(args)
     except KeyboardInterrupt:
-        is_restoration = args is not None and args.command == "restore"
-        print_message(f"interrupted{resume_hint(args.output) if is_restoration else ''}")
+        hint = resume_hint(args.output) if args is not None and args.command == "restore" else ""
+        print_message(f"interrupted{hint}")
         return 1
     except (ValueError, OSError) as error:
         print_message(error)

@@ -266,7 +266,7 @@ class VideoWriter:
             raise ValueError(f"{self.path}: pts must increase from frame to frame, got {pts} after {self._last_pts}.")
         duration = duration or self._encoding.frame_duration
         shown = max(duration, 0 if self._last_pts is None else pts - self._last_pts)
-        if shown > min(MAX_DURATION, MAX_SECONDS / self.time_base):
+        if shown > MAX_DURATION or shown * self.time_base > MAX_SECONDS:
             raise ValueError(
                 f"{self.path}: a frame would be shown for {float(shown * self.time_base):.0f} seconds, which no "
                 "container format can express; the timestamps of the source may be damaged."
