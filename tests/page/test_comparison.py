@@ -39,7 +39,8 @@ def url(tmp_path_factory) -> Iterator[str]:
         gr.Button("Other").click(lambda: comparison_value(other), None, compare)
         text = gr.FileData(path=gr.processing_utils.save_file_to_cache(__file__, demo.GRADIO_CACHE))
         gr.Button("Broken").click(lambda: comparison_value(other) | {"video": text.model_dump()}, None, compare)
-    demo.launch(prevent_thread_lock=True, quiet=True)
+    # The page of the other tests has changed which folder is that for temporary files.
+    demo.launch(prevent_thread_lock=True, quiet=True, allowed_paths=[str(folder)])
     yield demo.local_url
     demo.close()
 
