@@ -8,6 +8,7 @@ import keep_hf.cluster.scene
 from keep_hf import KeepPipeline, VideoReader, restore_videos
 from keep_hf.cluster import worker
 from keep_hf.cluster.plan import plan_video
+from keep_hf.cluster.restore_videos import only_run
 from keep_hf.cluster.scene import SceneReader
 from keep_hf.options import RestorationOptions
 from many_scenes import save_model, write_scenes
@@ -137,6 +138,39 @@ def test_videos_that_are_not_divided(source, tmp_path, options):
     longest = 0 if options else 20
     plan = plan_video(source, tmp_path / "out.mp4", RestorationOptions(**options), longest_whole=longest)
     assert plan.scenes == []
+
+
+def test_finished_scenes_of_other_options_are_not_joined(model, source, tmp_path, monkeypatch):
+    many = tmp_path / "many.mp4"
+    arguments = {"engine": "local", "longest_whole": 0}
+    with monkeypatch.context() as patch:
+        patch.setattr(worker.Worker, "_join", lambda *_: (_ for _ in ()).throw(OSError("gone")))
+        assert restore_videos([(source, many)], model, strength=1.0, **arguments).failures == {many: "gone"}
+    result = restore_videos([(source, many)], model, strength=0.5, resume=True, **arguments)
+    assert "strength was 1.0 and is 0.5" in result.failures[many]
+    assert not many.exists()
+    assert restore_videos([(source, many)], model, strength=1.0, resume=True, **arguments).failures == {}
+
+
+def test_what_another_run_or_program_has_written_is_kept(model, source, tmp_path):
+    many, foreign = tmp_path / "many.mp4", tmp_path / "many.mp4.scenes" / "notes.txt"
+    foreign.parent.mkdir()
+    foreign.write_text("mine")
+    with pytest.raises(ValueError, match=r"many.mp4.scenes .* files that this program has not written"):
+        restore_videos([(source, many)], model, engine="local")
+    assert foreign.read_text() == "mine"
+    with only_run(tmp_path / "many.mp4.journal.jsonl"), pytest.raises(ValueError, match="Another run writes"):
+        restore_videos([(source, many)], model, engine="local")
+
+
+def test_two_videos_with_one_target(source, tmp_path):
+    with pytest.raises(ValueError, match=r"Several videos would be written to .*out.mp4"):
+        restore_videos([(source, tmp_path / "out.mp4")] * 2, engine="local")
+
+
+def test_no_workers(source, tmp_path):
+    with pytest.raises(ValueError, match="num_workers must be 1 or more, got -1"):
+        restore_videos([(source, tmp_path / "out.mp4")], num_workers=-1)
 
 
 def test_unknown_engine(tmp_path):

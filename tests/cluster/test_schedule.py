@@ -137,10 +137,20 @@ def test_a_changed_source_is_not_resumed(videos):
         make_schedule(videos, resume=True)
 
 
+def test_the_result_of_a_source_that_has_changed_is_not_taken(videos):
+    schedule = make_schedule(videos[:1])
+    schedule.finish(schedule.next(), plan(videos[0]))
+    done(schedule, schedule.next())
+    assert list(schedule.reports) == videos[:1]
+    videos[0].source.write_bytes(b"another video")
+    with pytest.raises(ValueError, match=r"a\.mp4 has changed since the run that is to be resumed"):
+        make_schedule(videos[:1], resume=True)
+
+
 def test_without_resume_all_starts_again(videos):
     schedule = make_schedule(videos)
     schedule.finish(schedule.next(), plan(videos[0], 0, 60))
-    videos[0].folder.mkdir()
+    (videos[0].folder / "00000.mp4.part").mkdir(parents=True)
     schedule = make_schedule(videos)
     assert not videos[0].folder.exists()
     assert schedule.next().kind == PLAN

@@ -7,8 +7,10 @@ from typing import Any
 
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
+from torch import OutOfMemoryError
 
 from ..batch.manifest import FAILED, NO_FACES, RESTORED
+from ..batch.remote_file import RemoteFile
 from ..batch.shared_folder import Job, SharedFolder, find_start, record_finished
 from .output import print_message
 
@@ -31,6 +33,11 @@ def begin_folder(folder: Path, jobs: list[Job], resume: bool, state: PartialStat
     return SharedFolder(folder, jobs, start, resume)
 
 
+def path_in_folder(source: Path | RemoteFile, root: Path) -> str:
+    """The name of a video in messages and reports: two folders may have videos of one name."""
+    return str(source).removeprefix(str(root)).lstrip("/\\") or source.name
+
+
 def restore_folder(
     folder: SharedFolder, root: Path, restore: Callable[[Job], dict[str, Any]]
 ) -> tuple[list[dict[str, Any]], dict[str, str]]:
@@ -51,12 +58,12 @@ def restore_folder(
             started = time.monotonic()
             try:
                 report = restore(job)
-            except (ValueError, OSError) as error:
-                # One bad file must not stop the others.
-                print_message(error)
-                name = str(job.source).removeprefix(str(root)).lstrip("/\\")
-                failures[name] = str(error).replace(str(job.source), job.source.name)
-                folder.record(job, FAILED, reason=str(error), seconds=time.monotonic() - started)
+            except (ValueError, OSError, MemoryError, OutOfMemoryError) as error:
+                # One bad file must not stop the others, also not those that would claim it next.
+                message = str(error) or "not enough memory"
+                print_message(message)
+                failures[path_in_folder(job.source, root)] = message.replace(str(job.source), job.source.name)
+                folder.record(job, FAILED, reason=message, seconds=time.monotonic() - started)
                 continue
             reports.append(report)
             outcome = RESTORED if report["tracks"] else NO_FACES

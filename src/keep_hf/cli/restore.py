@@ -2,10 +2,12 @@
 
 import argparse
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
 from accelerate import PartialState
 from huggingface_hub.constants import HF_HOME
 
@@ -15,16 +17,16 @@ from ..batch.plan import Plan, make_plan
 from ..batch.remote_file import RemoteFile, is_remote
 from ..batch.shared_folder import Job
 from ..built_in import BUILT_IN
-from ..cluster.restore_videos import SEGMENT_FRAMES
 from ..cluster.restore_videos import run as run_videos
 from ..cluster.tasks import RunSettings
 from ..faces.face_parser import load_parser
 from ..faces.identity import FaceIdentity
 from ..options import DEFAULT_MODEL, EncodingOptions, RestorationOptions
 from ..pipeline import KeepPipeline
+from ..pipeline.keep_pipeline import SEGMENT_FRAMES
 from ..restoration.background import load_background
 from ..restoration.report.report_page import describe_video, render_report
-from .folder import begin_folder, restore_folder
+from .folder import begin_folder, path_in_folder, restore_folder
 from .loading import DTYPES, load_pipeline, selected_device
 from .output import (
     check_output_path,
@@ -50,7 +52,7 @@ def run(args: argparse.Namespace) -> None:
     if args.report:
         check_report_path(args.report, plan)
     if args.ray:
-        run_on_cluster(args, plan)
+        run_on_cluster(args, plan, encoding)
         return
     args.device = selected_device(args)
     # Several processes may share a folder; each has its own GPU, so this goes before the model is moved.  On CPUs
@@ -63,7 +65,7 @@ def run(args: argparse.Namespace) -> None:
         return  # one video is work for one process
 
     pipe = prepare_pipeline(args)
-    options = restoration_options(args)
+    options = restoration_options(args, load_enlarger(args))
 
     def restore_one(job: Job) -> dict[str, Any]:
         return restore_job(pipe, job, copies, args, options, encoding)
@@ -94,14 +96,15 @@ def check_report_path(path: Path, plan: Plan) -> None:
         raise ValueError(f"{path} shows frames of local files only; choose a .json file for remote ones.")
 
 
-def run_on_cluster(args: argparse.Namespace, plan: Plan) -> None:
+def run_on_cluster(args: argparse.Namespace, plan: Plan, encoding: EncodingOptions) -> None:
     """Restore the videos on the cluster of `--ray`, and write the report."""
     if is_remote(args.input) or is_remote(args.output):
         raise ValueError(
             "With --ray, all workers read and write the same paths: pass local or shared folders, no URLs."
         )
+    restoration_options(args, None)  # a wrong value is reported before the cluster starts
     settings = RunSettings(
-        encoding=EncodingOptions(codec=args.codec, crf=args.crf, preset=args.preset),
+        encoding=encoding,
         video_stream=args.video_stream,
         strict=args.strict,
         resume=args.resume,
@@ -122,7 +125,7 @@ def run_on_cluster(args: argparse.Namespace, plan: Plan) -> None:
     failures = {}
     for target, reason in result.failures.items():
         print_message(name_file(ValueError(reason), videos[target]))
-        failures[videos[target].name] = reason
+        failures[path_in_folder(videos[target], args.input)] = reason
     for report in result.reports.values():
         for message in report["warnings"]:
             print_message(f"warning: {message}")
@@ -136,7 +139,7 @@ def run_on_cluster(args: argparse.Namespace, plan: Plan) -> None:
 def prepare(args: argparse.Namespace) -> tuple[KeepPipeline, RestorationOptions]:
     """The pipeline and the options, in a worker of a cluster, which has a device of its own."""
     args.device = selected_device(args)
-    return prepare_pipeline(args), restoration_options(args)
+    return prepare_pipeline(args), restoration_options(args, load_enlarger(args))
 
 
 def prepare_pipeline(args: argparse.Namespace) -> KeepPipeline:
@@ -153,7 +156,14 @@ def prepare_pipeline(args: argparse.Namespace) -> KeepPipeline:
     return pipe
 
 
-def restoration_options(args: argparse.Namespace) -> RestorationOptions:
+def load_enlarger(args: argparse.Namespace) -> Callable[[np.ndarray], np.ndarray] | None:
+    """The network for the background, on the device, if the arguments name one."""
+    return load_background(args.background, args.device) if args.background else None
+
+
+def restoration_options(
+    args: argparse.Namespace, background: Callable[[np.ndarray], np.ndarray] | None
+) -> RestorationOptions:
     """The options that the arguments name.
 
     Raises:
@@ -168,7 +178,7 @@ def restoration_options(args: argparse.Namespace) -> RestorationOptions:
         upscale=args.upscale,
         gain_mode=args.gain_mode,
         latency=args.latency,
-        background=load_background(args.background, args.device) if args.background else None,
+        background=background,
         frame_rate=args.frame_rate,
     )
 

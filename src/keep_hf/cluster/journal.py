@@ -21,6 +21,7 @@ class Journal:
         plans (`dict[str, VideoPlan]`): The plans of the earlier driver, by target.
         scenes (`dict[str, set[int]]`): Numbers of the scenes that are restored, by target.
         reports (`dict[str, dict]`): The reports of the videos that are finished, by target.
+        messages (`dict[str, list[str]]`): The warnings of all tasks, by target.
     """
 
     def __init__(self, path: Path, resume: bool) -> None:

@@ -2,7 +2,7 @@
 
 Each actor has one task at a time, so that at most as many tasks are in flight as there are actors, and a lost node
 loses no more. The actors of lost workers and nodes are replaced here and not by Ray: an actor that Ray restarts keeps
-its task and waits with it until there is room for it in the cluster, although others have nothing to do.
+its task and waits with it until the cluster has resources for it, although others have nothing to do.
 """
 
 import contextlib
@@ -43,7 +43,7 @@ def import_ray() -> ModuleType:
     try:
         import ray
     except ImportError as error:
-        raise ValueError("Ray is not installed; install it with: pip install 'keep_hf[cluster]'.") from error
+        raise ValueError("Ray is not installed; install it with: pip install 'ray>=2.60'.") from error
     return ray
 
 
@@ -120,15 +120,13 @@ class RayEngine:
         actor, task = self._busy.pop(answer)
         try:
             result = self.ray.get(answer)
-        except self.ray.exceptions.RayTaskError as error:
-            self.schedule.finish(task, TaskResult("", 0.0, error=describe(error)))
         except self.ray.exceptions.RayError as error:
+            # Also an error that is not that of a video: after an error of CUDA, a process fails at every further task.
             self.schedule.lose(task, describe(error))
             self._replace(actor)
-            return
         else:
             self.schedule.finish(task, result)
-        self._idle.append(actor)
+            self._idle.append(actor)
 
     def _replace(self, actor: Any) -> None:
         self._kill(actor)

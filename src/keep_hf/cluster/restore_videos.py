@@ -1,7 +1,8 @@
 """`restore_videos`: one long video or many, on many workers, with the result of one process."""
 
+import contextlib
 import os
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,8 @@ import torch
 
 from ..options import AUTO, DEFAULT_MODEL, EncodingOptions, RestorationOptions
 from ..pipeline import KeepPipeline
+from ..pipeline.keep_pipeline import SEGMENT_FRAMES
+from ..video.part_folder import lock_file
 from .journal import Journal
 from .ray_engine import run_on_ray
 from .schedule import Schedule
@@ -22,7 +25,6 @@ from .worker import Prepare, Worker
 ENGINES = ("ray", "local")
 # Frames up to which a video is restored as a whole: finding its scenes would not pay.
 LONGEST_WHOLE = 500
-SEGMENT_FRAMES = 250
 
 
 @dataclass(frozen=True)
@@ -91,8 +93,8 @@ def restore_videos(
         [`RunResult`]: A video that fails does not stop the others.
 
     Raises:
-        ValueError: If an option has a value that is not allowed, Ray is not installed or cannot be reached, the
-            pipeline cannot be loaded, or a source has changed since the run to resume.
+        ValueError: If an option has a value that is not allowed, two videos have one target, Ray is not installed or
+            cannot be reached, the pipeline cannot be loaded, or a source has changed since the run to resume.
     """
     options = RestorationOptions.from_arguments(locals())
     settings = RunSettings(
@@ -121,17 +123,27 @@ def run(
         raise ValueError(f"engine must be one of {', '.join(ENGINES)}, got {engine!r}.")
     if settings.segment_frames < 1:
         raise ValueError(f"segment_frames must be 1 or more, got {settings.segment_frames}.")
-    given = {Video(Path(source).absolute(), Path(target).absolute()): (source, target) for source, target in videos}
+    if num_workers is not None and num_workers < 1:
+        raise ValueError(f"num_workers must be 1 or more, got {num_workers}.")
+    given: dict[Video, tuple[str | os.PathLike, str | os.PathLike]] = {}
+    targets: set[Path] = set()
+    for source, target in videos:
+        video = Video(Path(source).absolute(), Path(target).absolute())
+        if video.target in targets:
+            raise ValueError(f"Several videos would be written to {target}; give each a target of its own.")
+        targets.add(video.target)
+        given[video] = source, target
     if not given:
         return RunResult({}, {})
     first = next(iter(given)).target
     path = Path(journal) if journal else first.with_name(f"{first.name}.journal.jsonl")
     path.parent.mkdir(parents=True, exist_ok=True)
-    schedule = Schedule(list(given), Journal(path, settings.resume), lead=4 * (num_workers or 16))
-    if engine == "ray":
-        run_on_ray(schedule, prepare, settings, address, num_workers)
-    else:
-        run_in_this_process(schedule, prepare, settings)
+    with only_run(path):
+        schedule = Schedule(list(given), Journal(path, settings.resume), lead=4 * (num_workers or 16))
+        if engine == "ray":
+            run_on_ray(schedule, prepare, settings, address, num_workers)
+        else:
+            run_in_this_process(schedule, prepare, settings)
 
     reports = {}
     for video, report in schedule.reports.items():
@@ -140,6 +152,21 @@ def run(
         names = {"source": str(source), "target": str(target), "warnings": list(messages)}
         reports[Path(target)] = report | names
     return RunResult(reports, {Path(given[video][1]): reason for video, reason in schedule.failures.items()})
+
+
+@contextlib.contextmanager
+def only_run(journal: Path) -> Iterator[None]:
+    """Exclude other drivers with this journal: they would delete what this one has finished."""
+    path = journal.with_name(f"{journal.name}.lock")
+    lock = lock_file(path)
+    if lock is None:
+        raise ValueError(f"Another run writes {journal}; wait until it has ended, or choose another target.")
+    with lock:
+        try:
+            yield
+        finally:
+            with contextlib.suppress(PermissionError):  # Windows does not remove open files
+                path.unlink()
 
 
 def run_in_this_process(schedule: Schedule, prepare: Prepare, settings: RunSettings) -> None:

@@ -93,6 +93,11 @@ def open_scene_stream(
     return SceneStream(stream.follower, stream.restorer, stream.identity, stream.close)
 
 
+def scene_job(job: Mapping[str, Any], scene: Scene) -> dict[str, Any]:
+    """What the result of a scene depends on, from that of its video."""
+    return dict(job) | {"first frame": scene.start, "last frame": scene.end - 1}
+
+
 def restore_scene(
     stream: SceneStream, reader: SceneReader, writer: VideoWriter, job: Mapping[str, Any], segment_frames: int
 ) -> int:
@@ -109,8 +114,7 @@ def restore_scene(
     """
     with writer, stream:
         num_before = writer.num_written
-        job = dict(job) | {"first frame": reader.scene.start, "last frame": reader.scene.end - 1}
-        for _ in restore_file(reader, writer, stream, job, segment_frames):
+        for _ in restore_file(reader, writer, stream, scene_job(job, reader.scene), segment_frames):
             pass
         writer.leave_unfinished()
         return writer.num_written - num_before

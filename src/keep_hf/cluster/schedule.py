@@ -5,7 +5,6 @@ scenes that are waiting, the longest comes first: a long scene that starts last 
 """
 
 import heapq
-import shutil
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
@@ -33,7 +32,8 @@ class Schedule:
         failures (`dict[Video, str]`): Why videos failed.
 
     Raises:
-        ValueError: If a source has changed since the earlier driver planned it.
+        ValueError: If a source has changed since the earlier driver planned it, or the folder for the scenes of a
+            video holds other files.
     """
 
     def __init__(self, videos: Sequence[Video], journal: Journal, lead: int) -> None:
@@ -48,13 +48,14 @@ class Schedule:
         self._num_added = self._num_running = 0
         for video in videos:
             target = str(video.target)
+            if target in journal.plans:
+                self._check_version(video, journal.plans[target])
             if target in journal.reports and video.target.exists():
                 self._finish(video, journal.reports[target])
             elif target in journal.plans:
-                self._check_version(video, journal.plans[target])
                 self._divide(video, journal.plans[target], journal.scenes.get(target, set()))
             else:
-                shutil.rmtree(video.folder, ignore_errors=True)
+                video.remove_folder()
                 self._plans.append(Task(PLAN, video))
 
     @property
@@ -134,7 +135,7 @@ class Schedule:
             self._add(Task(JOIN, video, self._planned.pop(video)))
 
     def _finish(self, video: Video, report: dict[str, Any]) -> None:
-        shutil.rmtree(video.folder, ignore_errors=True)
+        video.remove_folder()
         self.reports[video] = report
 
     def _check_version(self, video: Video, plan: VideoPlan) -> None:

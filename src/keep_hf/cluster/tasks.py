@@ -1,5 +1,7 @@
 """What is sent to workers and back: paths, numbers and text, never frames."""
 
+import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,10 @@ from .plan import Scene, VideoPlan
 # Kinds of tasks. PLAN: find the scenes. SCENE: restore one. WHOLE: restore a video that is not divided. JOIN: write
 # the video from its scenes.
 PLAN, SCENE, WHOLE, JOIN = "plan", "scene", "whole", "join"
+
+
+# A folder from [`Video.scene_target`].
+SCENE_FOLDER = re.compile(r"\d{5,}\.\w+\.part")
 
 
 @dataclass(frozen=True)
@@ -29,6 +35,21 @@ class Video:
     def folder(self) -> Path:
         """The folder of the restored scenes, beside the result; removed when it is finished."""
         return self.target.with_name(f"{self.target.name}.scenes")
+
+    def remove_folder(self) -> None:
+        """Delete the folder, if there is one.
+
+        Raises:
+            ValueError: If it holds anything but restored scenes.
+        """
+        if not self.folder.exists():
+            return
+        if not all(SCENE_FOLDER.fullmatch(path.name) for path in self.folder.iterdir()):
+            raise ValueError(
+                f"{self.folder} is needed for unfinished work, but holds files that this program has not written; "
+                "move the folder away, or choose another output."
+            )
+        shutil.rmtree(self.folder)
 
     def scene_target(self, scene: Scene) -> Path:
         """The name of a restored scene: a folder `NAME.part` with its segments."""

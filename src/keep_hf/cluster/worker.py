@@ -9,16 +9,19 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from torch import OutOfMemoryError
+
 from ..faces.tracking.known_people import KnownPeople
 from ..options import RestorationOptions
 from ..pipeline import KeepPipeline
+from ..restoration.resumable import check_job
 from ..restoration.state import pack, unpack
 from ..video.part_folder import part_path
 from ..video.reader import VideoReader
 from ..video.writer import VideoWriter
 from .join import join_reports
 from .plan import Scene, VideoPlan, plan_video
-from .scene import OtherFramesError, SceneReader, open_scene_stream, restore_scene
+from .scene import OtherFramesError, SceneReader, open_scene_stream, restore_scene, scene_job
 from .tasks import JOIN, PLAN, SCENE, RunSettings, Task, TaskResult, Video
 
 
@@ -39,20 +42,16 @@ class Worker:
         self.name = f"{socket.gethostname()}:{os.getpid()}"
         self._jobs: dict[float, dict[str, Any]] = {}  # by frame rate
 
-    def describe(self) -> str:
-        """Host and process; the answer shows that the worker is ready."""
-        return self.name
-
     def run(self, task: Task) -> TaskResult:
-        """Carry out a task. Errors of the video are part of the result; all others are raised."""
+        """Carry out a task. Errors of the video and lack of memory are part of the result; all others are raised."""
         started = time.perf_counter()
         result = TaskResult(self.name, 0.0)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", UserWarning)
             try:
                 result = self._run(task, result)
-            except (ValueError, OSError) as error:
-                result = replace(result, error=str(error))
+            except (ValueError, OSError, MemoryError, OutOfMemoryError) as error:
+                result = replace(result, error=str(error) or "not enough memory")
         messages = [" ".join(str(each.message).split()) for each in caught if issubclass(each.category, UserWarning)]
         seconds = round(time.perf_counter() - started, 3)
         return replace(result, seconds=seconds, messages=tuple(dict.fromkeys(messages)))
@@ -109,20 +108,22 @@ class Worker:
     def _join(self, video: Video, plan: VideoPlan) -> dict[str, Any]:
         started = time.perf_counter()
         with VideoReader(video.source, self.settings.video_stream, self.settings.strict) as reader:
+            rate = float(reader.frame_rate)
+            job = self._job(rate)
             reports, segments = [], []
             for scene in plan.scenes:
                 with self._writer(video.scene_target(scene), reader, is_part=True) as part:
                     part.leave_unfinished()
                     if part.resumed is None or part.resumed["report"] is None:
                         raise ValueError(f"{part.path} is not finished; start again without resume.")
+                    # An earlier driver may have had other options.
+                    check_job(part.resumed["job"], pack(scene_job(job, scene)), video.target)
                     reports.append(unpack(part.resumed["report"], self.pipe.device))
                     segments += part.segment_paths
             report = join_reports(plan, reports, KnownPeople(self.pipe.identity))
             writer = self._writer(video.target, reader, is_part=False)
             with writer:
                 writer.take_segments(segments, report["frames"])
-            rate = float(reader.frame_rate)
-            job = self._job(rate)
             about = {
                 "source": str(video.source),
                 "target": str(video.target),

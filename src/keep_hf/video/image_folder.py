@@ -27,7 +27,7 @@ from .decoding.source import FrameSource, VideoFrame
 from .deep.deep_format import warn_of_eight_bits
 from .deep.deep_image import DeepImage
 from .fitting import fit_image
-from .media_files import IMAGE_ERRORS, IMAGE_SUFFIXES, check_exists, is_image, open_image
+from .media_files import IMAGE_ERRORS, IMAGE_SUFFIXES, check_exists, check_output_size, is_image, open_image
 from .part_folder import PartFolder, Setting, describe_source, report_write_errors, sync
 from .reader import VideoReader
 
@@ -186,8 +186,7 @@ class ImageFolderWriter:
             raise ValueError(f"{self.path}: the folder {self.path.parent} does not exist; create it first.")
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"{self.path} is a file; pass a folder name.")
-        if width < 1 or height < 1:
-            raise ValueError(f"width and height must be positive, got {width} x {height}.")
+        check_output_size(self.path, width, height)
         if isinstance(source, VideoReader) and source.deep is not None:
             warn_of_eight_bits(source.deep, source.path, self.path)
         self.source, self.width, self.height, self.resume = source, width, height, resume

@@ -125,6 +125,20 @@ def check_exists(path: Path) -> None:
     raise ValueError(f"{path} does not exist.")
 
 
+def check_output_size(path: Path, width: int, height: int) -> None:
+    """Reject frames that cannot be written.
+
+    Raises:
+        ValueError: If a side is not positive, or there are more than `MAX_PIXELS` pixels.
+    """
+    if width < 1 or height < 1:
+        raise ValueError(f"width and height must be positive, got {width} x {height}.")
+    if width * height > MAX_PIXELS:
+        raise ValueError(
+            f"{path} would have {width} x {height} pixels; at most {MAX_PIXELS:,} are supported. Enlarge it less."
+        )
+
+
 def check_is_local(path: Path, advice: str) -> None:
     """Reject a URL.
 

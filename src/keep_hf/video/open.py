@@ -6,7 +6,7 @@ from pathlib import Path
 from ..options import EncodingOptions
 from .animation import AnimationReader
 from .image_folder import ImageFolderReader, ImageFolderWriter
-from .media_files import MAX_PIXELS, check_exists, is_animated_format
+from .media_files import check_exists, is_animated_format
 from .reader import VideoReader
 from .segments.output_format import Source
 from .writer import VideoWriter
@@ -61,10 +61,6 @@ def create_video(
     Raises:
         ValueError: If the target cannot be written or resumed, or an option is not for it.
     """
-    if width * height > MAX_PIXELS:
-        raise ValueError(
-            f"{path} would have {width} x {height} pixels; at most {MAX_PIXELS:,} are supported. Enlarge it less."
-        )
     if Path(path).suffix:
         return VideoWriter(
             path,

@@ -127,20 +127,8 @@ class PartFolder:
         self._lock.close()
 
     def _acquire_lock(self) -> IO[bytes]:
-        path = self.path / LOCK
-        file = open(path, "ab")  # noqa: SIM115
-        try:
-            # The system releases such a lock when the process ends, for whatever reason.
-            if sys.platform == "win32":
-                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-            else:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # The previous owner of the lock may have removed the file.
-            is_locked = os.path.samestat(os.fstat(file.fileno()), path.stat())
-        except (BlockingIOError, FileNotFoundError, PermissionError):
-            is_locked = False
-        if not is_locked:
-            file.close()
+        file = lock_file(self.path / LOCK)
+        if file is None:
             raise ValueError(f"{self.target} is being written by another process; wait, or choose another name.")
         return file
 
@@ -171,6 +159,24 @@ class PartFolder:
                 f"start again without resume, which deletes {self.path}."
             )
         return content
+
+
+def lock_file(path: Path) -> IO[bytes] | None:
+    """Create and lock a file, until the returned file is closed; `None` if another process has locked it."""
+    file = open(path, "ab")  # noqa: SIM115
+    try:
+        # The system releases such a lock when the process ends, for whatever reason.
+        if sys.platform == "win32":
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # The previous owner of the lock may have removed the file.
+        if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+            return file
+    except (BlockingIOError, FileNotFoundError, PermissionError):
+        pass
+    file.close()
+    return None
 
 
 def describe_source(path: Path) -> dict[str, Setting]:

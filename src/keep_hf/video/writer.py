@@ -24,6 +24,7 @@ from ..options import EncodingOptions
 from ..state_version import check_state_version
 from .colour import Colour
 from .deep.deep_image import DeepImage
+from .media_files import check_output_size
 from .part_folder import PartFolder, Setting, describe_source, report_write_errors, sync
 from .reader import VideoReader
 from .segments.encoding import ENCODERS, Encoding
@@ -155,8 +156,7 @@ class VideoWriter:
             raise ValueError("frame_rate is needed when there is no source to take it from (source=None).")
         if frame_rate <= 0:
             raise ValueError(f"frame_rate must be positive, got {frame_rate}.")
-        if width < 1 or height < 1:
-            raise ValueError(f"width and height must be positive, got {width} x {height}.")
+        check_output_size(self.path, width, height)
         codec, deep = choose_codec(self.path, source, options.codec, bits)
         if codec == "vp9" and preset is not None:
             raise ValueError(f"{self.path} is written with VP9, which has no presets; leave out preset={preset!r}.")
@@ -176,7 +176,8 @@ class VideoWriter:
         )
         check_encoder(self.path, codec, self._encoding)
         self.bits = 8 if deep is None else 10
-        if deep is not None and deep.metadata.dynamic:
+        # Of the parts of a video, the writer that takes their segments warns.
+        if takes_streams and deep is not None and deep.metadata.dynamic:
             warnings.warn(
                 f"{self.path} does not include the {', '.join(deep.metadata.dynamic)} metadata of its source; what "
                 "does not need them is kept.",
