@@ -55,12 +55,13 @@ def browser() -> Iterator[Browser]:
 def open_page(browser, url):
     pages: list[Page] = []
 
-    def open_page(size: dict, name: str = "One", **options) -> Page:
+    def open_page(size: dict, name: str | None = "One", **options) -> Page:
         pages.append(page := browser.new_page(viewport=size, **options))
         page.goto(url)
         page.get_by_text("The comparison appears here").wait_for()
         page.evaluate(READ_NUMBER)
-        click(page, name)
+        if name:
+            click(page, name)
         return page
 
     yield open_page
@@ -155,8 +156,9 @@ def test_a_new_video_replaces_the_last_one(open_page):
     expect_frame(page, 1)
 
 
-def test_a_video_that_cannot_be_played(open_page):
-    page = open_page(DESKTOP)
+@pytest.mark.parametrize("before", [None, "One"])
+def test_a_video_that_cannot_be_played(open_page, before):
+    page = open_page(DESKTOP, before)
     page.get_by_role("button", name="Broken").click()
     expect(page.get_by_role("alert")).to_contain_text("cannot play the comparison")
 

@@ -111,7 +111,7 @@ def test_an_expired_link(open_page, url):
 
 
 def test_cancel_at_any_moment(open_page, tmp_path, monkeypatch):
-    """Always a clean state: no bar, a message, and all buttons. `test_page_jobs.py` cancels 50 jobs directly."""
+    """Always a clean state: no bar, a message, and all buttons. Another test cancels 50 jobs without a browser."""
 
     def find(self, *arguments) -> Iterator[Progress]:
         while True:

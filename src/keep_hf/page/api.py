@@ -14,15 +14,13 @@ from gradio.utils import get_upload_folder
 
 from ..options import AUTO
 from .endpoints.arguments import check_part, check_request
+from .jobs.clients import client_of
 from .jobs.face_search import FoundPeople
-from .jobs.job import Job, JobState, PartKey, RestoreRequest, SearchRequest
+from .jobs.job import PartKey, RestoreRequest, SearchRequest
 from .jobs.service import JobService
 from .messages import explain
 from .progress import Progress
 from .requests import RestoredPart
-
-
-SECONDS_BETWEEN = 0.2  # two messages about progress
 
 
 def build_endpoints(service: JobService) -> list[Callable]:
@@ -44,7 +42,7 @@ def build_endpoints(service: JobService) -> list[Callable]:
         """
         with uploaded(video) as path:
             part = PartKey(service.add_video(path), *check_part(start, end))
-            *_, found = wait(service, service.submit(_client(request), SearchRequest(part)))
+            *_, found = service.wait(service.submit(client_of(request), SearchRequest(part)))
         assert isinstance(found, FoundPeople)
         return [
             {
@@ -88,9 +86,9 @@ def build_endpoints(service: JobService) -> list[Callable]:
         with uploaded(video) as path:
             restoration = check_request(start, end, people, fidelity, strength, upscale, quality)
             job = service.submit(
-                _client(request), RestoreRequest(service.add_video(path), restoration, name=path.name)
+                client_of(request), RestoreRequest(service.add_video(path), restoration, name=path.name)
             )
-            for step in wait(service, job):
+            for step in service.wait(job):
                 if isinstance(step, Progress):
                     yield None, None, {"progress": str(step)}
                 elif isinstance(step, RestoredPart):
@@ -98,28 +96,6 @@ def build_endpoints(service: JobService) -> list[Callable]:
                     yield FileData(path=str(step.after)), FileData(path=str(step.both)), report
 
     return [faces, restore]
-
-
-def wait(service: JobService, job: Job) -> Iterator[Progress | FoundPeople | RestoredPart]:
-    """The progress of a job, and its result; a client that stops waiting cancels the job.
-
-    Raises:
-        ValueError: If the job fails.
-    """
-    try:
-        while not job.stopped.wait(SECONDS_BETWEEN):
-            view = job.view()
-            yield Progress(view.phase or "Waiting in the queue", view.share, view.seconds_left)
-    finally:
-        service.cancel(job)
-    view = job.view()
-    if view.state is not JobState.DONE or view.result is None:
-        raise ValueError(view.error or "The request was cancelled.")
-    yield view.result
-
-
-def _client(request: gr.Request) -> str:
-    return request.client.host if request.client else ""
 
 
 @contextmanager

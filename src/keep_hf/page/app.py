@@ -21,7 +21,7 @@ from .examples import RESULT, SHOWN
 from .interface.browser_copy import BrowserCopyHandlers
 from .interface.handlers import Handlers
 from .interface.layout import Components, lay_out
-from .interface.several import add_several
+from .interface.several_videos import add_several
 from .interface.upload_guard import UploadGuard
 from .jobs.clients import ClientLimits
 from .jobs.service import JobService
@@ -100,7 +100,7 @@ class Demo(DocumentedBlocks):
         return super().launch(**(LAUNCH_OPTIONS | own | options))
 
     def close(self, verbose: bool = False) -> None:
-        """Stop to serve, cancel all jobs, and delete all files."""
+        """Stop serving, cancel all jobs, and delete all files."""
         super().close(verbose)
         self.service.close()
         if self._former_folder is None:
@@ -180,6 +180,13 @@ def connect(demo: gr.Blocks, components: Components, handlers: Handlers) -> None
     copies = BrowserCopyHandlers(handlers.service)
     for event in (opened, chose):
         announced = event.then(copies.announce, components.session, components.copy, **AT_ONCE)
-        announced.then(copies.make, [components.session, components.copy], components.copy, **AT_ONCE)
+        # A part that is chosen while a copy is made gets its own one afterwards.
+        announced.then(
+            copies.make,
+            [components.session, components.copy],
+            components.copy,
+            trigger_mode="always_last",
+            **AT_ONCE,
+        )
     for event in (opened, chose, *clicks):  # each of them can open a session
         event.then(None, components.session, None, js=WRITE_SESSION, **AT_ONCE)

@@ -141,7 +141,7 @@ class Backend:
         report: dict[str, Any] | None = None
         num_written = 0
         clip = probe(part)
-        step_frames = max(1, round(clip.num_frames / clip.seconds / PLACES_PER_SECOND))
+        step_frames = max(1, round(clip.frame_rate / PLACES_PER_SECOND))
         boxes: dict[int, dict[int, np.ndarray]] = {}
         while report is None:
             for step in self._restore_on_device(part, after, num_frames - num_written, request):

@@ -49,6 +49,11 @@ class ClipInfo:
     width: int
     height: int
 
+    @property
+    def frame_rate(self) -> float:
+        """Frames per second. Recordings of browsers do not state theirs; this is the mean of what they have."""
+        return self.num_frames / self.seconds
+
     def frames_between(self, start: float, end: float) -> int:
         """The approximate number of frames of a part, given in seconds."""
         share = (min(end, self.seconds) - start) / self.seconds

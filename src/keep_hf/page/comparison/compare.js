@@ -150,7 +150,7 @@ const showButtons = () => {
   find("[data-action=full]").textContent = document.fullscreenElement ? "Exit full screen" : "Full screen";
 };
 const listen = (type, handle) => element.addEventListener(type, (event) => {
-  if (type === "loadedmetadata" || state) handle(event.target, event);
+  if (type === "loadedmetadata" || type === "error" || state) handle(event.target, event);
 }, true);
 listen("loadedmetadata", start);
 listen("loadeddata", () => draw(state.index));

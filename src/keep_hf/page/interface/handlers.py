@@ -10,17 +10,18 @@ from typing import Any
 
 import gradio as gr
 
-from ..clips import ClipInfo, probe
+from ..clips import ClipInfo
+from ..jobs.clients import client_of
 from ..jobs.job import PartKey, RestoreRequest
 from ..jobs.service import JobService
 from ..jobs.sessions import Session
 from ..messages import error_html, status_html
 from ..requests import RestorationRequest
 from .layout import PRESETS, Components
-from .rendering import Renderer, Updates
+from .rendering import Renderer, Updates, shown_video
 
 
-NO_VIDEO = ValueError("There is no video yet: upload one, record one, or use the example.")
+NO_VIDEO = ValueError("There is no video yet: upload one, record one, or take one of the examples.")
 
 
 class Handlers:
@@ -40,7 +41,7 @@ class Handlers:
         try:
             session = self.service.find_session(session_id)
         except ValueError as error:
-            session = self.service.open_session(_client(request))
+            session = self.service.open_session(client_of(request))
             message = error_html(error, None) if session_id else ""
             return {self.components.session: session.id, self.components.about: message}
         updates: Updates = {self.components.session: session.id}
@@ -48,7 +49,10 @@ class Handlers:
         if part is not None:
             try:
                 path = self.service.find_video(part.video)
-                updates |= {self.components.video: str(path), **self._describe(probe(path), part)}
+                updates |= {
+                    self.components.video: str(path),
+                    **self._describe(self.service.describe(part.video), part),
+                }
             except ValueError as error:
                 updates[self.components.about] = error_html(error, None)
         return updates | self._renderer.render(session, "")
@@ -78,10 +82,11 @@ class Handlers:
                 session.choose(None)
                 updates |= {self.components.about: "", **self._sliders(1.0, 0.0, 1.0)}
             else:
-                checksum, clip = self.service.add_video(Path(video)), probe(Path(video))
+                checksum = self.service.add_video(Path(video))
+                clip = self.service.describe(checksum)
                 former, key = session.view().part, PartKey(checksum, start, end)
                 if former is None or former.video != checksum:
-                    key = PartKey(checksum, 0.0, min(_tenths(clip.seconds), self.service.limits.seconds))
+                    key = self._longest_part(checksum)
                     updates |= self._describe(clip, key)
                 elif event.target is self.components.video:
                     key = former  # it is displayed again after a reload, perhaps before the sliders
@@ -116,7 +121,7 @@ class Handlers:
             return
         part = session.view().part
         if faces and part is not None:
-            session.choose_people(PartKey(part.video, *faces["part"]), _chosen(faces))
+            session.choose_people(PartKey(*faces["part"]), _chosen(faces))
 
     @staticmethod
     def chose_preset(name: str) -> tuple[float, float | str]:
@@ -152,10 +157,14 @@ class Handlers:
             if not video:
                 raise NO_VIDEO
             checksum = self.service.add_video(Path(video))
+            if shown_video(shown) != checksum:
+                # The browser does not have the answer to the choice of this video: what it sends is of another one.
+                whole = self._longest_part(checksum)
+                start, end, faces = whole.start, whole.end, None
             people: tuple[int, ...] = ()
             numbered_in = None
             if faces:
-                people, numbered_in = _chosen(faces), PartKey(checksum, *faces["part"])
+                people, numbered_in = _chosen(faces), PartKey(*faces["part"])
                 if not people:
                     raise ValueError("No faces selected: select at least one person.")
                 if len(people) == len(faces["people"]):
@@ -163,8 +172,6 @@ class Handlers:
             restoration = RestorationRequest(start, end, people, *options)
             view = session.view()
             is_known = view.part is not None and view.part.video == checksum
-            if not is_known:
-                probe(Path(video))  # an error names the upload
             name = view.name if is_known else Path(video).name
             session.restore(RestoreRequest(checksum, restoration, is_preview, numbered_in if people else None, name))
         except Exception as error:
@@ -185,7 +192,11 @@ class Handlers:
         try:
             return self.service.find_session(session_id)
         except ValueError:
-            return self.service.open_session(_client(request))
+            return self.service.open_session(client_of(request))
+
+    def _longest_part(self, video: str) -> PartKey:
+        """The part of a video that is chosen first: all of it, or as much as can be restored at a time."""
+        return PartKey(video, 0.0, min(_tenths(self.service.describe(video).seconds), self.service.limits.seconds))
 
     def _describe(self, clip: ClipInfo, part: PartKey) -> Updates:
         """The line about a video, and the sliders for its parts."""
@@ -200,11 +211,6 @@ class Handlers:
             self.components.start: gr.update(value=start, maximum=seconds),
             self.components.end: gr.update(value=end, maximum=seconds),
         }
-
-
-def _client(request: gr.Request) -> str:
-    """Who a request is from, for the limits."""
-    return request.client.host if request.client else ""
 
 
 def _chosen(faces: dict[str, Any]) -> tuple[int, ...]:

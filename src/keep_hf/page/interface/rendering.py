@@ -5,16 +5,14 @@ components. Only groups whose key differs are sent. A response that is overtaken
 so the next request corrects what it has replaced.
 """
 
-import base64
 import json
 import time
 from collections.abc import Callable
 from typing import Any
 
-import cv2
 import gradio as gr
-import numpy as np
 
+from ...restoration.report.thumbnails import to_data_url
 from ..comparison import comparison_value
 from ..jobs.job import JobState, JobView, RestoreRequest
 from ..jobs.service import JobService
@@ -27,6 +25,7 @@ from .layout import Components
 
 BUSY_SECONDS, IDLE_SECONDS = 0.4, 2.0  # between two requests of the browser
 NEW_SECONDS = 10.0  # a result that is younger is scrolled to
+VIDEO = "video"  # the key of the video that the browser shows, among those of the groups
 Updates = dict[Any, Any]  # components -> values
 
 
@@ -64,7 +63,7 @@ class Renderer:
             "faces": (repr(view.found_in), lambda: {page.faces: faces_value(view)}),
             "result": (result, lambda: self._result(view.restoration)),
         }
-        keys = {name: key for name, (key, _) in groups.items()}
+        keys = {name: key for name, (key, _) in groups.items()} | {VIDEO: view.part.video if view.part else ""}
         updates: Updates = {page.shown: json.dumps(keys) if keys != before else gr.skip()}
         for name, (key, build) in groups.items():
             if before.get(name) != key or name == always:
@@ -147,6 +146,11 @@ def search_status(view: SessionView) -> str:
     return status_html(Progress(job.phase or "Looking for faces", job.share))
 
 
+def shown_video(shown: str) -> str:
+    """The SHA-256 of the video that the browser shows, from what it sends back."""
+    return json.loads(shown).get(VIDEO, "") if shown else ""
+
+
 def restoration_status(view: SessionView) -> str:
     """How far the restoration is, as HTML."""
     job = view.restoration
@@ -176,12 +180,12 @@ def faces_value(view: SessionView) -> dict[str, Any] | None:
         return None
     start = view.found_in.start
     return {
-        "part": [view.found_in.start, view.found_in.end],
+        "part": [view.found_in.video, view.found_in.start, view.found_in.end],
         "people": [
             {
                 "number": person.number,
                 "times": f"{clock(start + person.first)} to {clock(start + person.last)}",
-                "portrait": _data_url(person.portrait),
+                "portrait": to_data_url(person.portrait),
                 "is_chosen": person.number in view.chosen,
             }
             for person in view.found.people
@@ -212,8 +216,3 @@ def duration(seconds: float) -> str:
 def clock(seconds: float) -> str:
     """A time as players show it, such as 1:05."""
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
-
-
-def _data_url(image: np.ndarray) -> str:
-    _, encoded = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 85])
-    return "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode()

@@ -5,6 +5,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+
+if TYPE_CHECKING:
+    import gradio as gr
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,10 @@ class ClientLimits:
         for name, value in vars(self).items():
             if not value > 0:
                 raise ValueError(f"The limit of {name} must be positive, got {value:g}.")
+
+
+class QueueFullError(ValueError):
+    """There is no place for one more job now."""
 
 
 class Clients:
@@ -78,17 +87,25 @@ class Clients:
             unfinished (`Sequence[str]`): The clients of all jobs that wait or run.
 
         Raises:
-            ValueError: If a limit is reached, or the disk is full.
+            QueueFullError: If a limit is reached.
+            ValueError: If the disk is full.
         """
         if list(unfinished).count(client) >= self.limits.places:
-            raise ValueError(
+            raise QueueFullError(
                 f"You already have {self.limits.places} requests in the queue: wait for one of them, or cancel it."
             )
         if len(unfinished) >= self.limits.total_places:
-            raise ValueError(f"{len(unfinished)} requests are waiting, which is the limit. Try again in some minutes.")
+            raise QueueFullError(
+                f"{len(unfinished)} requests are waiting, which is the limit. Try again in some minutes."
+            )
         self._check_disk(0)
 
     def _check_disk(self, num_bytes: int) -> None:
         """Check that there is space for a number of bytes."""
         if self._used_bytes() + num_bytes > self.limits.total_megabytes * 1e6:
             raise ValueError("The disk of this machine is full of videos of other users. Try again later.")
+
+
+def client_of(request: "gr.Request") -> str:
+    """Who a request is from, for the limits."""
+    return request.client.host if request.client else ""

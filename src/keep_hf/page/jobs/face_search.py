@@ -18,7 +18,7 @@ from ...faces.tracking.tracks import PlacedFace, link_tracks
 from ...pipeline import KeepPipeline
 from ...video.reader import VideoReader
 from ..backend import FINDING, NO_FACES
-from ..clips import frames_between, probe
+from ..clips import ClipInfo, frames_between
 from ..limits import Limits
 from ..progress import Phase, Progress
 from ..slices import gpu_seconds
@@ -118,14 +118,15 @@ class FaceSearch:
         self._search_on_device: Callable = self._search
         if on_gpu is not None:
             self._search_on_device = on_gpu(
-                self._search, lambda video, start, end, step, num_samples: gpu_seconds(num_samples)
+                self._search, lambda video, rate, start, end, step, num_samples: gpu_seconds(num_samples)
             )
 
-    def find(self, video: Path, start: float, end: float) -> Generator[Progress, None, FoundPeople]:
+    def find(self, video: Path, clip: ClipInfo, start: float, end: float) -> Generator[Progress, None, FoundPeople]:
         """Find the people.
 
         Args:
             video (`Path`): Any video.
+            clip ([`ClipInfo`]): Its length and size.
             start, end (`float`): The part, in seconds.
 
         Returns:
@@ -136,13 +137,12 @@ class FaceSearch:
         """
         phase = Phase(FINDING)
         yield phase.at(0)
-        clip = probe(video)
         self.limits.check(clip, start, end)
         num_frames = clip.frames_between(start, end)
-        step = max(1, round(clip.num_frames / clip.seconds / SAMPLES_PER_SECOND), math.ceil(num_frames / MAX_SAMPLES))
+        step = max(1, round(clip.frame_rate / SAMPLES_PER_SECOND), math.ceil(num_frames / MAX_SAMPLES))
         num_samples = math.ceil(num_frames / step)
         found: FoundPeople | None = None
-        for result in self._search_on_device(video, start, end, step, num_samples):
+        for result in self._search_on_device(video, clip.frame_rate, start, end, step, num_samples):
             if isinstance(result, FoundPeople):
                 found = result
             else:
@@ -153,12 +153,11 @@ class FaceSearch:
 
     @torch.no_grad()
     def _search(
-        self, video: Path, start: float, end: float, step: int, num_samples: int
+        self, video: Path, rate: float, start: float, end: float, step: int, num_samples: int
     ) -> Iterator[int | FoundPeople]:
         """Yield the number of frames that were read, and the people if there are any."""
         gallery, sampled, num_frames = Gallery(), [], 0
         with VideoReader(video) as reader:
-            rate = float(reader.frame_rate)
             first = first_frame(start, rate)
             follower = FaceFollower(self.pipe.face_detector(), rate / step, identity=self.pipe.identity)
             for index, frame in enumerate(frames_between(reader, start, end)):

@@ -183,6 +183,12 @@ class Job:
         """End the job, unless it has ended; the work stops after its present step, `stopped` says when."""
         self._end(JobState.CANCELLED)
 
+    def keep(self) -> None:
+        """Keep the result as if the job had ended now."""
+        with self._lock:
+            if self._ended is not None:
+                self._ended = time.monotonic()
+
     def view(self) -> JobView:
         """The job at this moment."""
         with self._lock:

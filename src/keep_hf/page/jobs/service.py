@@ -1,24 +1,32 @@
 """All of the page but its interface: uploads, sessions, jobs, and the deletion of what is old."""
 
+import contextlib
+import os
 import re
 import tempfile
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ...pipeline import KeepPipeline
 from ..backend import Backend
+from ..clips import ClipInfo
 from ..limits import Limits
+from ..progress import Progress
 from ..requests import RestorationRequest
 from .browser_copies import BrowserCopies
 from .clients import ClientLimits, Clients
 from .face_search import FaceSearch
-from .job import Job, RestoreRequest, SearchRequest
+from .job import Job, JobState, RestoreRequest, Result, SearchRequest
 from .job_queue import JobQueue
 from .sessions import Session
 from .tasks import Tasks
-from .video_cache import VideoCache, checksum
+from .video_cache import DELETED, VideoCache, checksum
 from .work_folder import WorkFolder
+
+
+SECONDS_BETWEEN = 0.2  # two messages about progress
 
 
 class JobService:
@@ -85,13 +93,32 @@ class JobService:
 
         Returns:
             `str`: The SHA-256 of its content, for [`PartKey`] and [`RestoreRequest`].
+
+        Raises:
+            ValueError: If the file was deleted, is not a video, or is damaged.
         """
-        status = file.stat()
+        try:
+            status = file.stat()
+        except FileNotFoundError:
+            raise ValueError(DELETED) from None
+        # gradio deletes uploads by the time of the last change of their status, and this one is in use. The bundled
+        # examples, which are never deleted, may be read-only.
+        with contextlib.suppress(OSError):
+            os.utime(file, ns=(time.time_ns(), status.st_mtime_ns))
         key = file, status.st_size, status.st_mtime_ns
-        if key not in self._checksums:
-            self._checksums[key] = checksum(file)
-        self._cache.add(file, self._checksums[key])
-        return self._checksums[key]
+        video = self._checksums.get(key) or checksum(file)
+        self._cache.add(file, video)
+        self._checksums[key] = video
+        return video
+
+    def describe(self, video: str) -> ClipInfo:
+        """Length and size of a video by its SHA-256.
+
+        Raises:
+            ValueError: If it was deleted.
+        """
+        with self._cache.use(video):
+            return self._cache.clip(video)
 
     def find_video(self, video: str) -> Path:
         """The path of a video by its SHA-256, after a reload.
@@ -147,6 +174,23 @@ class JobService:
         restoration = RestorationRequest(0.0, seconds, strength=1.0)
         self.submit("", RestoreRequest(self.add_video(video), restoration))
 
+    def wait(self, job: Job) -> Iterator[Progress | Result]:
+        """The progress of a job, and its result; an iterator that is closed cancels the job.
+
+        Raises:
+            ValueError: If the job fails.
+        """
+        try:
+            while not job.stopped.wait(SECONDS_BETWEEN):
+                view = job.view()
+                yield Progress(view.phase or "Waiting in the queue", view.share, view.seconds_left)
+        finally:
+            self.cancel(job)
+        view = job.view()
+        if view.state is not JobState.DONE or view.result is None:
+            raise ValueError(view.error or "The request was cancelled.")
+        yield view.result
+
     def cancel(self, job: Job) -> None:
         """End a job, unless it has ended."""
         self._queue.cancel(job)
@@ -165,7 +209,9 @@ class JobService:
             for session in list(self._sessions.values()):
                 if session.is_unused(seconds):
                     del self._sessions[session.id]
-        self._checksums.clear()
+        for key in list(self._checksums):
+            if not key[0].exists():
+                self._checksums.pop(key, None)
         self._queue.delete_old(seconds)
         self._cache.delete_unused(seconds)
 

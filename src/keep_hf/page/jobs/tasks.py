@@ -52,7 +52,7 @@ class Tasks:
             yield Progress(FINDING)
         try:
             if part.people is None:
-                part.people = yield from self.search.find(path, key.start, key.end)
+                part.people = yield from self.search.find(path, self.cache.clip(key.video), key.start, key.end)
             return part.people
         finally:
             part.searching.release()
@@ -68,9 +68,7 @@ class Tasks:
         if restoration.people:
             found = yield from self._find_people(request.searched_part, path)
             tracks = yield from self._track(key, cut)
-            people = select_tracks(
-                found, restoration.people, tracks, first_frame(key.start, clip.num_frames / clip.seconds)
-            )
+            people = select_tracks(found, restoration.people, tracks, first_frame(key.start, clip.frame_rate))
         # The result stays when the cache forgets the video.
         job.folder.mkdir(parents=True)
         before = job.folder / "before.mp4"

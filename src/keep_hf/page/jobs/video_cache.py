@@ -19,6 +19,9 @@ from .face_search import FoundPeople
 from .job import PartKey
 
 
+DELETED = "The video was deleted, because it was not used for a while: upload it again."
+
+
 @dataclass(frozen=True)
 class CutPart:
     """A part that was cut out.
@@ -56,7 +59,7 @@ class CachedVideo:
     """A video, and its parts."""
 
     path: Path
-    clip: ClipInfo | None = None
+    clip: ClipInfo
     last_use: float = field(default_factory=time.monotonic)
     parts: dict[PartKey, CachedPart] = field(default_factory=dict)
 
@@ -89,10 +92,16 @@ class VideoCache:
         Args:
             file (`Path`): Any file.
             video (`str`): Its [`checksum`], by which it is found.
+
+        Raises:
+            ValueError: If the file is not a video or is damaged; the message has its name.
         """
         with self._lock:
+            is_known = video in self._videos
+        clip = None if is_known else probe(file)  # decodes recordings of browsers: other users need not wait for it
+        with self._lock:
             if video not in self._videos:
-                self._videos[video] = CachedVideo(self._copy(file, self.folder / video))
+                self._videos[video] = CachedVideo(self._copy(file, self.folder / video), clip or probe(file))
             self._videos[video].last_use = time.monotonic()
 
     @staticmethod
@@ -114,7 +123,7 @@ class VideoCache:
         """
         with self._lock:
             if video not in self._videos:
-                raise ValueError("The video was deleted, because it was not used for a while: upload it again.")
+                raise ValueError(DELETED)
             path = self._videos[video].path
             self._users[video] += 1
         try:
@@ -125,16 +134,9 @@ class VideoCache:
                 self._videos[video].last_use = time.monotonic()
 
     def clip(self, video: str) -> ClipInfo:
-        """Length and size of a video in use.
-
-        Raises:
-            ValueError: If the file is not a video or is damaged.
-        """
+        """Length and size of a video in use."""
         with self._lock:
-            cached = self._videos[video]
-        if cached.clip is None:
-            cached.clip = probe(cached.path)
-        return cached.clip
+            return self._videos[video].clip
 
     def part(self, key: PartKey) -> CachedPart:
         """What is known of a part of a video in use."""

@@ -11,7 +11,7 @@ from playwright.sync_api import expect
 from accessibility import find_violations
 from keep_hf.page.progress import Progress
 from keep_hf.page.requests import RestorationRequest
-from keep_hf.page.results.several import RestoredVideos, restore_several
+from keep_hf.page.results.restore_several import RestoredVideos, restore_several
 from page_steps import DESKTOP, PHONE, check_legible, expect_text
 from portraits import write_people
 

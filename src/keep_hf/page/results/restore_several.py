@@ -1,14 +1,14 @@
 """Several videos as one request: their results in a ZIP file, with one report for all."""
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ...restoration.report.report_page import render_report
-from ..api import wait
-from ..clips import probe
-from ..jobs.job import RestoreRequest
-from ..jobs.service import JobService
+from ..jobs.clients import QueueFullError
+from ..jobs.job import Job, RestoreRequest
+from ..jobs.service import SECONDS_BETWEEN, JobService
 from ..messages import explain
 from ..progress import Phase, Progress
 from ..requests import RestorationRequest, RestoredPart
@@ -38,7 +38,7 @@ class RestoredVideos:
 def restore_several(
     service: JobService, client: str, videos: Sequence[Path], options: RestorationRequest
 ) -> Iterator[Progress | RestoredVideos]:
-    """Restore whole videos one after the other, each as a job of its own.
+    """Restore whole videos one after the other, each as a job of its own. All results are kept until the last one.
 
     Args:
         service ([`JobService`]): The jobs.
@@ -56,16 +56,27 @@ def restore_several(
     if not videos:
         raise ValueError("There are no videos yet: choose some.")
 
+    jobs: list[Job] = []
+
     def restore(video: Path) -> Iterator[Progress | RestoredPart]:
-        probe(video)  # its message has the name of the upload
-        job = service.submit(client, RestoreRequest(service.add_video(video), options, name=video.name))
-        for step in wait(service, job):
+        request = RestoreRequest(service.add_video(video), options, name=video.name)
+        while True:
+            try:
+                job = service.submit(client, request)
+                break
+            except QueueFullError:
+                yield Progress("Waiting for a place in the queue")
+                time.sleep(SECONDS_BETWEEN)
+        jobs.append(job)
+        for step in service.wait(job):
             assert isinstance(step, Progress | RestoredPart)  # a search returns something else
             yield step
 
     parts: list[RestoredPart] = []
     failures: list[BatchFailure] = []
     for step in run_batch(videos, restore, explain):
+        for job in jobs:
+            job.keep()
         if isinstance(step, BatchProgress):
             yield Progress(step.title, (step.index + (step.step.share or 0.0)) / step.total)
         elif isinstance(step, BatchFailure):

@@ -6,10 +6,11 @@ from typing import Any
 
 import gradio as gr
 
+from ..jobs.clients import client_of
 from ..jobs.service import JobService
 from ..messages import error_html, status_html
 from ..requests import RestorationRequest
-from ..results.several import RestoredVideos, describe_failures, restore_several
+from ..results.restore_several import RestoredVideos, describe_failures, restore_several
 from .layout import NARROW, Components
 
 
@@ -25,8 +26,8 @@ def add_several(components: Components, service: JobService) -> None:
     """
     with gr.Accordion("Several videos at once", open=False, elem_id="several"):
         gr.Markdown(
-            "Whole videos, one after the other, with the options above. Keep this page open. A video that fails does "
-            "not stop the others."
+            f"Whole videos, one after the other, with the options above, of at most {service.limits.megabytes} MB "
+            "together. Keep this page open. A video that fails does not stop the others."
         )
         files = gr.File(file_count="multiple", file_types=["video"], label="Your videos", elem_id="several-files")
         with gr.Row():
@@ -39,10 +40,11 @@ def add_several(components: Components, service: JobService) -> None:
     outputs = [status, archive, run, cancel]
 
     def restore_files(videos: list[str] | None, request: gr.Request, *options: Any) -> Iterator[tuple]:
-        client = request.client.host if request.client else ""
         try:
             paths = [Path(video) for video in videos or ()]
-            for step in restore_several(service, client, paths, RestorationRequest(0.0, float("inf"), (), *options)):
+            for step in restore_several(
+                service, client_of(request), paths, RestorationRequest(0.0, float("inf"), (), *options)
+            ):
                 if isinstance(step, RestoredVideos):
                     saved = gr.update(value=str(step.archive), visible=True)
                     yield status_html(describe_result(step)), saved, *_idle()

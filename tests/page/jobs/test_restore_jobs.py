@@ -1,0 +1,88 @@
+"""Restorations as jobs: what a click needs, and what is computed once."""
+
+from fractions import Fraction
+
+import av
+import numpy as np
+
+from job_steps import SECONDS, request, result, wait, wait_for_search
+from keep_hf.page.jobs import tasks
+from keep_hf.page.jobs.face_search import FaceSearch
+from keep_hf.page.jobs.job import RestoreRequest
+from keep_hf.page.requests import RestorationRequest
+from page_steps import changes, frames
+from portraits import FRAME_RATE, SIDE
+
+
+pytest_plugins = ["page_fixtures", "job_fixtures"]
+
+
+def test_a_click_needs_no_finished_search(start, clips):
+    """The choice of people is in the click, and is mapped to the tracks of all frames."""
+    service = start()
+    session = service.open_session("me")
+    video = service.add_video(clips["two"])
+    whole = result(session.restore(request(video)))
+    assert whole.num_people == 2
+    people = wait_for_search(session).people
+    for number, person in enumerate(people):
+        part = result(session.restore(request(video, people=(person.number,))))
+        assert part.num_people == 1
+        changed = changes(part.before, part.after)
+        left_first = int(person.boxes[0, 0] > SIDE)
+        assert changed[left_first] > 10, number
+        assert changed[1 - left_first] < 4
+    job = session.restore(request(video, people=(7,)))
+    assert wait(job).error == "There is no person 7 in this part, in which 2 were found."
+
+
+def test_every_part_is_cut_once_and_searched_once(start, clips, monkeypatch):
+    calls = []
+    for module, name in ((tasks, "cut_clip"), (FaceSearch, "find"), (tasks.Backend, "track_part")):
+        real = getattr(module, name)
+
+        def counted(*arguments, real=real, name=name):
+            calls.append(name)
+            return real(*arguments)
+
+        monkeypatch.setattr(module, name, counted)
+    service = start()
+    session = service.open_session("me")
+    video = service.add_video(clips["two"])
+    for options in ({}, {"people": (1,)}, {"people": (2,)}, {"quality": "best"}, {"people": (1,), "is_preview": True}):
+        result(session.restore(request(video, **options)))
+    # Three seconds of preview are the whole part.
+    assert sorted(calls) == ["cut_clip", "find", "track_part"]
+    assert service.add_video(clips["two"]) == video
+
+
+def test_a_preview_is_the_beginning(start, clips):
+    service = start()
+    session = service.open_session("me")
+    video = service.add_video(clips["long"])
+    part = result(session.restore(request(video, end=4.0, is_preview=True, people=(1,))))
+    assert part.num_frames == len(frames(part.after)) == 3 * FRAME_RATE
+
+
+def test_a_person_in_the_middle_of_a_recording(start, clips, tmp_path):
+    """Recordings of browsers state neither length nor frame rate; the search and the restoration use the same one."""
+    recording = tmp_path / "recording.webm"
+    with av.open(recording, "w", options={"live": "1"}) as container:
+        images = frames(clips["two"]).astype(np.uint8)
+        stream = container.add_stream("libvpx-vp9", rate=1000)
+        stream.height, stream.width = images.shape[1:3]
+        stream.time_base = Fraction(1, 1000)
+        for index, image in enumerate(images):
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            frame.pts, frame.time_base = round(1000 * index / FRAME_RATE), Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    service = start()
+    video = service.add_video(recording)
+    assert abs(service.describe(video).frame_rate - FRAME_RATE) < 1
+    restoration = RestorationRequest(0.5, SECONDS, (1,), strength=1.0)
+    part = result(service.open_session("me").restore(RestoreRequest(video, restoration)))
+    assert part.num_people == 1
+    changed = changes(part.before, part.after)
+    assert max(changed) > 10
+    assert min(changed) < 6
