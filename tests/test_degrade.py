@@ -85,6 +85,14 @@ def test_blur_is_centred_and_keeps_brightness():
         assert np.abs(degrade_frames(flat, degradation, seed=seed).astype(int) - 120).max() <= 2
 
 
+def test_colours_pass_the_codec_unchanged():
+    colours = np.random.default_rng(0).integers(20, 236, (4, 4, 3), dtype=np.uint8)
+    clip = np.repeat(cv2.resize(colours, (256, 256), interpolation=cv2.INTER_CUBIC)[None], 2, axis=0)
+    shift = degrade_frames(clip, SHARP, seed=0).astype(np.float32) - clip
+    # swscale's own conversion darkens by more than a level.
+    assert np.abs(shift.mean(axis=(0, 1, 2))).max() < 0.2
+
+
 def test_one_blur_per_clip_and_new_noise_per_frame():
     still = np.repeat(textured_clip(1), 3, axis=0)
     clean = degrade_frames(still, replace(TRAINING, noise_sigma=(0, 0), crf=(4, 4)), seed=1).astype(int)

@@ -20,12 +20,14 @@ import av
 import cv2
 import numpy as np
 
+from .video.colour import MATRIX_601, Colour, from_rgb, to_rgb
 from .video.reader import VideoReader
 from .video.segments.encoding import REPRODUCIBLE
 from .video.writer import VideoWriter
 
 
 SMALLEST_SIDE = 16
+COLOUR = Colour(MATRIX_601)  # of the conversion to YUV and back in memory
 INTERPOLATIONS = (cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_CUBIC)
 
 
@@ -242,10 +244,10 @@ def _compress(frames: np.ndarray, crf: int, frame_rate: Fraction) -> Iterator[np
     packets = []
     for index, frame in enumerate(frames):
         padded = cv2.copyMakeBorder(frame, 0, padded_height - height, 0, padded_width - width, cv2.BORDER_REPLICATE)
-        encoded = av.VideoFrame.from_ndarray(padded, format="rgb24").reformat(format="yuv420p")
+        encoded = from_rgb(padded, COLOUR, "yuv420p")
         encoded.pts, encoded.time_base = index, encoder.time_base
         packets += encoder.encode(encoded)
     packets += encoder.encode(None)
     for packet in [*packets, None]:
         for decoded in decoder.decode(packet):
-            yield decoded.to_ndarray(format="rgb24")[:height, :width]
+            yield to_rgb(decoded, COLOUR)[:height, :width]

@@ -10,7 +10,7 @@ import pytest
 from conftest import make_clip
 from keep_hf.degrade import Degradation, degrade_frames
 from training.data.degradations.clips import DegradationShares, degrade_clip
-from training.data.degradations.codecs import COMPRESSIONS, compress, encode_jpegs, encode_mpeg
+from training.data.degradations.codecs import COMPRESSIONS, compress, encode_jpegs, encode_mpeg, through_codec
 from training.data.degradations.paper import degrade_as_paper
 from training.data.degradations.real import degrade_as_enlarged, draw_blur
 from training.data.packed_faces import change_colours
@@ -60,6 +60,14 @@ def test_every_codec_returns_all_frames(kind, side, monkeypatch):
     assert compressed.shape[0] == 3
     assert kind == "h264 twice" or compressed.shape == clip.shape
     assert (compressed.shape != clip.shape or (compressed != clip).any()) == (kind != "none")
+
+
+def test_codecs_keep_the_mean_colour():
+    # A network would learn to undo a shift, and then shift the colours of real videos.
+    colours = np.random.default_rng(0).integers(20, 236, (4, 4, 3), dtype=np.uint8)
+    clip = cv2.resize(colours, (256, 256), interpolation=cv2.INTER_CUBIC)[None]
+    coded = through_codec(clip, "libx264", {"crf": "8"})
+    assert np.abs((coded.astype(np.float32) - clip).mean(axis=(0, 1, 2))).max() < 0.2
 
 
 def test_the_probabilities_of_the_codecs_add_up_to_1():

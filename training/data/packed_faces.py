@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from keep_hf.faces.alignment import estimate_alignment
+from keep_hf.video.colour import read_colour, to_rgb
 
 from ..loop.stage import TrainingSet
 from .degradations.clips import DEFAULT_SHARES, DegradationShares, degrade_clip
@@ -63,7 +64,7 @@ def decode(name: str, content: bytes, meta: dict[str, Any]) -> Source:
     """Decode a portrait or a video of a pack."""
     if name.endswith(".mp4"):
         with av.open(io.BytesIO(content), "r") as container:
-            decoded = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+            decoded = [to_rgb(frame, read_colour(frame, Path(name))) for frame in container.decode(video=0)]
         return Source([decoded[i] for i in meta["frames"]], np.array(meta["matrices"], np.float64))
     image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
     if image is None:

@@ -8,9 +8,12 @@ import cv2
 import numpy as np
 from av.video.codeccontext import VideoCodecContext
 
+from keep_hf.video.colour import MATRIX_601, Colour, from_rgb, to_rgb
 from keep_hf.video.segments.encoding import REPRODUCIBLE
 
 
+# Of the conversion to YUV and back. It has to be exact: a network learns to undo any shift of the colours.
+COLOUR = Colour(MATRIX_601)
 COMPRESSIONS = {
     "none": 0.1,
     "jpeg": 0.15,
@@ -110,7 +113,7 @@ def through_codec(frames: np.ndarray, codec: str, options: dict[str, str]) -> np
     packets = []
     for index, frame in enumerate(frames):
         padded = cv2.copyMakeBorder(frame, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
-        image = av.VideoFrame.from_ndarray(padded, format="rgb24").reformat(format="yuv420p")
+        image = from_rgb(padded, COLOUR, "yuv420p")
         image.pts, image.time_base = index, encoder.time_base
         packets += encoder.encode(image)
     packets += encoder.encode(None)
@@ -118,7 +121,7 @@ def through_codec(frames: np.ndarray, codec: str, options: dict[str, str]) -> np
     decoder.thread_count = 1
     decoder.extradata = encoder.extradata
     decoded = [
-        image.to_ndarray(format="rgb24")[:height, :width]
+        to_rgb(image, COLOUR)[:height, :width]
         for packet in [*packets, None]
         for image in decoder.decode(packet)
     ]
