@@ -121,9 +121,7 @@ def through_codec(frames: np.ndarray, codec: str, options: dict[str, str]) -> np
     decoder.thread_count = 1
     decoder.extradata = encoder.extradata
     decoded = [
-        to_rgb(image, COLOUR)[:height, :width]
-        for packet in [*packets, None]
-        for image in decoder.decode(packet)
+        to_rgb(image, COLOUR)[:height, :width] for packet in [*packets, None] for image in decoder.decode(packet)
     ]
     if len(decoded) != len(frames):
         raise RuntimeError(f"{codec} returned {len(decoded)} of {len(frames)} frames.")
