@@ -284,6 +284,17 @@ def test_a_correction_keeps_the_detail_of_the_frame():
     np.testing.assert_allclose(frame[150:250, 150:250].astype(int) - texture[150:250, 150:250], 8, atol=1)
 
 
+def test_a_correction_reaches_further_than_a_face_without_a_seam():
+    frame, crop = np.full((512, 512, 3), 100, np.uint8), np.full((512, 512, 3), 100, np.uint8)
+    corrected, replaced = frame.copy(), frame.copy()
+    paste_face(corrected, crop + 20, np.eye(2, 3), crop=crop)
+    paste_face(replaced, crop + 20, np.eye(2, 3), offset=np.zeros(3))
+    inside = slice(36, -36)  # 0.86 of the half side
+    np.testing.assert_array_equal(corrected[256, inside], 120)
+    assert replaced[256, 36, 0] < 110
+    assert np.abs(np.diff(corrected[256, :, 0].astype(int))).max() <= 2
+
+
 def test_a_correction_needs_the_crop_of_its_face(frame):
     face = np.zeros((64, 64, 3), np.uint8)
     with pytest.raises(ValueError, match="crop must have the shape"):

@@ -32,8 +32,10 @@ TEMPLATE_SIZE = 512
 BORDER_COLOUR = (132, 133, 135)
 # Below this many source pixels per target pixel, interpolation reads every source pixel often enough.
 LINEAR_LIMIT = 1.5
-# The mask is 1 up to the first radius and 0 from the second radius on, in half sides of the crop.
-MASK_RADII = (0.70, 0.97)
+# The mask is 1 up to the first radius and 0 from the second radius on, in half sides of the crop. A correction that is
+# added to the frame leaves no seam, even if it ends more steeply.
+FACE_RADII = (0.70, 0.97)
+CORRECTION_RADII = (0.88, 0.99)
 # Largest change of the mean colour of a pasted face, in levels of 255
 COLOUR_LIMIT = 12.0
 
@@ -123,7 +125,7 @@ def colour_offset(crop: np.ndarray, face: np.ndarray, mask: np.ndarray | None = 
     Returns:
         `np.ndarray` of shape `(3,)`, float32: for red, green and blue, in levels of 255, from -12 to 12.
     """
-    weight = np.where(cv2.inRange(crop, BORDER_COLOUR, BORDER_COLOUR), 0, _crop_mask(len(crop)))
+    weight = np.where(cv2.inRange(crop, BORDER_COLOUR, BORDER_COLOUR), 0, _crop_mask(len(crop), FACE_RADII))
     if mask is not None:
         weight = weight * mask
     difference = cv2.subtract(crop, face, dtype=cv2.CV_32F)
@@ -184,7 +186,7 @@ def paste_face(
             offset = colour_offset(crop_face(image, matrix, size), face, mask)
         # The type stubs of OpenCV do not know that a tuple is added to every pixel.
         front = cv2.add(face, (*offset.tolist(), 0), dtype=cv2.CV_32F)  # type: ignore[call-overload]
-    weight = _crop_mask(size) * np.float32(strength)
+    weight = _crop_mask(size, FACE_RADII if crop is None else CORRECTION_RADII) * np.float32(strength)
     if mask is not None:
         weight *= mask
     to_box = cv2.invertAffineTransform(matrix) - np.array([(0, 0, left), (0, 0, top)])
@@ -282,11 +284,11 @@ def _scale(matrix: np.ndarray) -> float:
 
 
 @cache
-def _crop_mask(size: int) -> np.ndarray:
+def _crop_mask(size: int, radii: tuple[float, float]) -> np.ndarray:
     """Return the weight `(size, size)` of a pasted crop: a square with round corners that fades inside the border."""
     places = np.linspace(-1, 1, size, dtype=np.float32) ** 4
     radius = (places[None, :] + places[:, None]) ** 0.25
-    inner, outer = MASK_RADII
+    inner, outer = radii
     fade = np.clip((outer - radius) / (outer - inner), 0, 1)
     mask = fade * fade * (3 - 2 * fade)
     mask.setflags(write=False)
