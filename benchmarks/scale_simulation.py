@@ -53,9 +53,8 @@ class Rates:
             ValueError: If it has not.
         """
         entries = [json.loads(line) for line in journal.read_text().splitlines()]
-        plans = {
-            entry["target"]: entry for entry in entries if entry["event"] == "planned" and entry["plan"]["scenes"]
-        }
+        plans = {entry["target"]: entry["plan"] for entry in entries if entry["event"] == "planned"}
+        plans = {target: plan for target, plan in plans.items() if plan["scenes"]}
         seconds: dict[str, float] = defaultdict(float)
         for entry in entries:
             if entry["target"] in plans:
@@ -149,9 +148,7 @@ def main() -> None:
     args = parser.parse_args()
     rates = Rates.read(args.journal)
     print(f"ms per frame: plan {rates.plan:.2f}, restore {rates.restore:.2f}, join {rates.join:.3f}\n")
-    print(
-        "| videos | longest scene, s | workers | time, h | worker hours per hour of video | efficiency | least time, h |"
-    )
+    print("| videos | longest scene, s | workers | time, h | worker hours per hour | efficiency | least time, h |")
     print("|---:|---:|---:|---:|---:|---:|---:|")
     for number in args.videos:
         for longest in args.longest:
