@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..faces.follower import HORIZONS
 from ..faces.scene_cuts import CutFinder
 from ..options import RestorationOptions
@@ -103,18 +105,19 @@ def find_scenes(frames: Iterable[VideoFrame], look_ahead: int) -> list[Scene]:
     """
     finder = CutFinder(look_ahead)
     scenes: list[Scene] = []
-    undecided: deque[tuple[int, bytes]] = deque()  # timestamp and content
+    undecided: deque[VideoFrame] = deque()
 
     def decide(is_cut: bool) -> None:
-        pts, content = undecided.popleft()
+        frame = undecided.popleft()
         if is_cut or not scenes:
             start = scenes[-1].end if scenes else 0
-            scenes.append(Scene(len(scenes), start, start, pts, 0, False))
+            scenes.append(Scene(len(scenes), start, start, frame.pts, 0, False))
         scene = scenes[-1]
+        content = np.ascontiguousarray(frame.image).data
         scenes[-1] = replace(scene, end=scene.end + 1, checksum=zlib.crc32(content, scene.checksum))
 
     for frame in frames:
-        undecided.append((frame.pts, frame.image.tobytes()))
+        undecided.append(frame)
         is_cut = finder.step(frame.image)
         if is_cut is not None:
             decide(is_cut)

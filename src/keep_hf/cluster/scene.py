@@ -11,6 +11,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
+
 from ..options import RestorationOptions
 from ..pipeline import KeepPipeline
 from ..restoration.resumable import restore_file
@@ -57,7 +59,7 @@ class SceneReader(VideoReader):
             frames = super().read(scene.start, deep=deep)
         with closing(cast(Generator[VideoFrame, None, None], frames)):
             for index, frame in enumerate(islice(frames, len(scene))):
-                checksum = zlib.crc32(frame.image.tobytes(), checksum)
+                checksum = zlib.crc32(np.ascontiguousarray(frame.image).data, checksum)
                 if index >= start:
                     yield frame
         if checksum != scene.checksum:
