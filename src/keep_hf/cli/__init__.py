@@ -72,9 +72,12 @@ def stopped_by_signals() -> Iterator[None]:
         number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) not in (signal.SIG_IGN, None)
     ]
 
+    def ignore(*_: object) -> None:
+        pass  # `SIG_IGN` would make Python complain about a second signal that has already arrived
+
     def stop(*_: object) -> None:
         for number in numbers:
-            signal.signal(number, signal.SIG_IGN)
+            signal.signal(number, ignore)
         raise KeyboardInterrupt
 
     before = {number: signal.signal(number, stop) for number in numbers}
