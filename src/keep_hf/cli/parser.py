@@ -192,11 +192,6 @@ def _add_model(parser: argparse.ArgumentParser, help: str) -> None:
     parser.add_argument("--detector", help="YuNet instead of the model's detector: an .onnx file or a Hub repository")
 
 
-def _add_face_selection(parser: argparse.ArgumentParser) -> None:
-    help = "all, largest, or numbers that keep-hf faces lists: 0,2"
-    parser.add_argument("--faces", type=face_selection, default=RestorationOptions.faces, help=help)
-
-
 def _add_identity(parser: argparse.ArgumentParser) -> None:
     help = "face recognition, which also finds people again after cuts: an .onnx file or a Hub repository"
     parser.add_argument("--identity", help=help)
