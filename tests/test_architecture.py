@@ -39,7 +39,7 @@ ORDER = [
     ["degrade"],
     ["restoration"],
     ["pipeline"],
-    ["cluster"],
+    ["cluster", "hub_dataset"],
     ["keep_hf"],
     ["evaluation"],
     ["benchmark"],

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .faces.identity import FaceIdentity
     from .faces.tracking.tracks import FaceTrack
     from .faces.yunet import YuNet
+    from .hub_dataset.restore_dataset import restore_dataset
     from .models.flow.dis import DISFlow
     from .models.flow.gmflow import GMFlow
     from .models.kalman import KalmanGainNetwork, KalmanState
@@ -52,6 +53,7 @@ __all__ = [
     "VideoWriter",
     "YuNet",
     "__version__",
+    "restore_dataset",
     "restore_videos",
 ]
 
@@ -72,6 +74,7 @@ _MODULES = {
     "VideoReader": "video.reader",
     "VideoWriter": "video.writer",
     "YuNet": "faces.yunet",
+    "restore_dataset": "hub_dataset.restore_dataset",
     "restore_videos": "cluster.restore_videos",
 }
 

@@ -60,7 +60,7 @@ class RemoteFile:
 
     @cached_property
     def system(self) -> AbstractFileSystem:
-        """The store, with the credentials of the environment. Lists of files are not cached: others change them.
+        """The store, with the credentials of the environment.
 
         Raises:
             ValueError: If a package is missing.
@@ -70,31 +70,37 @@ class RemoteFile:
         except ImportError as error:
             raise ValueError(f"{self} cannot be opened. {error}.") from error
 
+    @property
+    def system_now(self) -> AbstractFileSystem:
+        """The same without what it remembers: other processes change the files."""
+        self.system.invalidate_cache()  # hf:// keeps lists of files even without `use_listings_cache`
+        return self.system
+
     def exists(self) -> bool:
         """Whether there is a file of this name now."""
         with report_errors(self):
-            return bool(self.system.exists(self.path))
+            return bool(self.system_now.exists(self.path))
 
     def is_file(self) -> bool:
         """Whether this is a file, not a folder."""
         with report_errors(self):
-            return bool(self.system.isfile(self.path))
+            return bool(self.system_now.isfile(self.path))
 
     def size(self) -> int:
         """Size in bytes."""
         with report_errors(self):
-            return int(self.system.size(self.path))
+            return int(self.system_now.size(self.path))
 
     def version(self) -> str:
         """Another text for every version of the file."""
         with report_errors(self):
-            return str(self.system.ukey(self.path))
+            return str(self.system_now.ukey(self.path))
 
     def find(self) -> dict[PurePosixPath, int]:
         """The sizes in bytes of all files in this folder, at any depth, by their paths in it."""
         with report_errors(self):
             root = self.system._strip_protocol(str(self))
-            found = self.system.find(root, detail=True)
+            found = self.system_now.find(root, detail=True)
             return {PurePosixPath(path).relative_to(root): int(info["size"]) for path, info in found.items()}
 
     def download(self, target: Path) -> None:
@@ -102,7 +108,7 @@ class RemoteFile:
         part = target.with_name(f"{uuid.uuid4().hex}.download")
         try:
             with report_errors(self):
-                self.system.get_file(self.path, str(part))
+                self.system_now.get_file(self.path, str(part))
             os.replace(part, target)
         finally:
             part.unlink(missing_ok=True)

@@ -110,6 +110,15 @@ def _add_restore(commands: "Commands") -> None:
         "--longest-whole", type=int, default=500, help="with --ray: frames up to which a video is not divided"
     )
     parser.add_argument("--report", type=Path, help="file to write a summary to: .html to read, or else JSON")
+    parser.add_argument(
+        "--column",
+        help="IN is a dataset, hf://datasets/owner/name, with videos in this column; OUT becomes another",
+    )
+    parser.add_argument("--config", help="with --column: the configuration (subset) of the dataset")
+    parser.add_argument("--split", default="train", help="with --column: the split; train by default")
+    parser.add_argument(
+        "--num-shards", type=int, help="with --column: shards of the result; by default as many as IN has files"
+    )
 
 
 def _add_faces(commands: "Commands") -> None:

@@ -26,6 +26,7 @@ from ..pipeline import KeepPipeline
 from ..pipeline.keep_pipeline import SEGMENT_FRAMES
 from ..restoration.background import load_background
 from ..restoration.report.report_page import describe_video, render_report
+from .dataset import run_dataset
 from .folder import begin_folder, path_in_folder, restore_folder
 from .loading import DTYPES, load_pipeline, selected_device
 from .output import (
@@ -47,8 +48,11 @@ JOURNAL = "keep-hf-cluster.jsonl"
 def run(args: argparse.Namespace) -> None:
     """Restore a video, or the part of this process in a folder, and write the report."""
     work_folder = args.work_dir or Path(HF_HOME) / "keep-hf-work"
-    plan, copies = make_plan(args.input, args.output, work_folder), LocalCopies(work_folder)
     encoding = EncodingOptions(codec=args.codec, crf=args.crf, preset=args.preset)
+    if args.column:
+        run_dataset(args, work_folder, encoding, partial(prepare, args))
+        return
+    plan, copies = make_plan(args.input, args.output, work_folder), LocalCopies(work_folder)
     if args.report:
         check_report_path(args.report, plan)
     if args.ray:

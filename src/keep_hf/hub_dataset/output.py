@@ -1,0 +1,143 @@
+"""The dataset of restored videos: where its shards are, and how they get there.
+
+On the Hub it is a repository, which is created as a private one. A local folder or another store works as well:
+`load_dataset` reads all of them.
+"""
+
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from huggingface_hub import DatasetCard, HfApi
+
+from ..batch.remote_file import RemoteFile, is_remote, report_errors
+from .card import add_split
+from .shard_file import read_job
+from .source import parse_repository
+
+
+CARD = PurePosixPath("README.md")
+
+
+@dataclass(frozen=True)
+class DatasetOutput:
+    """The dataset that a run writes.
+
+    Args:
+        root (`Path` or [`RemoteFile`]): The folder or the repository.
+        config (`str`): Its configuration.
+        split (`str`): Its split.
+    """
+
+    root: Path | RemoteFile
+    config: str
+    split: str
+
+    @classmethod
+    def parse(cls, target: Path, config: str, split: str) -> "DatasetOutput":
+        """The output of a path or URL.
+
+        Raises:
+            ValueError: If it is a place on the Hub, but no dataset.
+        """
+        if not is_remote(target):
+            return cls(target, config, split)
+        root = RemoteFile.parse(target)
+        if root.protocol == "hf" and parse_repository(root.path)[1] is not None:
+            raise ValueError(f"{root} names a revision; results go to the branch main: leave it out.")
+        return cls(root, config, split)
+
+    @property
+    def folder(self) -> PurePosixPath:
+        """The folder of the shards, named as `push_to_hub` of `datasets` does."""
+        return PurePosixPath("data" if self.config == "default" else self.config)
+
+    def create(self) -> None:
+        """Create the repository, private, or the folder, if there is none.
+
+        Raises:
+            OSError: If it cannot be created.
+        """
+        if isinstance(self.root, Path):
+            self.root.mkdir(parents=True, exist_ok=True)
+        elif self.root.protocol == "hf":
+            with report_errors(self.root):
+                HfApi().create_repo(
+                    parse_repository(self.root.path)[0], repo_type="dataset", private=True, exist_ok=True
+                )
+
+    def shard_name(self, index: int, num_shards: int) -> PurePosixPath:
+        """The name of a shard in the dataset."""
+        return self.folder / f"{self.split}-{index:05d}-of-{num_shards:05d}.parquet"
+
+    def shard(self, index: int, num_shards: int) -> Path | RemoteFile:
+        """The file of a shard."""
+        return self.root / self.shard_name(index, num_shards)
+
+    def find_job(self) -> dict[str, Any] | None:
+        """The job of the shards that are there, or `None` if there are none.
+
+        Raises:
+            ValueError: If this program has not written them.
+        """
+        pattern = re.compile(rf"{re.escape(f'{self.folder}/{self.split}')}-\d{{5}}-of-\d{{5}}\.parquet")
+        if isinstance(self.root, Path):
+            names = [PurePosixPath(path.relative_to(self.root).as_posix()) for path in self.root.rglob("*.parquet")]
+        else:
+            names = list(self.root.find())
+        name = next((name for name in sorted(names) if pattern.fullmatch(str(name))), None)
+        if name is None:
+            return None
+        place = self.root / name
+        if isinstance(place, Path):
+            job = read_job(place)
+        else:
+            with report_errors(place), place.system_now.open(place.path, "rb") as file:
+                job = read_job(file)
+        if job is None:
+            raise ValueError(f"{place} was not written by keep-hf; choose another output.")
+        return job
+
+    def put(self, source: Path, name: PurePosixPath) -> None:
+        """Copy a file into the dataset, where it appears complete.
+
+        Raises:
+            OSError: If it cannot be uploaded.
+        """
+        place = self.root / name
+        if isinstance(place, RemoteFile):
+            place.upload(source)
+            return
+        place.parent.mkdir(parents=True, exist_ok=True)
+        part = place.with_name(f"{place.name}.part")
+        shutil.copyfile(source, part)
+        os.replace(part, place)
+
+    def write_card(self, job: Mapping[str, Any], model: str, licence: str | None) -> None:
+        """Write the card, or add this split to it if there is one.
+
+        Args:
+            job (`Mapping`): What the result depends on.
+            model (`str`): The model, as the user named it.
+            licence (`str`, *optional*): Licence of its weights.
+        """
+        place = self.root / CARD
+        with tempfile.TemporaryDirectory() as temporary:
+            path = Path(temporary) / CARD.name
+            if not place.exists():
+                card = None
+            elif isinstance(place, Path):
+                card = DatasetCard.load(place)
+            else:
+                place.download(path)
+                card = DatasetCard.load(path)
+            name = place.parent.name if isinstance(place, Path) else PurePosixPath(place.path).parent.name
+            new = add_split(card, name, self.config, self.split, f"{self.folder}/{self.split}-*", job, model, licence)
+            if new is not None:
+                path.write_text(new, encoding="utf-8")
+                self.put(path, CARD)
