@@ -80,5 +80,7 @@ def _find_videos(folder: RemoteFile) -> list[PurePosixPath]:
         and not any(part.startswith(".") or part.endswith(".part") for part in name.parts)
     ]
     if not found:
-        raise ValueError(f"{folder} does not exist or contains no videos ({', '.join(sorted(VIDEO_SUFFIXES))}).")
+        is_dataset = folder.protocol == "hf" and folder.path.startswith("datasets/")
+        hint = " If it is a dataset with a column of videos, name the column with --column." if is_dataset else ""
+        raise ValueError(f"{folder} does not exist or contains no videos ({', '.join(sorted(VIDEO_SUFFIXES))}).{hint}")
     return sorted(found, key=lambda name: (-sizes[name], str(name)))

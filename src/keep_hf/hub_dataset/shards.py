@@ -4,6 +4,7 @@ Until a shard is uploaded, its finished rows are in a folder on this machine. Wh
 upload leaves there is used by the next run with the same settings.
 """
 
+import contextlib
 import hashlib
 import json
 import shutil
@@ -109,6 +110,8 @@ class ShardRestorer:
         result = summarize(path, str(name))
         self.output.put(path, name)
         shutil.rmtree(folder)
+        with contextlib.suppress(OSError):  # other shards are there
+            folder.parent.rmdir()
         return result
 
 

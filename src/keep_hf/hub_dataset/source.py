@@ -20,7 +20,7 @@ from huggingface_hub import HfApi
 REPOSITORY = re.compile(r"datasets/(?P<name>[^/@]+/[^/@]+)(@(?P<revision>[^/]+))?")
 # Where every video is a file of its own, rows are cheap to skip, and a shard may have any number of them.
 ROWS_PER_SHARD = 100
-INSTALL = "Datasets need the package datasets; install it with: pip install 'datasets>=4'."
+INSTALL = "Datasets need the package datasets; install it with: pip install 'datasets>=4.8.5'."
 
 
 def parse_repository(path: str) -> tuple[str, str | None]:
