@@ -162,7 +162,8 @@ class Handler(BaseHTTPRequestHandler):
         name = f"{request.get('type', 'model')}s/{request.get('organization') or 'me'}/{request['name']}"
         is_new = name not in self.hub.repositories
         if is_new:
-            self.hub.repositories[name] = Repository(private=request.get("visibility") == "private" or bool(request.get("private")))
+            is_private = "private" in (request.get("visibility"), *(key for key in request if request[key] is True))
+            self.hub.repositories[name] = Repository(private=is_private)
         url = f"{self.hub.endpoint}/{name.removeprefix('models/')}"
         self.answer(200 if is_new else 409, json.dumps({"url": url}).encode(), {"Content-Type": "application/json"})
 

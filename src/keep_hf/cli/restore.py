@@ -26,8 +26,6 @@ from ..pipeline import KeepPipeline
 from ..pipeline.keep_pipeline import SEGMENT_FRAMES
 from ..restoration.background import load_background
 from ..restoration.report.report_page import describe_video, render_report
-from .dataset import run_dataset
-from .folder import begin_folder, path_in_folder, restore_folder
 from .loading import DTYPES, load_pipeline, selected_device
 from .output import (
     check_output_path,
@@ -39,6 +37,8 @@ from .output import (
     write_text,
 )
 from .parser import ANY_CLUSTER
+from .processes.dataset import run_dataset
+from .processes.folder import begin_folder, path_in_folder, restore_folder
 
 
 # The file with what has happened, in the folder of the results of a cluster.

@@ -21,8 +21,7 @@ replaces the original one; all other columns are unchanged, and three are new:
 | `restoration_reason` | why it failed |
 | `restoration_report` | JSON: scenes, people, what was done to each of them, damage in the source |
 
-A network has generated parts of these faces. They may differ from the people who were filmed: do not use them to
-identify anybody.
+A network has generated parts of these faces. They may differ from the real ones: do not use them to identify people.
 
 ## Licence
 

@@ -174,7 +174,7 @@ class DatasetRun:
 
     def write_card(self, model: str) -> None:
         """Write the card of the result, or add this split to it."""
-        # The folder of a model on this machine concerns nobody else.
+        # The place of a model on this machine does not belong into a card that others read.
         name = Path(model).name if Path(model).exists() else model
         self.output.write_card(self.job, name, self.pipe.config.licence)
 

@@ -98,7 +98,7 @@ class SourceSplit:
             num_shards (`int`, *optional*): What was asked for; by default one for each file of the dataset.
 
         Raises:
-            ValueError: If the dataset cannot be divided into so many.
+            ValueError: If the dataset cannot be divided into this number.
         """
         most = self._num_rows() if self._has_files else self._dataset.num_shards
         if num_shards is None:

@@ -9,10 +9,10 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from torch import OutOfMemoryError
 
-from ..batch.manifest import FAILED, NO_FACES, RESTORED
-from ..batch.remote_file import RemoteFile
-from ..batch.shared_folder import Job, SharedFolder, find_start, record_finished
-from .output import print_message
+from ...batch.manifest import FAILED, NO_FACES, RESTORED
+from ...batch.remote_file import RemoteFile
+from ...batch.shared_folder import Job, SharedFolder, find_start, record_finished
+from ..output import print_message
 
 
 def begin_folder(folder: Path, jobs: list[Job], resume: bool, state: PartialState) -> SharedFolder:

@@ -8,12 +8,12 @@ from pathlib import Path
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
-from ..hub_dataset.restore_dataset import Beginning, DatasetRequest, DatasetRun, begin
-from ..hub_dataset.shards import ShardResult
-from ..options import EncodingOptions, RestorationOptions
-from ..pipeline import KeepPipeline
-from .loading import selected_device
-from .output import print_message
+from ...hub_dataset.restore_dataset import Beginning, DatasetRequest, DatasetRun, begin
+from ...hub_dataset.shards import ShardResult
+from ...options import EncodingOptions, RestorationOptions
+from ...pipeline import KeepPipeline
+from ..loading import selected_device
+from ..output import print_message
 
 
 def run_dataset(
