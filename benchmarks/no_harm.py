@@ -114,7 +114,7 @@ class Bench:
         started = time.process_time()
         report = self.pipes[model].restore_video(source, target)
         cpu_seconds = (time.process_time() - started) / report["frames"]
-        strengths = [track["strength"]["weight"] for track in report["tracks"] if "strength" in track]
+        strengths = [track["strength"]["weight"] for track in report["tracks"]]
         true_faces, input_faces, output_faces = (crop_faces(video, places) for video in (truth, source, target))
         return Outcome(
             clip=clip_name(path),

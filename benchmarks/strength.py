@@ -110,6 +110,8 @@ def measure_portrait(
     is_direct = stream.restorer.compositor.adds_corrections
     change = luma(restored.image) - (luma(crop) if is_direct else seen)
     judgement = AutoStrength(25.0, is_direct).judge({0: (seen, change)})[0]
+    measured = judgement.measured
+    assert measured is not None
 
     lacking = truth - seen
     contrast = rms(face_bands(seen), CONTRAST_BANDS)
@@ -117,10 +119,10 @@ def measure_portrait(
     dot = sum(float(np.mean(a * b)) for a, b in zip(lacking_bands, change_bands, strict=True))
     square = sum(float(np.mean(b * b)) for b in change_bands)
     return Sample(
-        judgement.sharpness,
+        measured.sharpness,
         rms(lacking_bands, JUDGED) / contrast,
-        judgement.error,
-        judgement.departure,
+        measured.error,
+        measured.departure,
         dot / max(square, 1e-3),
         judgement.weight,
         *(psnr(lacking - weight * change) for weight in (0.0, 1.0, judgement.weight)),

@@ -61,6 +61,12 @@ def test_any_value_is_allowed_or_named(options, data):
         ("fidelity", "high"),
         ("strength", -0.1),
         ("strength", "much"),
+        ("person_strength", [0.5]),
+        ("person_strength", {-1: 0.5}),
+        ("person_strength", {True: 0.5}),
+        ("person_strength", {"1": 0.5}),
+        ("person_strength", {0: 0.5, 1: 1.5}),
+        ("person_strength", {0: "much"}),
         ("upscale", 5),
         ("upscale", 1.5),
         ("upscale", True),
@@ -107,9 +113,27 @@ def test_numbers_of_tracks_become_integers(faces):
 
 
 def test_official_mode_blends_nothing_unless_it_is_asked_to():
-    assert RestorationOptions().fixed_strength is None
-    assert RestorationOptions(gain_mode="official").fixed_strength == 1
-    assert RestorationOptions(gain_mode="official", strength=0.5).fixed_strength == 0.5
+    assert RestorationOptions().fixed_strength() is None
+    assert RestorationOptions(gain_mode="official").fixed_strength() == 1
+    assert RestorationOptions(gain_mode="official", strength=0.5).fixed_strength() == 0.5
+
+
+def test_people_have_strengths_of_their_own():
+    given = {np.int64(2): 0, 1: "auto", 0: np.float32(0.5)}
+    options = RestorationOptions(strength=0.75, person_strength=given)
+    assert options.person_strength == {0: 0.5, 1: "auto", 2: 0.0}
+    assert list(options.person_strength) == [0, 1, 2]
+    assert all(type(number) is int for number in options.person_strength)
+    assert [options.fixed_strength(person) for person in range(4)] == [0.5, None, 0, 0.75]
+    official = RestorationOptions(gain_mode="official", person_strength={1: 0.5})
+    assert [official.fixed_strength(person) for person in (0, 1)] == [1, 0.5]
+    assert RestorationOptions(person_strength={}) == RestorationOptions()
+
+
+@pytest.mark.parametrize("options", [{"faces": [0, 2]}, {"aligned": True}])
+def test_strengths_are_for_people_who_are_restored(options):
+    with pytest.raises(ValueError, match=r"^person_strength must .*\{1: 0.5\}"):
+        RestorationOptions(person_strength={1: 0.5}, **options)
 
 
 @pytest.mark.parametrize("name", ["__call__", "restore_video", "stream", "follow"])

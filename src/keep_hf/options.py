@@ -39,6 +39,9 @@ class RestorationOptions:
             input, from 0 to 1. With `"auto"` each face gets a weight of its own, which changes slowly: it depends on
             how degraded the face is and on how far the result departs from it, and a face that is already sharp is
             left as it is. See [`keep_hf.restoration.auto_strength`]. With `gain_mode="official"`, `"auto"` is 1.
+        person_strength (`Mapping[int, float | str]`, *optional*): A strength of their own for single people, by their
+            numbers as for `faces`: `{0: 1.0, 1: 0.5, 2: 0}` restores person 0 in full, blends person 1, leaves person
+            2 as they are, and treats all others with `strength`. Every selected person is in the report, also with 0.
         upscale (`int`, *optional*, defaults to 1): Factor by which the frames are enlarged, from 1 to 4.
         gain_mode (`"stream"` or `"official"`, *optional*, defaults to `"stream"`): `"stream"` carries the Kalman state
             through a whole scene. `"official"` drops it after every `gain_window` frames and detects no scene cuts, as
@@ -61,6 +64,7 @@ class RestorationOptions:
     min_face_size: float = 0.0
     fidelity: float | None = None
     strength: float | str = AUTO
+    person_strength: Mapping[int, float | str] | None = None
     upscale: int = 1
     gain_mode: str = "stream"
     latency: str = "normal"
@@ -77,8 +81,9 @@ class RestorationOptions:
             raise ValueError(f"min_face_size must be 0 or more pixels, got {self.min_face_size!r}.")
         if self.fidelity is not None and not _is_from(0, self.fidelity, 1):
             raise ValueError(f"fidelity must be from 0 to 1, got {self.fidelity!r}.")
-        if not (isinstance(self.strength, str) and self.strength == AUTO) and not _is_from(0, self.strength, 1):
+        if not _is_strength(self.strength):
             raise ValueError(f"strength must be from 0 to 1 or {AUTO!r}, got {self.strength!r}.")
+        object.__setattr__(self, "person_strength", self._check_person_strength())
         if not isinstance(self.upscale, Integral) or not _is_from(1, self.upscale, 4):
             raise ValueError(f"upscale must be 1, 2, 3 or 4, got {self.upscale!r}.")
         if not isinstance(self.gain_mode, str) or self.gain_mode not in GAIN_MODES:
@@ -95,11 +100,33 @@ class RestorationOptions:
                 f"{self.frame_rate!r}."
             )
 
-    @property
-    def fixed_strength(self) -> float | None:
-        """The weight of every restored face; `None` if each gets its own."""
-        if not isinstance(self.strength, str):
-            return self.strength
+    def _check_person_strength(self) -> dict[int, float | str] | None:
+        """The strengths of single people in the order of their numbers, as `int` and `float`."""
+        given = self.person_strength
+        if given is None:
+            return None
+        if not isinstance(given, Mapping) or not all(map(_is_track_number, given)):
+            raise ValueError(
+                f"person_strength must map numbers of people of 0 or more to their strengths, got {given!r}."
+            )
+        if not all(map(_is_strength, given.values())):
+            raise ValueError(f"person_strength must have values from 0 to 1 or {AUTO!r}, got {given!r}.")
+        if not isinstance(self.faces, str) and not given.keys() <= set(self.faces):
+            raise ValueError(f"person_strength must name people of faces={self.faces!r}, got {given!r}.")
+        if self.aligned and given:
+            raise ValueError(f"person_strength must be left out with aligned=True, use strength; got {given!r}.")
+        strengths = {int(number): value if isinstance(value, str) else float(value) for number, value in given.items()}
+        return dict(sorted(strengths.items())) or None
+
+    def fixed_strength(self, person: int | None = None) -> float | None:
+        """The weight of the restored faces of a person; `None` if `"auto"` decides.
+
+        Args:
+            person (`int`, *optional*): Number of the person; by default all without a strength of their own.
+        """
+        value = self.strength if person is None else (self.person_strength or {}).get(person, self.strength)
+        if not isinstance(value, str):
+            return value
         return 1.0 if self.gain_mode == "official" else None  # the published script blends nothing
 
     @classmethod
@@ -117,10 +144,19 @@ def _is_from(low: float, value: object, high: float) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool) and low <= float(value) <= high
 
 
+def _is_strength(value: object) -> bool:
+    return (isinstance(value, str) and value == AUTO) or _is_from(0, value, 1)
+
+
+def _is_track_number(value: object) -> bool:
+    """Whether a value is a number of a track; `bool` is an `int` in Python, but not such a number."""
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 0
+
+
 def _track_numbers(faces: Collection[int]) -> tuple[int, ...]:
-    """The numbers as `int`, also those of numpy; `bool` is an `int` in Python, but not a number of a track."""
+    """The numbers as `int`, also those of numpy."""
     numbers = tuple(faces) if isinstance(faces, Iterable) else ()
-    if not numbers or any(isinstance(face, bool) or not isinstance(face, Integral) or face < 0 for face in numbers):
+    if not numbers or not all(map(_is_track_number, numbers)):
         raise ValueError(f"faces must name at least one track by a number of 0 or more, got {faces!r}.")
     return tuple(int(face) for face in numbers)
 

@@ -309,6 +309,13 @@ def test_a_folder_of_images_is_a_video(model, tmp_path):
     assert files(tmp_path / "out") == ["0.png", "1.png", "2.png", "3.png"]
 
 
+def changed_halves(one: Path, other: Path) -> list[bool]:
+    """Whether two videos differ on the left, and on the right."""
+    difference = np.abs(read_images(one).astype(int) - read_images(other)).max(axis=(0, 1, 3))
+    half = len(difference) // 2
+    return [difference[: half - 40].max() > 40, difference[half + 40 :].max() > 40]
+
+
 @pytest.mark.skipif(
     not (YUNET.is_file() and REAL_CLIP.is_file()), reason="the clips and YuNet of ../shared are missing"
 )
@@ -327,9 +334,14 @@ def test_faces_are_listed_drawn_and_selected(model, tmp_path, capsys):
     options += ["--faces", "1", "--report", str(tmp_path / "r.json")]
     assert main(["restore", str(source), str(one), *options]) == 0
     assert [track["id"] for track in json.loads((tmp_path / "r.json").read_text())["tracks"]] == [1]
-    difference = np.abs(read_images(both).astype(int) - read_images(one)).max(axis=(0, 1, 3))
-    half = len(difference) // 2
-    assert sorted([difference[: half - 40].max() > 40, difference[half + 40 :].max() > 40]) == [False, True]
+    halves = changed_halves(both, one)
+    assert sorted(halves) == [False, True]
+    capsys.readouterr()
+    options[-4:] = ["--person-strength", "0=0", "--report", str(tmp_path / "r.json")]
+    assert main(["restore", str(source), str(one), *options]) == 0
+    assert changed_halves(both, one) == halves
+    assert [track["strength"]["weight"] for track in json.loads((tmp_path / "r.json").read_text())["tracks"]] == [0, 1]
+    assert "person 0: left as it is, as requested" in capsys.readouterr().err
 
 
 def test_a_full_disk_leaves_no_partial_file(model, crops_file, tmp_path, capsys):

@@ -67,8 +67,8 @@ def test_convert_takes_an_address_and_records_the_licence(server, tmp_path, monk
 
 
 def test_larger_faces_lead_to_advice():
-    def advise(model: str, size: int, side: float, weight: float | None = None, upscale: int = 1) -> str | None:
-        track = {"largest_crop": side} | ({} if weight is None else {"strength": {"weight": weight}})
+    def advise(model: str, size: int, side: float, weight: float = 1.0, upscale: int = 1) -> str | None:
+        track = {"largest_crop": side, "strength": {"weight": weight}}
         return advise_larger_model(model, size, [track], RestorationOptions(upscale=upscale))
 
     advice = advise("keep-tiny", 256, 400.4, weight=0.5)

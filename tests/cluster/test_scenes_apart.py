@@ -133,7 +133,7 @@ def test_short_and_broken_videos(model, source, tmp_path):
     assert not targets[0].exists()
 
 
-@pytest.mark.parametrize("options", [{"faces": [0]}, {"gain_mode": "official"}, {}])
+@pytest.mark.parametrize("options", [{"faces": [0]}, {"person_strength": {1: 0.5}}, {"gain_mode": "official"}, {}])
 def test_videos_that_are_not_divided(source, tmp_path, options):
     longest = 0 if options else 20
     plan = plan_video(source, tmp_path / "out.mp4", RestorationOptions(**options), longest_whole=longest)

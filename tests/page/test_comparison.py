@@ -303,7 +303,9 @@ def test_paths_are_those_of_the_report():
         5: {7: np.array([10, 10, 30, 30]), 3: np.array([-10, 0, 50, 50])},
         0: {7: np.array([0, 10, 20, 30])},
     }
-    report = {"tracks": [{"id": 3, "strength": {"weight": 0.01}}, {"id": 7}, {"id": 9}]}
+    report = {
+        "tracks": [{"id": number, "strength": {"weight": weight}} for number, weight in ((3, 0.01), (7, 1), (9, 1))]
+    }
     main, other = collect_paths(boxes, report, 100, 50)
     assert main.frames.tolist() == [0, 5]
     assert main.boxes.tolist() == [[0, 0.2, 0.2, 0.6], [0.1, 0.2, 0.3, 0.6]]

@@ -6,7 +6,7 @@ import pytest
 
 from conftest import SIZE, make_clip, make_faces
 from keep_hf.faces.alignment import TEMPLATE_SIZE
-from keep_hf.restoration.auto_strength import AutoStrength, Judgement, StrengthSummary, luma, measure
+from keep_hf.restoration.auto_strength import AutoStrength, Judgement, Measurement, StrengthSummary, luma, measure
 from restored import changed, restore
 
 
@@ -129,9 +129,9 @@ def test_luma_is_that_of_the_crop_at_512_pixels():
     ],
 )
 def test_the_report_gives_the_reason(weight, error, reason):
-    summary = StrengthSummary()
+    summary = StrengthSummary(is_automatic=True)
     for change in (-0.005, 0.005):
-        summary.add(Judgement(0.3, 1.0, error + change, 0.4, weight))
+        summary.add(Judgement(weight, Measurement(0.3, 1.0, error + change, 0.4)))
     entry = summary.to_dict()
     assert entry["reason"] == reason
     assert entry["weight"] == weight
@@ -175,12 +175,14 @@ def test_aligned_frames_are_judged_too(make_pipe):
     np.testing.assert_array_equal(automatic, restore(make_pipe(), crops, aligned=True))
 
 
-def test_with_a_number_nothing_is_judged(make_pipe, frames):
-    for options in ({"strength": 0.5}, {"gain_mode": "official"}):
+def test_a_number_is_used_as_it_is(make_pipe, frames):
+    for options, weight in (({"strength": 0.5}, 0.5), ({"gain_mode": "official"}, 1.0)):
         with make_pipe(*[LARGE] * 3).stream(**options) as stream:
             restored = np.stack(stream.step(frames) + stream.flush())
         assert changed(frames, restored).any()
-        assert "strength" not in stream.report()["tracks"][0]
+        reason = f"restored at {weight:.0%}, as requested".replace("%", " %")
+        expected = {"weight": weight, "weight_range": [weight, weight], "reason": reason}
+        assert stream.report()["tracks"][0]["strength"] == expected
 
 
 def test_a_stream_continues_with_the_smoothed_measurements(make_pipe, frames):

@@ -52,6 +52,33 @@ def test_strength_blends_with_the_input(make_pipe, crops):
     assert np.abs(half - (whole + crops[:2]) / 2).max() <= 0.5
 
 
+def test_every_person_has_a_strength(make_pipe, frames):
+    """Person 0 is on the left, person 1 on the right."""
+
+    def run(**options) -> tuple[np.ndarray, list]:
+        with make_pipe(*[TWO] * len(frames)).stream(**options) as stream:
+            restored = np.stack(stream.step(frames) + stream.flush())
+        return restored, [track["strength"]["weight"] for track in stream.report()["tracks"]]
+
+    full, half = run(strength=1.0)[0], run(strength=0.5)[0]
+    automatic, weights = run()
+    left, right = np.s_[:, :, :84], np.s_[:, :, 84:]
+    mixed, used = run(strength=0.5, person_strength={0: 1, 1: 0})
+    np.testing.assert_array_equal(mixed[left], full[left])
+    np.testing.assert_array_equal(mixed[right], frames[right])
+    assert used == [1, 0]
+    mixed, used = run(strength=0.5, person_strength={1: "auto"})
+    np.testing.assert_array_equal(mixed[left], half[left])
+    np.testing.assert_array_equal(mixed[right], automatic[right])
+    assert used == [0.5, weights[1]]
+    mixed, used = run(person_strength={1: 0.5})
+    np.testing.assert_array_equal(mixed[left], automatic[left])
+    np.testing.assert_array_equal(mixed[right], half[right])
+    assert used == [weights[0], 0.5]
+    assert changed(full, half)[left].any()
+    assert changed(full, half)[right].any()
+
+
 @pytest.mark.parametrize("factor", [2, 3])
 def test_upscale_keeps_the_position_of_the_face(make_pipe, frames, factor):
     pipe = make_pipe(*[ONE] * len(frames))

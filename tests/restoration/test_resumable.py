@@ -141,6 +141,27 @@ def test_without_resume_an_unfinished_run_is_replaced(make_pipe, tmp_path, monke
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.mp4", "out.mp4"]
 
 
+def test_strengths_of_people_are_reported_and_survive_an_interruption(make_pipe, tmp_path):
+    source = make_source(tmp_path / "in.mp4", 20, frame_rate=5)
+    options = {"strength": 0.5, "person_strength": {1: 0}, "segment_frames": 4}
+
+    def restore(name: str, **changes) -> dict:
+        return make_pipe(*[TWO] * 20, gain_window=4).restore_video(source, tmp_path / name, **options | changes)
+
+    report = restore("whole.mp4")
+    assert [track["strength"]["weight"] for track in report["tracks"]] == [0.5, 0]
+    assert report["options"]["person_strength"] == {1: 0}
+    with patch.object(FaceFollower, "flush", side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
+        restore("out.mp4")
+    with pytest.raises(ValueError, match=r"person_strength was \{1: 0.0\} and is \{1: 0.25\}"):
+        restore("out.mp4", resume=True, person_strength={1: 0.25})
+    resumed = restore("out.mp4", resume=True)
+    assert (tmp_path / "out.mp4").read_bytes() == (tmp_path / "whole.mp4").read_bytes()
+    assert resumed["tracks"] == report["tracks"]
+    with pytest.warns(UserWarning, match="in.mp4: no person with the number 2, 5, which person_strength has"):
+        restore("out.mp4", person_strength={1: 0, 5: 1, 2: 1})
+
+
 # Only the same job is resumed.
 
 

@@ -73,6 +73,12 @@ def _add_restore(commands: "Commands") -> None:
         help="weight of the result against the input, 0 to 1; auto: as much as the input needs",
     )
     parser.add_argument(
+        "--person-strength",
+        type=person_strength,
+        metavar="N=S,...",
+        help="a strength for single people, by their numbers from keep-hf faces: 0=1,1=0.5,2=0",
+    )
+    parser.add_argument(
         "--upscale", type=int, default=RestorationOptions.upscale, help="enlarge the frames by this factor, 1 to 4"
     )
     parser.add_argument("--gain-mode", choices=GAIN_MODES, default=RestorationOptions.gain_mode)
@@ -240,6 +246,19 @@ def strength(text: str) -> float | str:
         return float(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is neither {AUTO} nor a number") from None
+
+
+def person_strength(text: str) -> dict[int, float | str]:
+    """The value of `--person-strength`."""
+    strengths: dict[int, float | str] = {}
+    for entry in text.split(","):
+        number, separator, value = (part.strip() for part in entry.partition("="))
+        if not (separator and number.isdecimal()):
+            raise argparse.ArgumentTypeError(f"{entry!r} is not a number of a person and a strength, such as 1=0.5")
+        if int(number) in strengths:
+            raise argparse.ArgumentTypeError(f"{text!r} has person {int(number)} twice")
+        strengths[int(number)] = strength(value)
+    return strengths
 
 
 def face_selection(text: str) -> str | tuple[int, ...]:

@@ -179,6 +179,7 @@ def restoration_options(
         min_face_size=args.min_face_size,
         fidelity=args.fidelity,
         strength=args.strength,
+        person_strength=args.person_strength,
         upscale=args.upscale,
         gain_mode=args.gain_mode,
         latency=args.latency,
@@ -256,8 +257,7 @@ def print_results(report: dict[str, Any], aligned: bool) -> None:
     if not report["tracks"] and not aligned:
         print_message(f"{report['source']}: No faces found. The frames are unchanged.")
     for track in report["tracks"]:
-        if "strength" in track:
-            print_message(f"{report['source']}: person {track['id']}: {track['strength']['reason']}")
+        print_message(f"{report['source']}: person {track['id']}: {track['strength']['reason']}")
 
 
 def advise_larger_model(
@@ -274,7 +274,7 @@ def advise_larger_model(
         options ([`RestorationOptions`]): The options of the restoration.
     """
     # A face that was left as it is has lost nothing.
-    restored = [track for track in tracks if "strength" not in track or track["strength"]["weight"] > 0.05]
+    restored = [track for track in tracks if track["strength"]["weight"] > 0.05]
     side = round(max((track["largest_crop"] for track in restored), default=0) * options.upscale)
     if model not in BUILT_IN or model == DEFAULT_MODEL or side <= sample_size:
         return None

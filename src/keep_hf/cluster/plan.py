@@ -70,7 +70,8 @@ def plan_video(
     """Find the scenes of a video. This reads all of it, unless it is short.
 
     A video is restored as a whole if it is short, or if a scene cannot be restored without those before it: people
-    that are selected by their numbers are numbered in the whole video, and `gain_mode="official"` knows no scenes.
+    that are selected by their numbers, or have a strength of their own, are numbered in the whole video, and
+    `gain_mode="official"` knows no scenes.
     Folders and animated images are restored as a whole, too.
 
     Args:
@@ -87,7 +88,8 @@ def plan_video(
         version = describe_source(source)
         num_frames = reader.num_frames or 0
         is_short = reader.num_frames is not None and num_frames <= longest_whole
-        needs_whole = not target.suffix or options.gain_mode == "official" or not isinstance(options.faces, str)
+        names_people = not isinstance(options.faces, str) or options.person_strength is not None
+        needs_whole = not target.suffix or options.gain_mode == "official" or names_people
         if is_short or needs_whole or not isinstance(reader, VideoReader):
             return VideoPlan(version, [], num_frames, {})
         scenes = find_scenes(prefetch(reader.read()), HORIZONS[options.latency].cuts)

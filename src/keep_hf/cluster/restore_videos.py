@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -53,6 +53,7 @@ def restore_videos(
     min_face_size: float = 0.0,
     fidelity: float | None = None,
     strength: float | str = AUTO,
+    person_strength: Mapping[int, float | str] | None = None,
     upscale: int = 1,
     gain_mode: str = "stream",
     latency: str = "normal",
@@ -80,8 +81,8 @@ def restore_videos(
         engine (`"ray"` or `"local"`, *optional*, defaults to `"ray"`): Where the workers are: in a Ray cluster, or one
             worker in this process.
         address, num_workers: See [`keep_hf.cluster.ray_engine.run_on_ray`].
-        aligned, faces, min_face_size, fidelity, strength, upscale, gain_mode, latency, background, frame_rate: See
-            [`RestorationOptions`].
+        aligned, faces, min_face_size, fidelity, strength, person_strength, upscale, gain_mode, latency, background,
+            frame_rate: See [`RestorationOptions`].
         video_stream, strict, codec, crf, preset, segment_frames: See `KeepPipeline.restore_video`.
         resume (`bool`, *optional*, defaults to `False`): Continue a run that was interrupted. What its journal says is
             finished is not repeated.

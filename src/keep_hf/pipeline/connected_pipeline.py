@@ -132,7 +132,8 @@ class ConnectedPipeline(SavedPipeline):
         fidelity = self._fidelity(options)
         compositor = FaceCompositor(
             aligned=options.aligned,
-            strength=options.fixed_strength,
+            strength=options.fixed_strength(),
+            person_strength={number: options.fixed_strength(number) for number in options.person_strength or ()},
             upscale=options.upscale,
             background=options.background,
             parser=self.parser,
@@ -163,7 +164,7 @@ class ConnectedPipeline(SavedPipeline):
         return vars(options) | {
             "faces": options.faces if isinstance(options.faces, str) else sorted(options.faces),
             "fidelity": self._fidelity(options),
-            "strength": AUTO if options.fixed_strength is None else options.fixed_strength,
+            "strength": AUTO if options.fixed_strength() is None else options.fixed_strength(),
             "background": describe_background(options.background),
             "frame_rate": frame_rate,
             "gain_window": self.config.gain_window,

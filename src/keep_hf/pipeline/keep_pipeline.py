@@ -7,7 +7,8 @@ frames) and `video.writer`. `ConnectedPipeline._open_stream` connects them.
 
 import os
 import time
-from collections.abc import Callable, Collection, Iterator
+import warnings
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -69,6 +70,7 @@ class KeepPipeline(ConnectedPipeline):
         min_face_size: float = 0.0,
         fidelity: float | None = None,
         strength: float | str = AUTO,
+        person_strength: Mapping[int, float | str] | None = None,
         upscale: int = 1,
         gain_mode: str = "stream",
         latency: str = "normal",
@@ -83,8 +85,8 @@ class KeepPipeline(ConnectedPipeline):
             video: Path of a video file, animated image or image folder; list or iterator of `PIL.Image` or of uint8
                 arrays `(h, w, 3)`; uint8 array `(t, h, w, c)`; float array `(t, h, w, c)` or float tensor
                 `(t, c, h, w)` in [0, 1]. Several videos: a list of these, or the `frames` of an earlier call.
-            aligned, faces, min_face_size, fidelity, strength, upscale, gain_mode, latency, background, frame_rate: See
-                [`RestorationOptions`].
+            aligned, faces, min_face_size, fidelity, strength, person_strength, upscale, gain_mode, latency,
+                background, frame_rate: See [`RestorationOptions`].
             output_type (`str`, *optional*, defaults to `"pil"`): `"pil"`, `"np"` or `"pt"`.
             return_dict (`bool`, *optional*, defaults to `True`): Whether to return a [`KeepPipelineOutput`].
 
@@ -138,6 +140,7 @@ class KeepPipeline(ConnectedPipeline):
         min_face_size: float = 0.0,
         fidelity: float | None = None,
         strength: float | str = AUTO,
+        person_strength: Mapping[int, float | str] | None = None,
         upscale: int = 1,
         gain_mode: str = "stream",
         latency: str = "normal",
@@ -161,8 +164,8 @@ class KeepPipeline(ConnectedPipeline):
             source (`str` or `os.PathLike`): Video file, animated GIF, PNG or WebP, or image folder.
             target (`str` or `os.PathLike`): `.mp4`, `.mov`, `.mkv` or `.webm` file; a name without suffix becomes an
                 image folder.
-            aligned, faces, min_face_size, fidelity, strength, upscale, gain_mode, latency, background, frame_rate: See
-                [`RestorationOptions`].
+            aligned, faces, min_face_size, fidelity, strength, person_strength, upscale, gain_mode, latency,
+                background, frame_rate: See [`RestorationOptions`].
             video_stream (`int`, *optional*): Which video stream of a file is restored, as its index among all streams.
                 By default the one that is marked as the default, or else the first. Others are copied.
             strict (`bool`, *optional*, defaults to `False`): Raise an error if the source is truncated or damaged. By
@@ -208,6 +211,10 @@ class KeepPipeline(ConnectedPipeline):
                     else:
                         report = step
         report["seconds"]["total"] = round(time.perf_counter() - started, 3)
+        found = {track["id"] for track in report["tracks"]}
+        if missing := sorted((options.person_strength or {}).keys() - found):
+            names = ", ".join(map(str, missing))
+            warnings.warn(f"{source}: no person with the number {names}, which person_strength has.", stacklevel=2)
         about = {
             "source": str(source),
             "target": str(target),
@@ -226,6 +233,7 @@ class KeepPipeline(ConnectedPipeline):
         min_face_size: float = 0.0,
         fidelity: float | None = None,
         strength: float | str = AUTO,
+        person_strength: Mapping[int, float | str] | None = None,
         upscale: int = 1,
         gain_mode: str = "stream",
         latency: str = "normal",
@@ -242,8 +250,8 @@ class KeepPipeline(ConnectedPipeline):
                     show(restored)
 
         Args:
-            aligned, faces, min_face_size, fidelity, strength, upscale, gain_mode, latency, background, frame_rate: See
-                [`RestorationOptions`].
+            aligned, faces, min_face_size, fidelity, strength, person_strength, upscale, gain_mode, latency,
+                background, frame_rate: See [`RestorationOptions`].
 
         Returns:
             [`FaceStream`]

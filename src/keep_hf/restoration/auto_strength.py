@@ -62,22 +62,33 @@ SMALLEST_WEIGHT = 0.02
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """How degraded a face is, and how much of its restoration is used.
+class Measurement:
+    """How degraded a face is, and how far its restoration departs from it.
 
     Attributes:
         sharpness (`float`): S; about 0.46 for a sharp face, 0.12 for a badly degraded one.
         noise (`float`): Standard deviation of the noise in levels of 255.
         error (`float`): E, the estimated error of the input, relative to its contrast.
         departure (`float`): D, the departure of the restored face from the input, relative to the same contrast.
-        weight (`float`): Weight of the restored face, from 0 to 1.
     """
 
     sharpness: float
     noise: float
     error: float
     departure: float
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """How much of a restored face is used, and why.
+
+    Attributes:
+        weight (`float`): Weight of the restored face, from 0 to 1.
+        measured ([`Measurement`], *optional*): What the weight was computed from; `None` if it was requested.
+    """
+
     weight: float
+    measured: Measurement | None = None
 
 
 @dataclass
@@ -85,42 +96,48 @@ class StrengthSummary:
     """The judgements of one track.
 
     Attributes:
+        is_automatic (`bool`): Whether the weights were computed, not requested.
         num_frames (`int`): Number of frames.
-        sharpness, noise, error, departure, weight (`float`): Sums of the fields of [`Judgement`].
+        weight (`float`): Sum of the weights.
+        sharpness, noise, error, departure (`float`): Sums of the fields of [`Measurement`]; 0 for requested weights.
         smallest, largest (`float`): Range of the weights.
     """
 
+    is_automatic: bool
     num_frames: int = 0
+    weight: float = 0.0
     sharpness: float = 0.0
     noise: float = 0.0
     error: float = 0.0
     departure: float = 0.0
-    weight: float = 0.0
     smallest: float = 1.0
     largest: float = 0.0
 
     def add(self, judgement: Judgement) -> None:
-        """Add the next frame of the track."""
+        """Add the next frame of the track; all of its frames are judged in the same way."""
         self.num_frames += 1
-        for name, value in vars(judgement).items():
+        self.weight += judgement.weight
+        for name, value in vars(judgement.measured).items() if judgement.measured else ():
             setattr(self, name, getattr(self, name) + value)
         self.smallest, self.largest = min(self.smallest, judgement.weight), max(self.largest, judgement.weight)
 
     def merge(self, later: "StrengthSummary") -> None:
         """Add the judgements of the same person in a later part of the video."""
-        for name in ("num_frames", "sharpness", "noise", "error", "departure", "weight"):
+        for name in ("num_frames", "weight", "sharpness", "noise", "error", "departure"):
             setattr(self, name, getattr(self, name) + getattr(later, name))
         self.smallest, self.largest = min(self.smallest, later.smallest), max(self.largest, later.largest)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the entry in the report: means over the frames, the range of the weights, and a reason in words."""
-        names = ("weight", "sharpness", "noise", "error", "departure")
+        names = ("weight", "sharpness", "noise", "error", "departure") if self.is_automatic else ("weight",)
         means = {name: round(getattr(self, name) / self.num_frames, 3) for name in names}
         return means | {"weight_range": [round(self.smallest, 3), round(self.largest, 3)], "reason": self.reason()}
 
     def reason(self) -> str:
         """What was done and why, such as "left as it is: already sharp"."""
         percent = round(100 * self.weight / self.num_frames)
+        if not self.is_automatic:
+            return f"restored at {percent} %, as requested" if percent else "left as it is, as requested"
         is_sharp = is_nearly_sharp(self.error / self.num_frames)
         departs = "the result departs from the input by more than the input lacks"
         if percent >= 95:
@@ -134,7 +151,7 @@ def is_nearly_sharp(error: float) -> bool:
     """Whether a face lacks so little that its weight is reduced for that alone.
 
     Args:
-        error (`float`): The mean of [`Judgement.error`] over its frames.
+        error (`float`): The mean of [`Measurement.error`] over its frames.
     """
     return bool(_ramp(error, SHARP_ERROR) < 1)
 
@@ -150,7 +167,7 @@ class AutoStrength:
     def __init__(self, frame_rate: float, is_direct: bool) -> None:
         self.rate = 1 - math.exp(-1 / (SMOOTHING_SECONDS * frame_rate))
         self.is_direct = is_direct
-        self.smoothed: dict[int, np.ndarray] = {}  # by track segment: the fields of Judgement
+        self.smoothed: dict[int, np.ndarray] = {}  # by track segment: the fields of Measurement, and the weight
 
     def judge(self, faces: Mapping[int, tuple[np.ndarray, np.ndarray]]) -> dict[int, Judgement]:
         """Judge the faces of the next frame.
@@ -168,11 +185,11 @@ class AutoStrength:
         for segment, values in self.smoothed.items():
             sharpness, noise, error, departure, weight = values.tolist()
             weight = weight if weight >= SMALLEST_WEIGHT else 0.0
-            judgements[segment] = Judgement(sharpness, noise, error, departure, weight)
+            judgements[segment] = Judgement(weight, Measurement(sharpness, noise, error, departure))
         return judgements
 
     def _smooth(self, segment: int, measured: np.ndarray) -> np.ndarray:
-        """The fields of [`Judgement`], from those of the frame before and the measurements of this frame."""
+        """Measurements and weight, from those of the frame before and the measurements of this frame."""
         before = self.smoothed.get(segment)
         if before is None:
             return np.append(measured, self._weigh(measured))

@@ -23,7 +23,7 @@ GREY_LIMIT, STILL_GREY_LIMIT = 10.0, 12.0
 GREY_SAMPLES = 256
 # Time constants of the smoothing of colour offsets and masks.
 OFFSET_SECONDS, MASK_SECONDS = 0.25, 0.08
-STATE_VERSION = 2
+STATE_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,7 @@ class Composition:
         image (`np.ndarray` of shape `(h, w, 3)`): RGB, uint8.
         pastes (`list[FacePaste]`, *optional*): The faces that were pasted into the frame, in this order. `None` if
             more than faces has changed: the frame is a crop, or a network has enlarged the background.
-        judgements (`dict[int, Judgement]`): By track segment, how the faces were weighed; empty if the strength is a
-            number.
+        judgements (`dict[int, Judgement]`): By track segment, the weight of the restored face against the frame.
     """
 
     image: np.ndarray
@@ -92,6 +91,7 @@ class FaceCompositor:
         aligned (`bool`): The frames are face crops: each is blended with its restored face as a whole.
         strength (`float`, *optional*): Weight of a restored face against the frame, from 0 to 1; `None` for a weight
             that [`AutoStrength`] decides for each face.
+        person_strength (`Mapping[int, float | None]`): By the number of a person, a strength other than `strength`.
         upscale (`int`): Factor by which frames are enlarged.
         background (`Callable[[np.ndarray], np.ndarray]`, *optional*): Enlarges a frame; see [`RestorationOptions`].
         parser (`transformers.SegformerForSemanticSegmentation`, *optional*): Segments what is in front of a face,
@@ -106,17 +106,18 @@ class FaceCompositor:
         *,
         aligned: bool,
         strength: float | None,
+        person_strength: Mapping[int, float | None],
         upscale: int,
         background: Callable[[np.ndarray], np.ndarray] | None,
         parser: "SegformerForSemanticSegmentation | None",
         frame_rate: float,
         adds_corrections: bool = False,
     ) -> None:
-        self.aligned, self.strength = aligned, strength
+        self.aligned, self.strength, self.person_strength = aligned, strength, person_strength
         self.upscale, self.background, self.parser = upscale, background, parser
         self.frame_rate, self.adds_corrections = frame_rate, adds_corrections
         self.smoothed = SmoothedMeasurements()
-        self.auto = AutoStrength(frame_rate, is_direct=adds_corrections) if strength is None else None
+        self.auto = AutoStrength(frame_rate, is_direct=adds_corrections)
 
     def compose(
         self, frame: FollowedFrame, pairs: Mapping[int, FacePair], matrices: Mapping[int, np.ndarray]
@@ -139,10 +140,10 @@ class FaceCompositor:
             # A correction of a frame with a tint has no colour of its own: the tint stays.
             pairs = {segment: self._remove_colour(pair) for segment, pair in pairs.items()}
         judgements = self._judge(frame, pairs, matrices)
-        weights = {segment: self._weight(judgements.get(segment)) for segment in pairs}
         if self.aligned:
             ((segment, pair),) = pairs.items()
-            image = cv2.addWeighted(pair.restored, weights[segment], pair.crop, 1 - weights[segment], 0)
+            weight = judgements[segment].weight
+            image = cv2.addWeighted(pair.restored, weight, pair.crop, 1 - weight, 0)
             return Composition(image, None, judgements)
 
         masks = self._measure_masks(pairs)
@@ -152,13 +153,14 @@ class FaceCompositor:
         # The largest faces last: they are in front and cover those behind them.
         for face in sorted(frame.faces, key=lambda face: float((face.box[2:] - face.box[:2]).max())):
             segment = face.segment
-            if weights[segment] == 0:
+            weight = judgements[segment].weight
+            if weight == 0:
                 continue
             pair = pairs[segment]
             paste = FacePaste(
                 pair.restored if pair.exact is None else pair.exact,
                 _enlarge_matrix(matrices[segment], self.upscale),
-                weights[segment] * face.weight,
+                weight * face.weight,
                 offsets.get(segment),
                 masks.get(segment),
                 pair.crop if self.adds_corrections else None,
@@ -170,30 +172,27 @@ class FaceCompositor:
     def reset(self) -> None:
         """Start a new scene."""
         self.smoothed = SmoothedMeasurements()
-        if self.auto is not None:
-            self.auto.reset()
+        self.auto.reset()
 
     def _judge(
         self, frame: FollowedFrame, pairs: Mapping[int, FacePair], matrices: Mapping[int, np.ndarray]
     ) -> dict[int, Judgement]:
-        if self.auto is None:
-            return {}
+        """The weight of every restored face, as requested or as far as the face needs it."""
+        judgements: dict[int, Judgement] = {}
         measured = {}
-        for segment, pair in pairs.items():
+        for face in frame.faces:
+            segment, pair = face.segment, pairs[face.segment]
+            strength = self.person_strength.get(face.track_id, self.strength)
+            if strength is not None:
+                judgements[segment] = Judgement(strength)
+                continue
             crop = seen = luma(pair.crop)
             size = len(pair.crop)
             if size < TEMPLATE_SIZE and not self.aligned:
                 # The frame may have more detail than the crop of the network.
                 seen = luma(crop_face(frame.image, matrices[segment] * (TEMPLATE_SIZE / size), TEMPLATE_SIZE))
             measured[segment] = (seen, luma(pair.restored) - (crop if self.adds_corrections else seen))
-        return self.auto.judge(measured)
-
-    def _weight(self, judgement: Judgement | None) -> float:
-        """The weight of a restored face against the frame, from 0 to 1."""
-        if judgement is not None:
-            return judgement.weight
-        assert self.strength is not None
-        return self.strength
+        return judgements | self.auto.judge(measured)
 
     def _remove_colour(self, pair: FacePair) -> FacePair:
         crop = to_grey(pair.crop) if self.adds_corrections else pair.crop
@@ -241,7 +240,7 @@ class FaceCompositor:
             "is_grey": self.smoothed.is_grey,
             "colour_offsets": dict(self.smoothed.colour_offsets),
             "masks": dict(self.smoothed.masks),
-            "auto": self.auto.state_dict() if self.auto else None,
+            "auto": self.auto.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -252,8 +251,7 @@ class FaceCompositor:
         """
         check_state_version(state, STATE_VERSION, "FaceCompositor")
         self.smoothed = SmoothedMeasurements(state["is_grey"], dict(state["colour_offsets"]), dict(state["masks"]))
-        if self.auto is not None:
-            self.auto.load_state_dict(state["auto"])
+        self.auto.load_state_dict(state["auto"])
 
 
 def _enlarge_matrix(matrix: np.ndarray, factor: int) -> np.ndarray:

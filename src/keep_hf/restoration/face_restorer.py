@@ -40,8 +40,7 @@ class RestoredFrame:
         image (`np.ndarray` of shape `(h, w, 3)`): The output, RGB, uint8.
         pairs (`dict[int, FacePair]`): The crop and the restored face, by the number of the track.
         pastes (`list[FacePaste]`, *optional*): See [`Composition`].
-        judgements (`dict[int, Judgement]`): How much of the restored face was used, by the number of the track; empty
-            unless `strength` is `"auto"`.
+        judgements (`dict[int, Judgement]`): How much of the restored face was used, by the number of the track.
     """
 
     followed: FollowedFrame

@@ -161,7 +161,7 @@ class FaceStream:
                 self.scenes.append(index)
             for face in frame.followed.faces:
                 track = self.tracks.setdefault(face.track_id, TrackSummary(face.track_id, index, index))
-                track.add(index, face, self._similarity(frame, face.track_id), frame.judgements.get(face.track_id))
+                track.add(index, face, self._similarity(frame, face.track_id), frame.judgements[face.track_id])
             self.num_out, self.faces = self.num_out + 1, frame.followed.faces
             yield frame
 

@@ -28,8 +28,8 @@ class TrackSummary:
         largest_crop (`float`): Largest side of the square around the face that is restored, in pixels of the source.
         similarity_sum (`float`, *optional*): Sum of the similarities of the face before and after; `None` without a
             face recognition network.
-        used ([`StrengthSummary`], *optional*): How much of the restored face was used, and why; `None` unless
-            `strength` is `"auto"`.
+        used ([`StrengthSummary`], *optional*): How much of the restored face was used, and why; `None` before the
+            first frame.
         clearest_frame (`int`): Index of the frame in which the face is largest and clearest, for a portrait.
         clearest_box (`list[float]`): The face in that frame: left, top, right and bottom in pixels of the source.
         clearest_quality (`float`): The size of that face, weighted by the score of the detector.
@@ -51,14 +51,14 @@ class TrackSummary:
     clearest_quality: float = -1.0
     appearances: list[list[int]] = field(default_factory=list)
 
-    def add(self, frame: int, face: PlacedFace, similarity: float | None, judgement: Judgement | None = None) -> None:
+    def add(self, frame: int, face: PlacedFace, similarity: float | None, judgement: Judgement) -> None:
         """Add the next frame of the track.
 
         Args:
             frame (`int`): Index of the frame.
             face ([`PlacedFace`]): The face in this frame.
             similarity (`float`, *optional*): Cosine similarity of the face before and after, from -1 to 1.
-            judgement ([`Judgement`], *optional*): How much of the restored face was used.
+            judgement ([`Judgement`]): How much of the restored face was used.
         """
         size = float((face.box[2:] - face.box[:2]).max())
         if self.appearances and frame == self.last_frame + 1:
@@ -76,9 +76,8 @@ class TrackSummary:
             self.clearest_box = [round(float(side), 1) for side in face.box]
         if similarity is not None:
             self.similarity_sum = (self.similarity_sum or 0.0) + similarity
-        if judgement is not None:
-            self.used = self.used or StrengthSummary()
-            self.used.add(judgement)
+        self.used = self.used or StrengthSummary(judgement.measured is not None)
+        self.used.add(judgement)
 
     def merge(self, later: "TrackSummary", offset: int) -> None:
         """Add the summary of the same person in a later part of the video.
@@ -102,7 +101,7 @@ class TrackSummary:
         if later.similarity_sum is not None:
             self.similarity_sum = (self.similarity_sum or 0.0) + later.similarity_sum
         if later.used is not None:
-            self.used = self.used or StrengthSummary()
+            self.used = self.used or StrengthSummary(later.used.is_automatic)
             self.used.merge(later.used)
 
     def to_dict(self) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import numpy as np
 from keep_hf.faces.alignment import TEMPLATE
 from keep_hf.faces.tracking.tracks import PlacedFace
 from keep_hf.options import RestorationOptions
-from keep_hf.restoration.auto_strength import Judgement
+from keep_hf.restoration.auto_strength import Judgement, Measurement
 from keep_hf.restoration.report.wording import (
     DEPARTS,
     describe_person,
@@ -21,13 +21,13 @@ from keep_hf.restoration.report.wording import (
 from keep_hf.restoration.summary import TrackSummary
 
 
-def summarize(number: int, weight: float | None, error: float = 0.5, score: float = 0.9) -> dict[str, Any]:
+def summarize(number: int, weight: float, error: float | None = 0.5, score: float = 0.9) -> dict[str, Any]:
     """The entry of a track of ten frames."""
     summary = TrackSummary(number, 0, 0)
     for frame in range(10):
         face = PlacedFace(number, 0, np.array([0, 0, 60, 40]), TEMPLATE, score if frame else 0.0)
-        judgement = None if weight is None else Judgement(0.3, 1.0, error, 0.4, weight)
-        summary.add(frame, face, 0.83, judgement)
+        measured = None if error is None else Measurement(0.3, 1.0, error, 0.4)
+        summary.add(frame, face, 0.83, Judgement(weight, measured))
     return summary.to_dict()
 
 
@@ -63,13 +63,12 @@ def test_what_was_done_to_a_person():
 
 
 def test_a_requested_strength():
-    track = summarize(4, None)
     for strength, outcome, reason in (
         (1.0, "Restored", "The restored face replaces the original."),
         (0.3, "Partly restored", "30 % of the restored face, 70 % of the original. This strength was requested."),
         (0.0, "Left unchanged", "This strength was requested."),
     ):
-        words = describe_person(track, report([track], strength=strength))
+        words = describe_person(track := summarize(4, strength, error=None), report([track]))
         assert (words.name, words.outcome, words.reason) == ("Person 5", outcome, reason)
 
 

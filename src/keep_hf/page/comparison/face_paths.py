@@ -48,8 +48,7 @@ def collect_paths(
         places = {frame: tracks[track["id"]] for frame, tracks in sorted(boxes.items()) if track["id"] in tracks}
         if places:
             shares = np.array([*places.values()]) / (width, height, width, height)
-            weight = track["strength"]["weight"] if "strength" in track else 1.0
-            paths.append(FacePath(np.array([*places]), shares.clip(0, 1), weight))
+            paths.append(FacePath(np.array([*places]), shares.clip(0, 1), track["strength"]["weight"]))
     return tuple(sorted(paths, key=FacePath.importance, reverse=True))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from .thumbnails import draw_thumbnails
-from .wording import PersonWords, describe_person, describe_recognition, describe_rest, describe_result
+from .wording import PersonWords, describe_person, describe_recognition, describe_rest, describe_result, person_name
 
 
 TEMPLATE = Path(__file__).with_name("report_page.html")
@@ -85,4 +85,6 @@ def _format_option(value: Any) -> str:
         return "none"
     if isinstance(value, float):
         return f"{value:g}"
+    if isinstance(value, Mapping):  # by the numbers of people; JSON has them as text
+        return ", ".join(f"{person_name(int(number))}: {_format_option(item)}" for number, item in value.items())
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -62,7 +62,7 @@ def describe_person(track: Mapping[str, Any], report: Mapping[str, Any]) -> Pers
         track (`Mapping[str, Any]`): The entry of the person in `report["tracks"]`.
         report (`Mapping[str, Any]`): The report of the video, from [`KeepPipeline.restore_video`].
     """
-    percent = restored_percent(track, report["options"])
+    percent = restored_percent(track)
     if percent >= FULL:
         outcome, reason = "Restored", "The restored face replaces the original."
     elif percent >= CHANGED:
@@ -80,15 +80,14 @@ def describe_person(track: Mapping[str, Any], report: Mapping[str, Any]) -> Pers
     return PersonWords(track["id"], name, times, outcome, reason.strip(), tuple(notes))
 
 
-def restored_percent(track: Mapping[str, Any], options: Mapping[str, Any]) -> int:
+def restored_percent(track: Mapping[str, Any]) -> int:
     """How much of the restored face was used, in percent, as the mean over all frames of a person."""
-    weight = track["strength"]["weight"] if "strength" in track else options["strength"]
-    return round(100 * weight)
+    return round(100 * track["strength"]["weight"])
 
 
 def _explain(track: Mapping[str, Any]) -> str:
     """Why less than all of a restored face was used."""
-    if "strength" not in track:
+    if "error" not in track["strength"]:
         return "This strength was requested."
     return "The face is sharp already." if is_nearly_sharp(track["strength"]["error"]) else DEPARTS
 
@@ -113,7 +112,7 @@ def describe_result(report: Mapping[str, Any]) -> str:
     frames, rate = report["frames"], report["frame_rate"]
     width, height = report["size"]
     size = f"{frames / rate:.1f} seconds, {count(frames, 'frame', 'frames')} of {width} x {height} pixels."
-    percents = [restored_percent(track, report["options"]) for track in report["tracks"]]
+    percents = [restored_percent(track) for track in report["tracks"]]
     if not percents:
         return f"{size} No faces were found, so nothing was restored."
     num_changed = sum(percent >= CHANGED for percent in percents)
