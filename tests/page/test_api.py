@@ -32,7 +32,14 @@ def test_api(url, two_people, tmp_path):
     assert (people[0]["start"], people[0]["end"]) == pytest.approx((0, 1.9))
 
     job = client.submit(
-        handle_file(two_people), start=1.0, end=2.0, people=numbers[:1], upscale=2, quality="best", api_name="/restore"
+        handle_file(two_people),
+        start=1.0,
+        end=2.0,
+        people=numbers[:1],
+        person_strength={str(numbers[0]): 0.5},
+        upscale=2,
+        quality="best",
+        api_name="/restore",
     )
     restored, both, report = job.result()
     assert any("Restoring" in output[2].get("progress", "") for output in job.outputs())
@@ -40,14 +47,15 @@ def test_api(url, two_people, tmp_path):
     assert frames(Path(both)).shape == (FRAME_RATE, 2 * SIDE, 8 * SIDE, 3)
     assert audio_seconds(Path(restored)) == pytest.approx(1, abs=0.1)
     assert report["frames"] == FRAME_RATE
-    assert len(report["tracks"]) == 1
+    (track,) = report["tracks"]
+    assert track["strength"]["weight"] == 0.5
 
 
 def test_the_api_is_documented(url, tmp_path, monkeypatch):
     """Every parameter and result is described, and the snippets run with a video of the user."""
     endpoints = httpx.get(f"{url}gradio_api/info").json()["named_endpoints"]
     assert [parameter["label"] for parameter in endpoints["/restore"]["parameters"]] == [
-        *("video", "start", "end", "people", "fidelity", "strength", "upscale", "quality")
+        *("video", "start", "end", "people", "fidelity", "strength", "upscale", "quality", "person_strength")
     ]
     for endpoint in endpoints.values():
         for value in endpoint["parameters"] + endpoint["returns"]:
@@ -90,6 +98,11 @@ def test_api_example_of_the_guide(url, tmp_path, monkeypatch):
         ({"start": "now"}, "start must be a number of seconds, got 'now'."),
         ({"people": ["me"]}, "people must be a list of numbers from /faces"),
         ({"strength": "much"}, "strength must be a number from 0 to 1, or 'auto', got 'much'."),
+        ({"person_strength": {"7": 1}}, "There is no person 7 in this part, in which 2 were found."),
+        (
+            {"person_strength": {"1": "much"}},
+            "person_strength of 1 must be a number from 0 to 1, or 'auto', got 'much'.",
+        ),
         ({"upscale": True}, "upscale must be 1, 2, 3 or 4, got True."),
     ],
 )
@@ -111,7 +124,7 @@ def test_clients_cannot_read_files_of_others(url, demo, two_people):
         for endpoint in ("/faces", "/restore"):
             # A custom client could name a file without uploading it.
             index = next(fn["id"] for fn in client.config["dependencies"] if fn["api_name"] == endpoint[1:])
-            defaults = {"faces": [0, 1], "restore": [0, 1, None, 1, 1, 1, "good"]}[endpoint[1:]]
+            defaults = {"faces": [0, 1], "restore": [0, 1, None, 1, 1, 1, "good", None]}[endpoint[1:]]
             file = {"path": str(name)}
             assert "must be uploaded" in call_api(url, index, [file, *defaults])
             file["meta"] = {"_type": "gradio.FileData"}

@@ -14,7 +14,6 @@ from page_steps import (
     changes,
     check_legible,
     check_players,
-    choose_full_strength,
     clear,
     expect_text,
     frames,
@@ -44,7 +43,11 @@ def test_one_of_two_people(open_page, two_people, tmp_path):
     expect_text(page, "status", "No faces selected: select at least one person.")
     people.nth(0).click()
     assert [box.is_checked() for box in page.locator("#faces input").all()] == [True, False]
-    choose_full_strength(page)
+    strength = page.get_by_label("Strength for Person 1")
+    strength.focus()
+    strength.select_option("100 %")
+    expect(strength).to_be_focused()  # although the menu was rendered again
+    expect(page.get_by_label("Strength for Person 2")).to_be_disabled()
 
     watch_progress(page)
     page.click("#run")
@@ -91,7 +94,8 @@ def test_one_of_two_people(open_page, two_people, tmp_path):
     assert frames(saved["download-both"]).shape == (NUM_FRAMES, SIDE, 4 * SIDE, 3)
     assert "<h4>Person" in saved["download-report"].read_text()
     report = json.loads(saved["download-data"].read_text())
-    assert len(report["tracks"]) == 1
+    (track,) = report["tracks"]
+    assert track["strength"]["reason"] == "restored at 100 %, as requested"
     changed, same = sorted(changes(two_people, restored), reverse=True)
     assert changed > 10
     assert same < 4

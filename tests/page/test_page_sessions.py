@@ -16,7 +16,6 @@ from page_steps import (
     NUM_FRAMES,
     TIMEOUT,
     changes,
-    choose_full_strength,
     clear,
     expect_text,
     open_session,
@@ -57,8 +56,8 @@ def test_a_choice_survives_a_trim_and_a_reload(open_page, demo, two_people, tmp_
     upload(page, two_people)
     expect_text(page, "found", "Found 2 people.")
     page.locator("#faces .person").nth(0).click()
+    page.get_by_label("Strength for Person 2").select_option("100 %")
     set_end(page, 0.6)
-    choose_full_strength(page)
     page.click("#run")  # the search in this part may still run
     expect_text(page, "status", "Done: 6 frames, 1 person restored.")
     expect_text(page, "found", "Found 2 people.")
@@ -72,6 +71,7 @@ def test_a_choice_survives_a_trim_and_a_reload(open_page, demo, two_people, tmp_
         boxes = page.locator("#faces input")
         expect(boxes).to_have_count(2, timeout=TIMEOUT)
         assert [box.is_checked() for box in boxes.all()] == [False, True]
+        expect(page.locator("#faces select option:checked")).to_have_text(["as below", "100 %"])
         assert page.get_by_label("number input for To (seconds)").input_value() == "0.6"
         expect(page.locator("#video video")).to_be_visible()
         expect(page.locator("#compare .views")).to_be_visible()

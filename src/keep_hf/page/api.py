@@ -65,6 +65,7 @@ def build_endpoints(service: JobService) -> list[Callable]:
         strength: float | str = AUTO,
         upscale: int = 1,
         quality: str = "good",
+        person_strength: dict[str, float | str] | None = None,
     ) -> tuple[FileData | None, FileData | None, dict]:
         """Restore the faces of a video. Until the end, each step yields None, None, and the progress.
 
@@ -77,6 +78,7 @@ def build_endpoints(service: JobService) -> list[Callable]:
             strength: Weight of the result against the input, from 0 to 1, or "auto": as much as the input needs.
             upscale: Factor by which the frames are enlarged: 1, 2, 3 or 4.
             quality: Quality of the file: "small file", "good" or "best".
+            person_strength: A strength for single people, by number: {"1": 1, "2": 0.5, "3": 0}.
 
         Returns:
             restored: The restored video.
@@ -84,7 +86,7 @@ def build_endpoints(service: JobService) -> list[Callable]:
             report: What was done to every person.
         """
         with uploaded(video) as path:
-            restoration = check_request(start, end, people, fidelity, strength, upscale, quality)
+            restoration = check_request(start, end, people, fidelity, strength, upscale, quality, person_strength)
             job = service.submit(
                 client_of(request), RestoreRequest(service.add_video(path), restoration, name=path.name)
             )

@@ -1,5 +1,6 @@
 """What a user asks of the page, and what the page returns."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ class RestorationRequest:
         people (`tuple[int, ...]`, *optional*): Numbers of the people to restore; all faces by default.
         fidelity, strength, upscale: See [`RestorationOptions`].
         quality (`str`, *optional*, defaults to `"good"`): Of the file: `"small file"`, `"good"` or `"best"`.
+        person_strength: See [`RestorationOptions`], with the numbers of `people`.
 
     Raises:
         ValueError: If `quality` is none of these.
@@ -34,10 +36,16 @@ class RestorationRequest:
     strength: float | str = AUTO
     upscale: int = 1
     quality: str = "good"
+    person_strength: Mapping[int, float | str] | None = None
 
     def __post_init__(self) -> None:
         if self.quality not in QUALITIES:
             raise ValueError(f"quality must be one of {', '.join(QUALITIES)}, got {self.quality!r}.")
+
+    @property
+    def names_people(self) -> bool:
+        """Whether the result depends on the numbers of people."""
+        return bool(self.people or self.person_strength)
 
     def options(self, frame_rate: float = 25.0) -> RestorationOptions:
         """The options of the pipeline.
@@ -49,6 +57,7 @@ class RestorationRequest:
             faces=self.people or "all",
             fidelity=self.fidelity,
             strength=self.strength,
+            person_strength=self.person_strength,
             upscale=self.upscale,
             frame_rate=frame_rate,
         )

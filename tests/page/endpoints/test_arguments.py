@@ -8,14 +8,23 @@ from keep_hf.page.endpoints.arguments import check_part, check_request
 from keep_hf.page.requests import RestorationRequest
 
 
-GOOD = {"start": 0, "end": 2.5, "people": [2.0], "fidelity": 1, "strength": "auto", "upscale": 2.0, "quality": "good"}
+GOOD = {
+    "start": 0,
+    "end": 2.5,
+    "people": [2.0],
+    "fidelity": 1,
+    "strength": "auto",
+    "upscale": 2.0,
+    "quality": "good",
+} | {"person_strength": {"2": 1, "3": "auto"}}
 
 
 def test_values_of_the_right_type():
     request = check_request(**GOOD)
-    assert request == RestorationRequest(0.0, 2.5, (2,), 1.0, "auto", 2, "good")
+    assert request == RestorationRequest(0.0, 2.5, (2,), 1.0, "auto", 2, "good", {2: 1.0, 3: "auto"})
     assert isinstance(request.upscale, int)
     assert check_request(**GOOD | {"people": None, "strength": 0.5}).people == ()
+    assert check_request(**GOOD | {"person_strength": None}).person_strength is None
     assert check_part(1, None) == (1.0, float("inf"))
 
 
@@ -33,6 +42,14 @@ def test_other_types(name, value):
 def test_people_of_other_types(people):
     with pytest.raises(ValueError, match="people must be a list of numbers from /faces"):
         check_request(**GOOD | {"people": people})
+
+
+@pytest.mark.parametrize("value", ["me", [0.5], 1, {"me": 1}, {"-1": 1}, {1: 1}, {"1": "much"}, {"1": None}])
+def test_strengths_of_people_of_other_types(value):
+    with pytest.raises(
+        ValueError, match=r"person_strength (of 1 must be a number from 0|must map numbers from /faces)"
+    ):
+        check_request(**GOOD | {"person_strength": value})
 
 
 @pytest.mark.parametrize("quality", [1, None, ["good"], "perfect"])

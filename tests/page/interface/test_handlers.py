@@ -59,9 +59,11 @@ def test_a_click_before_the_answer_to_another_video(browser, clips):
     faces = browser.values[browser.components.faces]
     assert [person["number"] for person in faces["people"]] == [1, 2]
     faces["people"][1]["is_chosen"] = False
+    faces["people"][0]["strength"] = 0.5
     browser.restore(clips["two"])
     restoration = browser.session.view().restoration.request.restoration
     assert (restoration.start, restoration.end, restoration.people) == (0.2, 0.8, (1,))
+    assert restoration.person_strength == {1: 0.5}
 
     browser.choose(clips["long"])  # the answer is on its way
     browser.handlers.chose_people(browser.session.id, faces)  # and so is this

@@ -43,22 +43,24 @@ def test_a_choice_survives_a_trim(start, clips):
     whole, part = PartKey(video, 0.0, SECONDS), PartKey(video, 0.3, SECONDS)
     session.choose(whole)
     wait_for_search(session)
-    session.choose_people(whole, [2])
+    session.choose_people(whole, {2: 0.5})
     job = session.restore(
         RestoreRequest(video, RestorationRequest(0.3, SECONDS, (2,), strength=1.0), numbered_in=whole)
     )
     restored = result(job)
     changed = changes(restored.before, restored.after)
     kept = wait_for_search(session).people[0]
-    assert session.view().chosen == (2,)
+    assert session.view().chosen == {2: 0.5}
     assert changed[int(kept.boxes[0, 0] > SIDE)] < 4
     assert max(changed) > 10
-    session.choose_people(whole, [1, 2])  # a click on what is not displayed any more
-    assert session.view().chosen == (2,)
-    session.choose_people(part, [1])
+    session.choose_people(whole, {1: None, 2: None})  # a click on what is not displayed any more
+    assert session.view().chosen == {2: 0.5}
+    session.choose_people(part, {1: "auto"})
     session.choose(whole)
     wait_for_search(session)
-    assert session.view().chosen == (1,)
+    assert session.view().chosen == {1: "auto"}
+    session.choose_people(whole, {1: None, 2: None})
+    assert session.view().chosen == {1: None, 2: None}
 
 
 def test_a_search_without_faces(start, tmp_path):

@@ -1,5 +1,6 @@
 """Restorations as jobs: what a click needs, and what is computed once."""
 
+import json
 from fractions import Fraction
 
 import av
@@ -34,6 +35,27 @@ def test_a_click_needs_no_finished_search(start, clips):
         assert changed[1 - left_first] < 4
     job = session.restore(request(video, people=(7,)))
     assert wait(job).error == "There is no person 7 in this part, in which 2 were found."
+
+
+def test_people_have_strengths_of_their_own(start, clips):
+    """Both are restored, one of them not at all; their numbers become those of the tracks."""
+    service = start()
+    session = service.open_session("me")
+    video = service.add_video(clips["two"])
+    session.choose(request(video).chosen_part)
+    for person in wait_for_search(session).people:
+        part = result(session.restore(request(video, person_strength={person.number: 0})))
+        assert part.num_people == 2
+        left_first = int(person.boxes[0, 0] > SIDE)
+        changed = changes(part.before, part.after)
+        assert changed[left_first] < 4
+        assert changed[1 - left_first] > 10
+        report = json.loads(part.report.read_text())
+        assert sorted(track["strength"]["weight"] for track in report["tracks"]) == [0, 1]
+        (strength,) = report["options"]["person_strength"].values()
+        assert strength == 0
+    job = session.restore(request(video, people=(1,), person_strength={2: 0}))
+    assert wait(job).error.startswith("person_strength must name people of faces=(1,)")
 
 
 def test_every_part_is_cut_once_and_searched_once(start, clips, monkeypatch):

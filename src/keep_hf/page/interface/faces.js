@@ -1,7 +1,7 @@
 // The value has the choice: what is displayed is what a click on "Restore" sends.
-const choose = (isChosen) => {
+const change = (changed) => {
   const focused = document.activeElement.dataset ? { ...document.activeElement.dataset } : {};
-  const people = props.value.people.map((person) => ({ ...person, is_chosen: isChosen(person) }));
+  const people = props.value.people.map((person) => ({ ...person, ...changed(person) }));
   props.value = { ...props.value, people };
   trigger("select");
   // The template was rendered again: the focus stays on the same control.
@@ -11,10 +11,11 @@ const choose = (isChosen) => {
   });
 };
 element.addEventListener("change", (event) => {
-  const number = Number(event.target.dataset.number);
-  const isChecked = event.target.checked;
-  choose((person) => person.number === number ? isChecked : person.is_chosen);
+  const { number, strength } = event.target.dataset;
+  const changed = number ? { is_chosen: event.target.checked } : { strength: JSON.parse(event.target.value) };
+  change((person) => person.number === Number(number ?? strength) ? changed : {});
 });
 element.addEventListener("click", (event) => {
-  if (event.target.dataset.all) choose(() => event.target.dataset.all === "true");
+  const { all } = event.target.dataset;
+  if (all) change(() => ({ is_chosen: all === "true" }));
 });

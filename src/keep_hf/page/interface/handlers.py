@@ -11,6 +11,7 @@ from typing import Any
 import gradio as gr
 
 from ..clips import ClipInfo
+from ..jobs.choices import Chosen, name_people
 from ..jobs.clients import client_of
 from ..jobs.job import PartKey, RestoreRequest
 from ..jobs.service import JobService
@@ -161,19 +162,19 @@ class Handlers:
                 # The browser does not have the answer to the choice of this video: what it sends is of another one.
                 whole = self._longest_part(checksum)
                 start, end, faces = whole.start, whole.end, None
-            people: tuple[int, ...] = ()
+            restoration = RestorationRequest(start, end, (), *options)
             numbered_in = None
             if faces:
-                people, numbered_in = _chosen(faces), PartKey(*faces["part"])
-                if not people:
+                chosen, numbered_in = _chosen(faces), PartKey(*faces["part"])
+                if not chosen:
                     raise ValueError("No faces selected: select at least one person.")
-                if len(people) == len(faces["people"]):
-                    people = ()
-            restoration = RestorationRequest(start, end, people, *options)
+                restoration = name_people(restoration, chosen, len(faces["people"]))
             view = session.view()
             is_known = view.part is not None and view.part.video == checksum
             name = view.name if is_known else Path(video).name
-            session.restore(RestoreRequest(checksum, restoration, is_preview, numbered_in if people else None, name))
+            if not restoration.names_people:
+                numbered_in = None
+            session.restore(RestoreRequest(checksum, restoration, is_preview, numbered_in, name))
         except Exception as error:
             return updates | {self.components.status: error_html(error, video)}
         return updates | self._renderer.render(session, shown, always="status")
@@ -213,9 +214,9 @@ class Handlers:
         }
 
 
-def _chosen(faces: dict[str, Any]) -> tuple[int, ...]:
-    """The numbers of the chosen people, from the value of the component."""
-    return tuple(person["number"] for person in faces["people"] if person["is_chosen"])
+def _chosen(faces: dict[str, Any]) -> Chosen:
+    """The chosen people, from the value of the component."""
+    return {person["number"]: person["strength"] for person in faces["people"] if person["is_chosen"]}
 
 
 def _tenths(seconds: float) -> float:

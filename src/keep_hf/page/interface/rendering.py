@@ -14,13 +14,14 @@ import gradio as gr
 
 from ...restoration.report.thumbnails import to_data_url
 from ..comparison import comparison_value
+from ..jobs.choices import name_people
 from ..jobs.job import JobState, JobView, RestoreRequest
 from ..jobs.service import JobService
 from ..jobs.sessions import Session, SessionView
 from ..messages import count_people, error_line, status_html
 from ..progress import Progress
 from ..requests import PREVIEW_SECONDS, RestorationRequest, RestoredPart
-from .layout import Components
+from .layout import STRENGTHS, Components
 
 
 BUSY_SECONDS, IDLE_SECONDS = 0.4, 2.0  # between two requests of the browser
@@ -74,10 +75,9 @@ class Renderer:
         """The expected time of the whole restoration and of the preview, as HTML."""
         if view.part is None:
             return ""
-        people: tuple[int, ...] = ()
-        if view.found is not None and len(view.chosen) < len(view.found.people):
-            people = view.chosen
-        restoration = RestorationRequest(view.part.start, view.part.end, people)
+        restoration = RestorationRequest(view.part.start, view.part.end)
+        if view.found is not None:
+            restoration = name_people(restoration, view.chosen, len(view.found.people))
         try:
             whole, preview = (
                 self.service.estimate(RestoreRequest(view.part.video, restoration, is_preview, view.found_in))
@@ -181,12 +181,14 @@ def faces_value(view: SessionView) -> dict[str, Any] | None:
     start = view.found_in.start
     return {
         "part": [view.found_in.video, view.found_in.start, view.found_in.end],
+        "strengths": [("as below", None), *STRENGTHS],
         "people": [
             {
                 "number": person.number,
                 "times": f"{clock(start + person.first)} to {clock(start + person.last)}",
                 "portrait": to_data_url(person.portrait),
                 "is_chosen": person.number in view.chosen,
+                "strength": view.chosen.get(person.number),
             }
             for person in view.found.people
         ],

@@ -1,18 +1,22 @@
-"""Which people are restored: a choice that does not depend on how they are numbered in a part.
+"""Which people are restored, and how strongly: a choice that does not depend on how they are numbered in a part.
 
 The search numbers the people of each part. A person of one part is recognized in another one, and in the tracks of a
 restoration, by the boxes in common frames.
 """
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ...faces.tracking.tracks import FaceTrack
+from ..requests import RestorationRequest
 from .face_search import FoundPeople, FoundPerson
 
 
+Strength = float | str  # see [`RestorationOptions`]
+# By the number of a person in a part, their strength; `None` is that of all others. Who is missing is left out.
+Chosen = Mapping[int, Strength | None]
 MIN_OVERLAP = 0.3  # intersection over union of two boxes of one face, at least
 
 
@@ -37,66 +41,93 @@ def _places(found: FoundPeople, person: FoundPerson) -> _Places:
     return _Places(found.first_frame + person.frames, person.boxes)
 
 
+@dataclass(frozen=True)
+class _Change:
+    """A person who is left out, or has a strength of their own."""
+
+    places: _Places
+    is_chosen: bool
+    strength: Strength | None
+
+
 class Choices:
-    """The people of one video that a user has left out."""
+    """The people of one video that a user has left out, or given a strength of their own."""
 
     def __init__(self) -> None:
-        self._left_out: list[_Places] = []
+        self._changes: list[_Change] = []
 
-    def remember(self, found: FoundPeople, chosen: Collection[int]) -> None:
+    def remember(self, found: FoundPeople, chosen: Chosen) -> None:
         """Take a choice.
 
         Args:
             found ([`FoundPeople`]): The people of a part.
-            chosen (`Collection[int]`): Numbers of the chosen ones.
+            chosen (`Chosen`): The chosen ones.
         """
         for person in found.people:
+            places, number = _places(found, person), person.number
+            self._changes = [other for other in self._changes if not places.count_overlaps(other.places)]
+            if number not in chosen or chosen[number] is not None:
+                self._changes.append(_Change(places, number in chosen, chosen.get(number)))
+
+    def recall(self, found: FoundPeople) -> Chosen:
+        """The chosen people of a part: those who were not left out."""
+        chosen = {}
+        for person in found.people:
             places = _places(found, person)
-            self._left_out = [other for other in self._left_out if not places.count_overlaps(other)]
-            if person.number not in chosen:
-                self._left_out.append(places)
-
-    def recall(self, found: FoundPeople) -> tuple[int, ...]:
-        """The numbers of the chosen people of a part; those who were not left out."""
-        return tuple(
-            person.number
-            for person in found.people
-            if not any(_places(found, person).count_overlaps(other) for other in self._left_out)
-        )
+            changes = [change for change in self._changes if places.count_overlaps(change.places)]
+            if all(change.is_chosen for change in changes):
+                chosen[person.number] = changes[0].strength if changes else None
+        return chosen
 
 
-def select_tracks(
-    found: FoundPeople, chosen: Collection[int], tracks: list[FaceTrack], part_start: int
-) -> tuple[int, ...]:
-    """The tracks of the chosen people.
-
-    A track belongs to the person whose boxes it overlaps in most frames. One that lies outside the searched part is
-    selected, too, because it could not be left out.
+def name_people(restoration: RestorationRequest, chosen: Chosen, num_people: int) -> RestorationRequest:
+    """Add a choice of people to a request.
 
     Args:
+        restoration ([`RestorationRequest`]): Without people.
+        chosen (`Chosen`): At least one.
+        num_people (`int`): The number of people in the part; if all of them are chosen, all faces are restored.
+    """
+    strengths = {number: strength for number, strength in chosen.items() if strength is not None}
+    people = tuple(chosen) if len(chosen) < num_people else ()
+    return replace(restoration, people=people, person_strength=strengths or None)
+
+
+def use_tracks(
+    restoration: RestorationRequest, found: FoundPeople, tracks: list[FaceTrack], part_start: int
+) -> RestorationRequest:
+    """Name the people of a request by their tracks.
+
+    A track belongs to the person whose boxes it overlaps in most frames. One that lies outside the searched part is
+    restored, too, because it could not be left out.
+
+    Args:
+        restoration ([`RestorationRequest`]): With the numbers of the people that were found.
         found ([`FoundPeople`]): The people of a part.
-        chosen (`Collection[int]`): Numbers of the chosen ones.
         tracks (`list[FaceTrack]`): All tracks of a part, which may be another one.
         part_start (`int`): Index in the video of the first frame of the part of the tracks.
 
     Returns:
-        `tuple[int, ...]`: Numbers of tracks.
+        [`RestorationRequest`]: With the numbers of the tracks.
 
     Raises:
         ValueError: If a number is not that of a person, or none of the chosen people has a track.
     """
     places: Mapping[int, _Places] = {person.number: _places(found, person) for person in found.people}
-    unknown = set(chosen) - set(places)
-    if unknown:
+    strengths = restoration.person_strength or {}
+    if unknown := {*restoration.people, *strengths} - set(places):
         raise ValueError(f"There is no person {min(unknown)} in this part, in which {len(places)} were found.")
-    selected = []
+    selected: list[int] = []
+    used: dict[int, Strength] = {}
     for track in tracks:
         frames = part_start + track.frames
         counts = {number: place.count_overlaps(_Places(frames, track.boxes)) for number, place in places.items()}
         best = max(counts, key=lambda number: counts[number])
         is_outside = frames[-1] < found.first_frame or frames[0] >= found.first_frame + found.num_frames
-        if is_outside or (counts[best] and best in chosen):
+        if is_outside or (counts[best] and best in restoration.people):
             selected.append(track.track_id)
-    if not selected:
+        if counts[best] and best in strengths:
+            used[track.track_id] = strengths[best]
+    if restoration.people and not selected:
         raise ValueError("None of the selected faces was found in this part. Choose another part, or more people.")
-    return tuple(selected)
+    return replace(restoration, people=tuple(selected) if restoration.people else (), person_strength=used or None)

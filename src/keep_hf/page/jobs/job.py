@@ -53,8 +53,8 @@ class RestoreRequest:
 
     Attributes:
         video (`str`): SHA-256 of the file.
-        restoration ([`RestorationRequest`]): The part and the options; `people` are the numbers of [`FoundPerson`] in
-            this part, none for all faces.
+        restoration ([`RestorationRequest`]): The part and the options; people have the numbers of [`FoundPerson`] in
+            this part.
         is_preview (`bool`): Whether to restore the first seconds of the part only.
         numbered_in ([`PartKey`], *optional*): The part in which the people have these numbers, if it is another one:
             the user has changed the part, and it was not searched yet.

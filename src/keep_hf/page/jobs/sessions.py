@@ -7,10 +7,9 @@ those of the session, so an answer that comes late has no place to go.
 import secrets
 import threading
 import time
-from collections.abc import Collection
 from dataclasses import dataclass
 
-from .choices import Choices
+from .choices import Choices, Chosen
 from .face_search import FoundPeople
 from .job import Job, JobState, JobView, PartKey, RestoreRequest, SearchRequest
 from .job_queue import JobQueue
@@ -27,7 +26,7 @@ class SessionView:
         search ([`JobView`], *optional*): The search for people in this part.
         found_in ([`PartKey`], *optional*): The part of this video that was searched last, with success.
         found ([`FoundPeople`], *optional*): The people in that one.
-        chosen (`tuple[int, ...]`): Numbers of those who are chosen.
+        chosen (`Chosen`): Those who are chosen.
         restoration ([`JobView`], *optional*): The latest restoration of this part, until its result is deleted.
         is_expired (`bool`): Whether the result of a restoration of this part was deleted.
         place (`int`): Number of jobs before the restoration while it waits.
@@ -39,7 +38,7 @@ class SessionView:
     search: JobView | None
     found_in: PartKey | None
     found: FoundPeople | None
-    chosen: tuple[int, ...]
+    chosen: Chosen
     restoration: JobView | None
     is_expired: bool
     place: int
@@ -92,13 +91,13 @@ class Session:
             if part is not None:
                 self._search = self._queue.submit(self.client, SearchRequest(part))
 
-    def choose_people(self, numbered_in: PartKey, chosen: Collection[int]) -> None:
-        """Choose people, also for other parts of the same video.
+    def choose_people(self, numbered_in: PartKey, chosen: Chosen) -> None:
+        """Choose people and their strengths, also for other parts of the same video.
 
         Args:
             numbered_in ([`PartKey`]): The part in which they have these numbers; a choice from a part that was
                 replaced is too late, and ignored.
-            chosen (`Collection[int]`): Their numbers.
+            chosen (`Chosen`): Those who are chosen.
         """
         with self._lock:
             self._take_people()
@@ -168,7 +167,7 @@ class Session:
                 search=search,
                 found_in=found_in,
                 found=found,
-                chosen=self._choices.recall(found) if found else (),
+                chosen=self._choices.recall(found) if found else {},
                 restoration=restoration,
                 is_expired=self._is_expired,
                 place=place,

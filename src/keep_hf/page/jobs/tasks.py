@@ -10,7 +10,7 @@ from ..progress import Phase, Progress
 from ..requests import RestoredPart
 from ..results.report_files import complete_report
 from ..results.result_names import result_name
-from .choices import select_tracks
+from .choices import use_tracks
 from .face_search import FaceSearch, FoundPeople, first_frame
 from .job import Job, PartKey, RestoreRequest, Result
 from .total_progress import Speed, work_of
@@ -64,16 +64,15 @@ class Tasks:
         self.search.limits.check(clip, key.start, key.end, restoration.upscale)
         job.plan(self._work(request, clip), self._speed)
         cut = yield from self._cut(key, path)
-        people: tuple[int, ...] = ()
-        if restoration.people:
+        if restoration.names_people:
             found = yield from self._find_people(request.searched_part, path)
             tracks = yield from self._track(key, cut)
-            people = select_tracks(found, restoration.people, tracks, first_frame(key.start, clip.frame_rate))
+            restoration = use_tracks(restoration, found, tracks, first_frame(key.start, clip.frame_rate))
         # The result stays when the cache forgets the video.
         job.folder.mkdir(parents=True)
         before = job.folder / "before.mp4"
         before.hardlink_to(cut.path)
-        restoration = replace(restoration, end=key.end, people=people)
+        restoration = replace(restoration, end=key.end)
         kind = "preview" if request.is_preview else "restored"
         after, both = (job.folder / result_name(request.name, name) for name in (kind, "side_by_side"))
         report = job.folder / result_name(request.name, "report", ".json")
@@ -97,7 +96,7 @@ class Tasks:
         """The work of each phase of a restoration, from what is known now."""
         key, restoration = request.part, request.restoration
         part, searched = self.cache.part(key), self.cache.part(request.searched_part)
-        phases = [CUTTING] * (part.cut is None) + [FINDING] * bool(restoration.people and part.tracks is None)
+        phases = [CUTTING] * (part.cut is None) + [FINDING] * (restoration.names_people and part.tracks is None)
         num_frames = clip.frames_between(key.start, key.end)
         num_faces = 1.0
         if searched.people is not None:
