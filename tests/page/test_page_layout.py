@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 SMALL_TARGETS = """() => [...document.querySelectorAll("#page button, #page input, #page a, #page select")]
   .filter((node) => node.type !== "file" && !node.closest("#video .controls, .video-container")
     && node.checkVisibility({ opacityProperty: true, visibilityProperty: true }))
-  .map((node) => [node, (node.closest("label.person, #preset label") ?? node).getBoundingClientRect()])
+  .map((node) => [node, (node.closest(".person label, #preset label") ?? node).getBoundingClientRect()])
   .filter(([node, box]) => box.width > 0 && (box.width < 43.5 || box.height < 43.5))
   .map(([node, box]) => `${node.outerHTML.slice(0, 120)}: ${box.width} x ${box.height}`)"""
 # Fonts of all text, except numbers in a fixed width, and fonts that were downloaded.

@@ -83,6 +83,12 @@ def test_a_choice_survives_a_trim_and_a_reload(open_page, demo, two_people, tmp_
         check()
     assert open_session(page, demo) is session
     assert session.view().number == 2  # reloading has chosen nothing
+    set_end(page, 0.8)  # the result stays, and says what it belongs to
+    expect_text(page, "result", "from 0 to 0.6 s: not the part that is selected now")
+    expect(page.locator("#compare .views, #download")).to_have_count(2)
+    set_end(page, 0.6)
+    expect_text(page, "status", "Done: 6 frames, 1 person restored.")
+    expect(page.locator("#result .badge")).to_have_count(0)
 
 
 def test_the_job_goes_on_without_the_browser(open_page, demo, two_people):

@@ -86,6 +86,7 @@ def test_another_choice_cancels_what_runs(start, clips):
     assert session.view().search.result is found
     running = session.restore(request(second))
     session.choose(PartKey(second, 0.0, 0.8))  # a trim
+    assert session.view().result is None
     assert wait(running).state is JobState.CANCELLED
     running = session.restore(request(second, end=0.8))
     session.choose(None)

@@ -7,9 +7,10 @@ import av
 import numpy as np
 
 from job_steps import SECONDS, request, result, wait, wait_for_search
+from keep_hf.page.interface.rendering import result_mark
 from keep_hf.page.jobs import tasks
 from keep_hf.page.jobs.face_search import FaceSearch
-from keep_hf.page.jobs.job import RestoreRequest
+from keep_hf.page.jobs.job import JobState, PartKey, RestoreRequest
 from keep_hf.page.requests import RestorationRequest
 from page_steps import changes, frames
 from portraits import FRAME_RATE, SIDE
@@ -76,6 +77,37 @@ def test_every_part_is_cut_once_and_searched_once(start, clips, monkeypatch):
     # Three seconds of preview are the whole part.
     assert sorted(calls) == ["cut_clip", "find", "track_part"]
     assert service.add_video(clips["two"]) == video
+
+
+def test_a_result_stays_until_another_one_of_its_video(start, clips):
+    service = start()
+    session = service.open_session("me")
+    video, other = service.add_video(clips["two"]), service.add_video(clips["one"])
+    whole = session.restore(request(video))
+    result(whole)
+    session.choose(PartKey(video, 0.0, 0.6))  # a trim
+    view = session.view()
+    assert (view.result.id, view.restoration) == (whole.id, None)
+    assert result_mark(view) == "from 0 to 1.2 s: not the part that is selected now"
+    trimmed = session.restore(request(video, end=0.6))
+    session.cancel()
+    assert session.view().result.id == whole.id, "a cancelled restoration has replaced a result"
+    assert wait(trimmed).state is JobState.CANCELLED
+    session.choose(PartKey(video, 0.0, SECONDS))  # back again: nothing is left to do
+    assert result_mark(session.view()) == ""
+    assert session.restore(request(video)) is whole
+
+    better = session.restore(request(video, quality="best"))
+    session.cancel()
+    assert wait(better).state is JobState.CANCELLED
+    assert session.view().result.id == whole.id
+    assert result_mark(session.view()) == "of an earlier restoration"
+    session.choose(PartKey(video, 0.0, 0.6))
+    trimmed = session.restore(request(video, end=0.6))
+    result(trimmed)
+    assert (session.view().result.id, result_mark(session.view())) == (trimmed.id, "")
+    session.choose(PartKey(other, 0.0, 0.6))
+    assert session.view().result is None
 
 
 def test_a_preview_is_the_beginning(start, clips):

@@ -53,7 +53,8 @@ class Renderer:
         before: dict[str, str] = json.loads(shown) if shown else {}
         estimate, status, search = self._estimate(view), restoration_status(view), search_status(view)
         state = _is_busy(view.search) or _is_busy(view.restoration), _is_busy(view.restoration), _is_stopped(view)
-        result = view.restoration.id if view.restoration and view.restoration.result else ""
+        result = view.result.id if view.result else ""
+        heading = f"{result} {result_mark(view)}"
         # The choice of people is not a part of a key: the browser has changed what it shows by itself.
         groups: dict[str, tuple[str, Callable[[], Updates]]] = {
             "example": (str(view.part is None), lambda: {page.example: gr.update(visible=view.part is None)}),
@@ -62,7 +63,8 @@ class Renderer:
             "search": (search, lambda: {page.found: search}),
             "buttons": (repr(state), lambda: self._buttons(*state)),
             "faces": (repr(view.found_in), lambda: {page.faces: faces_value(view)}),
-            "result": (result, lambda: self._result(view.restoration)),
+            "heading": (heading, lambda: {page.result: result_value(view, self.service.client_limits.seconds)}),
+            "result": (result, lambda: self._result(view.result)),
         }
         keys = {name: key for name, (key, _) in groups.items()} | {VIDEO: view.part.video if view.part else ""}
         updates: Updates = {page.shown: json.dumps(keys) if keys != before else gr.skip()}
@@ -103,22 +105,14 @@ class Renderer:
         files = (self.components.after, self.components.both, self.components.report, self.components.data)
         if job is None or not isinstance(job.result, RestoredPart):
             hidden = {component: gr.update(visible=False) for component in files}
-            return {
-                self.components.result: None,
-                self.components.compare: gr.update(value=None, visible=False),
-                **hidden,
-            }
+            return {self.components.compare: gr.update(value=None, visible=False), **hidden}
         part = job.result
         value = comparison_value(part.both, part.faces)
         paths = (part.after, part.both, part.page, part.report)
         saved = {
             component: gr.update(value=str(path), visible=True) for component, path in zip(files, paths, strict=True)
         }
-        return {
-            self.components.result: result_value(job, self.service.client_limits.seconds),
-            self.components.compare: gr.update(value=value, visible=True),
-            **saved,
-        }
+        return {self.components.compare: gr.update(value=value, visible=True), **saved}
 
 
 def _is_busy(job: JobView | None) -> bool:
@@ -195,14 +189,29 @@ def faces_value(view: SessionView) -> dict[str, Any] | None:
     }
 
 
-def result_value(job: JobView, lifetime: float) -> dict[str, Any]:
+def result_mark(view: SessionView) -> str:
+    """What a result belongs to, if that is not the latest restoration of the selected part."""
+    job = view.result
+    if job is None or (view.restoration is not None and view.restoration.id == job.id):
+        return ""
+    assert isinstance(job.request, RestoreRequest)
+    if job.request.chosen_part == view.part:
+        return "of an earlier restoration"
+    return f"from {job.request.part.start:g} to {job.request.part.end:g} s: not the part that is selected now"
+
+
+def result_value(view: SessionView, lifetime: float) -> dict[str, Any] | None:
     """The value of the heading above a result; times are in seconds since 1970, as browsers measure them."""
+    job = view.result
+    if job is None:
+        return None
     assert isinstance(job.request, RestoreRequest)
     ended = job.seconds_ended or 0.0
     return {
         "id": job.id,
         "is_preview": job.request.is_preview,
         "seconds": PREVIEW_SECONDS,
+        "mark": result_mark(view),
         "expires": time.time() + lifetime - ended,
         "is_new": ended < NEW_SECONDS,
     }

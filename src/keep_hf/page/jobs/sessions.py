@@ -1,7 +1,8 @@
 """A session: what one user of the page has chosen, and the jobs for it.
 
 A new video, another part, or none cancels what runs for the former one. The jobs of the former choice are no longer
-those of the session, so an answer that comes late has no place to go.
+those of the session, so an answer that comes late has no place to go. A result stays until another restoration of its
+video has one.
 """
 
 import secrets
@@ -28,7 +29,8 @@ class SessionView:
         found ([`FoundPeople`], *optional*): The people in that one.
         chosen (`Chosen`): Those who are chosen.
         restoration ([`JobView`], *optional*): The latest restoration of this part, until its result is deleted.
-        is_expired (`bool`): Whether the result of a restoration of this part was deleted.
+        result ([`JobView`], *optional*): The latest restoration with a result; its part of this video may be another.
+        is_expired (`bool`): Whether the result was deleted.
         place (`int`): Number of jobs before the restoration while it waits.
     """
 
@@ -40,6 +42,7 @@ class SessionView:
     found: FoundPeople | None
     chosen: Chosen
     restoration: JobView | None
+    result: JobView | None
     is_expired: bool
     place: int
 
@@ -65,6 +68,7 @@ class Session:
         self._found: tuple[PartKey, FoundPeople] | None = None
         self._choices = Choices()
         self._restoration: Job | None = None
+        self._result: Job | None = None
         self._is_expired = False
         self._last_use = time.monotonic()
 
@@ -84,10 +88,13 @@ class Session:
                 return
             self.cancel()
             self._take_people()
+            self._take_result()
             if part is None or self._part is None or part.video != self._part.video:
-                self._found, self._choices, self._name = None, Choices(), name
+                self._found, self._choices, self._name, self._result = None, Choices(), name, None
             self._number += 1
             self._part, self._search, self._restoration, self._is_expired = part, None, None, False
+            if self._result is not None and _restored_part(self._result) == part:
+                self._restoration = self._result  # the user has come back to this part
             if part is not None:
                 self._search = self._queue.submit(self.client, SearchRequest(part))
 
@@ -134,7 +141,7 @@ class Session:
         """
         with self._lock:
             self.choose(request.chosen_part, request.name)
-            self._forget_deleted()
+            self._take_result()
             former = self._restoration
             if former is not None:
                 if former.request == request and former.state not in (JobState.FAILED, JobState.CANCELLED):
@@ -154,9 +161,10 @@ class Session:
         """The session at this moment."""
         with self._lock:
             self._last_use = time.monotonic()
-            self._forget_deleted()
+            self._take_result()
             search = self._search.view() if self._search else None
             restoration = self._restoration.view() if self._restoration else None
+            result = self._result.view() if self._result else None
             place = self._queue.place(self._restoration) if self._restoration else 0
             self._take_people()
             found_in, found = self._found or (None, None)
@@ -169,18 +177,34 @@ class Session:
                 found=found,
                 chosen=self._choices.recall(found) if found else {},
                 restoration=restoration,
+                result=result,
                 is_expired=self._is_expired,
                 place=place,
             )
 
-    def _forget_deleted(self) -> None:
-        """Forget a restoration whose result was deleted, because it has ended long ago."""
+    def keep(self) -> None:
+        """Count the session as used now."""
+        with self._lock:
+            self._last_use = time.monotonic()
+
+    def _take_result(self) -> None:
+        """Take the result of the restoration, if it is done; forget jobs that were deleted long after their end."""
+        if self._restoration is not None and self._restoration.state is JobState.DONE:
+            self._result = self._restoration
+        if self._result is not None and not self._queue.holds(self._result):
+            self._result, self._is_expired = None, True
         if self._restoration is not None and not self._queue.holds(self._restoration):
-            self._restoration, self._is_expired = None, True
+            self._restoration = None
 
     def is_unused(self, seconds: float) -> bool:
         """Whether the session was not used, and no job of it has ended, for a time in seconds."""
         with self._lock:
-            ends = [job.view().seconds_ended for job in (self._search, self._restoration) if job is not None]
+            jobs = (self._search, self._restoration, self._result)
+            ends = [job.view().seconds_ended for job in jobs if job is not None]
             idle = time.monotonic() - self._last_use
         return idle >= seconds and all(end is not None and end >= seconds for end in ends)
+
+
+def _restored_part(job: Job) -> PartKey:
+    assert isinstance(job.request, RestoreRequest)
+    return job.request.chosen_part
