@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 import zipfile
 from pathlib import Path
 
@@ -9,14 +10,16 @@ import pytest
 from playwright.sync_api import expect
 
 from accessibility import find_violations
+from keep_hf.page.jobs.sessions import Session
 from keep_hf.page.progress import Progress
 from keep_hf.page.requests import RestorationRequest
 from keep_hf.page.results.restore_several import RestoredVideos, restore_several
+from keep_hf.page.results.session_batches import BatchView, SessionBatches
 from page_steps import DESKTOP, PHONE, check_legible, expect_text
 from portraits import write_people
 
 
-pytest_plugins = ["page_fixtures"]
+pytest_plugins = ["page_fixtures", "job_fixtures"]
 pytestmark = pytest.mark.slow
 
 
@@ -55,12 +58,62 @@ def test_results_are_in_one_zip_file(demo, videos):
         list(restore_several(demo.service, "me", [], RestorationRequest()))
 
 
-def test_the_page_restores_several_videos(open_page, videos, tmp_path):
+def wait_for(batches: SessionBatches, session: Session, phase: str | None) -> BatchView:
+    """Wait for a phase of the batch, or for its end."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        view = batches.view(session.id)
+        if view.progress is None if phase is None else view.progress and view.progress.phase.startswith(phase):
+            return view
+        time.sleep(0.02)
+    raise TimeoutError(phase)
+
+
+def test_a_batch_needs_no_browser(start, videos):
+    service = start()
+    batches, session = SessionBatches(service), service.open_session("me")
+    assert batches.view(session.id) is None
+    batches.start(session, videos, RestorationRequest())
+    view = wait_for(batches, session, None)
+    assert view.result.num_videos == 2
+    view.result.archive.unlink()
+    assert "The results were deleted" in batches.view(session.id).error
+    batches.start(session, videos[2:], RestorationRequest())
+    assert "No video could be restored." in wait_for(batches, session, None).error
+
+
+def test_a_batch_is_cancelled_and_replaced(start, videos, restorations):
+    service = start()
+    batches, session = SessionBatches(service), service.open_session("me")
+    restorations.clear()
+    batches.start(session, videos, RestorationRequest())
+    wait_for(batches, session, "Video 1 of 3, a video.mp4: Restoring")
+    batches.cancel(session.id)
+    assert batches.view(session.id) == BatchView(None, error="Cancelled.")
+    restorations.set()
+    batches.start(session, videos[:1], RestorationRequest())
+    assert wait_for(batches, session, None).result.num_videos == 1
+    restorations.clear()
+    batches.start(session, videos, RestorationRequest())
+    wait_for(batches, session, "Video 1 of 3, a video.mp4: Restoring")
+    restorations.set()
+    service.close()  # ends the batch, and deletes its files
+    assert batches.view(session.id) == BatchView(None, error="Cancelled.")
+
+
+def test_the_page_restores_several_videos(open_page, videos, restorations, tmp_path):
     page = open_page(DESKTOP)
     page.get_by_role("button", name="Several videos at once").click()
     page.locator("#several-files input[type=file]").set_input_files(videos)
     expect(page.locator("#several-files")).to_contain_text(re.compile(r"bad\s*\.mp4"))
+    restorations.clear()
     page.click("#several-run")
+    expect_text(page, "several-status", "Video 1 of 3, a video.mp4")
+    page.reload()
+    expect_text(page, "several-status", "Video 1 of 3, a video.mp4")
+    expect(page.locator("#several-run")).to_be_disabled()
+    restorations.set()
+    page.reload()
     expect_text(page, "several-status", "Done: 2 videos restored. Not restored: bad.mp4 is not a video")
     check_legible(page)
     for size in (PHONE, DESKTOP):

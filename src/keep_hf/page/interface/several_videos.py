@@ -1,33 +1,34 @@
 """The part of the page for several videos at once."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from ..jobs.clients import client_of
 from ..jobs.service import JobService
-from ..messages import error_html, status_html
+from ..messages import error_html, error_line, status_html
 from ..requests import RestorationRequest
-from ..results.restore_several import RestoredVideos, describe_failures, restore_several
+from ..results.restore_several import RestoredVideos, describe_failures
+from ..results.session_batches import CANCELLED, BatchView, SessionBatches
 from .layout import NARROW, Components
 
 
-PRIVATE: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+AT_ONCE: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 
 
 def add_several(components: Components, service: JobService) -> None:
     """Lay out the components for several videos, and connect their events.
 
     Args:
-        components ([`Components`]): The components of the page, of which the options are used.
+        components ([`Components`]): The components of the page, of which session, timer and options are used.
         service ([`JobService`]): The jobs.
     """
-    with gr.Accordion("Several videos at once", open=False, elem_id="several"):
+    shown = gr.Textbox("", visible=False)  # the status that the browser shows
+    with gr.Accordion("Several videos at once", open=False, elem_id="several") as part:
         gr.Markdown(
             f"Whole videos, one after the other, with the options above, of at most {service.limits.megabytes} MB "
-            "together. Keep this page open. A video that fails does not stop the others."
+            "together. The page can be closed meanwhile: its address shows the progress and the results. A video that "
+            "fails does not stop the others."
         )
         files = gr.File(file_count="multiple", file_types=["video"], label="Your videos", elem_id="several-files")
         with gr.Row():
@@ -37,32 +38,52 @@ def add_several(components: Components, service: JobService) -> None:
         archive = gr.DownloadButton(
             "Save all as a ZIP file", variant="primary", visible=False, elem_id="several-download"
         )
-    outputs = [status, archive, run, cancel]
+    outputs = [shown, part, status, archive, run, cancel]
+    batches = SessionBatches(service)
 
-    def restore_files(videos: list[str] | None, request: gr.Request, *options: Any) -> Iterator[tuple]:
+    def render(session_id: str, before: str) -> dict[Any, Any]:
+        view = batches.view(session_id)
+        text = batch_status(view)
+        if text == before or view is None:
+            return {shown: gr.skip()}
+        is_busy, result = view.progress is not None, view.result
+        return {
+            shown: text,
+            part: gr.update() if before else gr.update(open=True),  # after a reload
+            status: text,
+            archive: gr.update(value=str(result.archive) if result else None, visible=result is not None),
+            run: gr.update(interactive=not is_busy),
+            cancel: gr.update(interactive=is_busy),
+        }
+
+    def start(session_id: str, videos: list[str] | None, *options: Any) -> dict[Any, Any]:
         try:
+            session = service.find_session(session_id)
             paths = [Path(video) for video in videos or ()]
-            for step in restore_several(
-                service, client_of(request), paths, RestorationRequest(0.0, float("inf"), (), *options)
-            ):
-                if isinstance(step, RestoredVideos):
-                    saved = gr.update(value=str(step.archive), visible=True)
-                    yield status_html(describe_result(step)), saved, *_idle()
-                else:
-                    yield status_html(step), gr.update(visible=False), *_busy()
+            batches.start(session, paths, RestorationRequest(0.0, float("inf"), (), *options))
         except Exception as error:
-            yield error_html(error, None), gr.skip(), *_idle()
+            return {status: error_html(error, None)}
+        return render(session_id, "")
+
+    def stop(session_id: str) -> dict[Any, Any]:
+        batches.cancel(session_id)
+        return render(session_id, "")
 
     settings = [components.fidelity, components.strength, components.upscale, components.quality]
-    work = run.click(restore_files, [files, *settings], outputs, concurrency_limit=None, **PRIVATE)
-    cancel.click(
-        lambda: (status_html("Cancelled."), gr.skip(), *_idle()),
-        None,
-        outputs,
-        cancels=[work],
-        queue=False,
-        **PRIVATE,
-    )
+    run.click(start, [components.session, files, *settings], outputs, **AT_ONCE)
+    cancel.click(stop, components.session, outputs, **AT_ONCE)
+    components.timer.tick(render, [components.session, shown], outputs, **AT_ONCE)
+
+
+def batch_status(view: BatchView | None) -> str:
+    """How far a batch is, as HTML."""
+    if view is None:
+        return ""
+    if view.progress is not None:
+        return status_html(view.progress)
+    if view.result is not None:
+        return status_html(describe_result(view.result))
+    return status_html(view.error) if view.error == CANCELLED else error_line(view.error)
 
 
 def describe_result(result: RestoredVideos) -> str:
@@ -70,11 +91,3 @@ def describe_result(result: RestoredVideos) -> str:
     videos = "1 video" if result.num_videos == 1 else f"{result.num_videos} videos"
     text = f"Done: {videos} restored."
     return f"{text} Not restored: {describe_failures(result.failures)}" if result.failures else text
-
-
-def _busy() -> tuple[Any, Any]:
-    return gr.update(interactive=False), gr.update(interactive=True)
-
-
-def _idle() -> tuple[Any, Any]:
-    return gr.update(interactive=True), gr.update(interactive=False)

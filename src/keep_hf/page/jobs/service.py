@@ -75,6 +75,7 @@ class JobService:
         self._lock = threading.Lock()
         self._sessions: dict[str, Session] = {}
         self._checksums: dict[tuple[Path, int, int], str] = {}  # of files with their sizes and times of change
+        self._before_close: list[Callable[[], None]] = []
         self._is_closed = threading.Event()
         self._sweeper = threading.Thread(
             target=self._delete_regularly, args=(seconds_between,), name="keep_hf_jobs_sweeper", daemon=True
@@ -148,6 +149,15 @@ class JobService:
                 raise ValueError(f"There is no such session any more: it is kept for {minutes:.0f} minutes.")
             return self._sessions[session_id]
 
+    def has_session(self, session_id: str) -> bool:
+        """Whether a session is still kept."""
+        with self._lock:
+            return session_id in self._sessions
+
+    def call_before_close(self, function: Callable[[], None]) -> None:
+        """Call a function when the service is closed, before its jobs are cancelled."""
+        self._before_close.append(function)
+
     def hide_folders(self, message: str) -> str:
         """Remove the paths of folders from a message to users, so that only the names of files remain."""
         return re.sub(rf"{re.escape(str(self.folder))}/\w+/[^/]+/", "", message)
@@ -219,6 +229,8 @@ class JobService:
         """Cancel all jobs, wait for their ends, and delete all files."""
         self._is_closed.set()
         self._sweeper.join()
+        for function in self._before_close:
+            function()
         self._queue.close()
         self._work.close()
 

@@ -1,7 +1,7 @@
 """Several videos as one request: their results in a ZIP file, with one report for all."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,7 +37,7 @@ class RestoredVideos:
 
 def restore_several(
     service: JobService, client: str, videos: Sequence[Path], options: RestorationRequest
-) -> Iterator[Progress | RestoredVideos]:
+) -> Generator[Progress | RestoredVideos, None, None]:
     """Restore whole videos one after the other, each as a job of its own. All results are kept until the last one.
 
     Args:
@@ -47,7 +47,7 @@ def restore_several(
         options ([`RestorationRequest`]): How to restore them.
 
     Returns:
-        `Iterator`: [`Progress`] of all videos together, and [`RestoredVideos`] at the end. Closing it cancels the job
+        `Generator`: [`Progress`] of all videos together, and [`RestoredVideos`] at the end. Closing it cancels the job
             that runs.
 
     Raises:
