@@ -12,6 +12,7 @@ from conftest import SIZE, make_clip, make_components
 from keep_hf import KeepPipeline
 from keep_hf.batch.remote_file import RemoteFile
 from keep_hf.cli import main
+from loopback_hub import run_hub, use_hub
 from media import write_clip
 
 
@@ -54,6 +55,13 @@ def memory():
     yield system
     system.store.clear()
     system.pseudo_dirs[:] = [""]
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    with run_hub() as hub:
+        use_hub(monkeypatch, hub, tmp_path / "cache")
+        yield hub
 
 
 @pytest.fixture
@@ -127,13 +135,68 @@ def test_a_failed_upload_is_not_marked_as_done(model, clips, tmp_path, memory, m
 
     monkeypatch.setattr(RemoteFile, "upload", fail)
     assert run(clips, "memory://bucket/out", model, tmp_path / "work") == 1
-    assert "memory://bucket/out/a.mp4 cannot be reached" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "memory://bucket/out/a.mp4 cannot be reached" in error
+    assert "The restored video is kept: --resume uploads it." in error
     outcomes = [outcome for _, _, outcome in manifest(memory.cat("bucket/out/keep-hf.jsonl"))]
     assert outcomes == ["restored", "failed"]
     assert not memory.exists("bucket/out/a.mp4")
     monkeypatch.setattr(RemoteFile, "upload", upload)
+    assert run(clips, tmp_path / "expected", model, tmp_path / "work") == 0
+    # The next run only uploads it, unless the source or an option is another one.
+    calls = []
+    restore_video = KeepPipeline.restore_video
+
+    def counted(self, source, target, **options):
+        calls.append(source)
+        return restore_video(self, source, target, **options)
+
+    monkeypatch.setattr(KeepPipeline, "restore_video", counted)
     assert run(clips, "memory://bucket/out", model, tmp_path / "work", "--resume") == 0
-    assert memory.exists("bucket/out/a.mp4")
+    assert calls == []
+    assert memory.cat("bucket/out/a.mp4") == (tmp_path / "expected" / "a.mp4").read_bytes()
+    assert manifest(memory.cat("bucket/out/keep-hf.jsonl"))[-1][2] == "restored"
+    assert files(tmp_path / "work") == [left for left in files(tmp_path / "work") if left.endswith("keep-hf.jsonl")]
+
+
+@pytest.mark.parametrize("changed", ["option", "source"])
+def test_a_result_that_was_not_uploaded_is_not_used_for_another_job(
+    model, clips, tmp_path, memory, monkeypatch, changed
+):
+    with monkeypatch.context() as patch:
+        patch.setattr(RemoteFile, "upload", lambda self, source: (_ for _ in ()).throw(OSError("the line was cut.")))
+        assert run(clips / "a.mp4", "memory://bucket/a.mp4", model, tmp_path / "work") == 1
+    words = ["--crf", "30"] if changed == "option" else []
+    if changed == "source":
+        write_clip(clips / "a.mp4", images=list(make_clip(3, SIZE, SIZE, seed=5)))
+    assert run(clips / "a.mp4", "memory://bucket/a.mp4", model, tmp_path / "work", "--resume", *words) == 0
+    assert run(clips / "a.mp4", tmp_path / "expected.mp4", model, tmp_path / "work", *words) == 0
+    assert memory.cat("bucket/a.mp4") == (tmp_path / "expected.mp4").read_bytes()
+
+
+def test_files_in_repositories_of_the_hub(model, clips, tmp_path, hub, capsys):
+    hub.create("datasets/me/clips", {f"in/{name}": (clips / name).read_bytes() for name in ("a.mp4", "deep/b.avi")})
+    repository = hub.create("datasets/me/out", {})
+    assert run(clips, tmp_path / "expected", model, tmp_path / "work") == 0
+    source, target = "hf://datasets/me/clips/in", "hf://datasets/me/out/restored"
+    assert run(source, target, model, tmp_path / "work") == 0
+    expected = {f"restored/{name}": (tmp_path / "expected" / name).read_bytes() for name in ("a.mp4", "deep/b.mp4")}
+    results = dict(repository.files)
+    results.pop("restored/keep-hf.jsonl")
+    assert results == expected
+    assert [outcome for _, _, outcome in manifest(repository.files["restored/keep-hf.jsonl"])] == ["restored"] * 2
+    # Another process has changed the repository.
+    repository.commits.append(("1" * 40, {"restored/a.mp4": expected["restored/a.mp4"]}))
+    assert run(source, target, model, tmp_path / "work", "--resume") == 0
+    assert repository.files["restored/deep/b.mp4"] == expected["restored/deep/b.mp4"]
+    outcomes = [outcome for _, _, outcome in manifest(repository.files["restored/keep-hf.jsonl"])]
+    assert outcomes[2:] == ["already done", "restored"]
+    capsys.readouterr()
+    assert run(clips / "a.mp4", "hf://datasets/me/none/a.mp4", model, tmp_path / "work") == 1
+    assert "hf://datasets/me/none/a.mp4 does not exist, or its bucket or folder does not" in capsys.readouterr().err
+    hub.create("datasets/me/rows", {"data/train.parquet": b"PAR1"})
+    assert run("hf://datasets/me/rows", tmp_path / "rows", model, tmp_path / "work") == 1
+    assert "name the column with --column" in capsys.readouterr().err
 
 
 def test_a_source_that_has_changed_is_fetched_again(model, clips, tmp_path, memory):

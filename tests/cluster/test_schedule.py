@@ -155,3 +155,17 @@ def test_without_resume_all_starts_again(videos):
     assert not videos[0].folder.exists()
     assert schedule.next().kind == PLAN
     assert Path(schedule.journal.path).read_bytes() == b""
+
+
+def test_a_line_that_was_cut_off_is_lost_and_no_other(videos):
+    schedule = make_schedule(videos[:1])
+    schedule.finish(schedule.next(), plan(videos[0], 0, 50))
+    done(schedule, schedule.next())
+    journal = videos[0].target.with_name("journal.jsonl")
+    journal.write_bytes(journal.read_bytes()[:-9])
+    again = make_schedule(videos[:1], resume=True)
+    first, second = again.next(), again.next()
+    assert (first.scene.number, second.scene.number) == (0, 1)
+    done(again, first)
+    (left,) = [make_schedule(videos[:1], resume=True).next()]
+    assert left.scene.number == 1

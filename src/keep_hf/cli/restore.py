@@ -26,6 +26,7 @@ from ..pipeline import KeepPipeline
 from ..pipeline.keep_pipeline import SEGMENT_FRAMES
 from ..restoration.background import load_background
 from ..restoration.report.report_page import describe_video, render_report
+from ..restoration.state import pack
 from .loading import DTYPES, load_pipeline, selected_device
 from .output import (
     check_output_path,
@@ -199,9 +200,15 @@ def restore_job(
     """Restore one video, which may be remote, and return its report."""
     source, target = Path(str(job.source)), copies.target(job)
     try:
-        source = copies.fetch(job)
-        report = restore(pipe, source, target, args, options, encoding)
-        copies.deliver(job, source)
+        settings = {"video_stream": args.video_stream, "strict": args.strict} | vars(encoding)
+        if isinstance(job.target, RemoteFile):  # the checksum of the weights takes a while
+            settings |= pack(pipe._describe_job(options, options.frame_rate))
+        report = copies.find_finished(job, settings) if args.resume else None
+        if report is None:
+            source = copies.fetch(job)
+            report = restore(pipe, source, target, args, options, encoding)
+            copies.keep(job, settings, report)
+        copies.deliver(job)
     except (ValueError, OSError) as error:
         message = name_file(error, source) if isinstance(job.source, Path) else str(error)
         message = message.replace(str(source), str(job.source))

@@ -1,11 +1,11 @@
 """The journal of a run: one line of JSON for everything that has happened, from which another driver continues."""
 
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ..batch.json_lines import JsonLines
 from .plan import Scene, VideoPlan
 from .tasks import Task, TaskResult
 
@@ -30,13 +30,11 @@ class Journal:
         self.scenes: dict[str, set[int]] = {}
         self.reports: dict[str, dict[str, Any]] = {}
         self.messages: dict[str, list[str]] = {}
-        content = path.read_bytes() if resume and path.exists() else b""
-        # A killed driver may have left an incomplete line.
-        content = content[: content.rfind(b"\n") + 1]
-        with open(path, "wb" if not content else "r+b") as file:
-            file.truncate(len(content))
-        for line in content.splitlines():
-            self._read(json.loads(line))
+        if not resume:
+            path.write_bytes(b"")
+        self._lines = JsonLines(path)
+        for entry in self._lines.read_new():
+            self._read(entry)
 
     def add(self, event: str, task: Task, result: TaskResult) -> None:
         """Append a line for the result of a task.
@@ -56,12 +54,7 @@ class Journal:
             entry["report"] = result.report
         entry |= {"messages": list(result.messages), "error": result.error}
         self._read(json.loads(json.dumps(entry)))
-        descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-        try:
-            os.write(descriptor, json.dumps(entry).encode() + b"\n")
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        self._lines.append([entry])
 
     def _read(self, entry: dict[str, Any]) -> None:
         target = entry["target"]

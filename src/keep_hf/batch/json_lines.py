@@ -1,0 +1,75 @@
+"""Files of one JSON object per line, to which processes append, also on several machines that share the file."""
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
+
+class JsonLines:
+    """A file of lines, each on the disk when the call returns that appends it.
+
+    The file is locked for every call, because appending alone is not atomic on network file systems.
+
+    Args:
+        path (`Path`): The file.
+        start (`int`, *optional*, defaults to 0): Where to start to read, in bytes from the beginning.
+    """
+
+    def __init__(self, path: Path, start: int = 0) -> None:
+        self.path, self._position = path, start
+
+    def append(self, entries: Iterable[Mapping[str, Any]]) -> None:
+        """Write a line for each entry, and wait until they are on the disk."""
+        lines = b"".join(json.dumps(entry).encode() + b"\n" for entry in entries)
+        with open(self.path, "ab+", buffering=0) as file, _locked(file.fileno()):
+            end = file.seek(0, os.SEEK_END)
+            if end:
+                file.seek(end - 1)
+                # A kill or a power failure may have cut off the last line.
+                lines = lines if file.read(1) == b"\n" else b"\n" + lines
+            file.write(lines)
+            os.fsync(file.fileno())
+
+    def read_new(self) -> Iterator[dict[str, Any]]:
+        """The entries that were appended since the last call, or since the start; a line that was cut off is none."""
+        try:
+            with open(self.path, "rb") as file:
+                file.seek(self._position)
+                content = file.read()
+        except FileNotFoundError:
+            return
+        complete = content[: content.rfind(b"\n") + 1]
+        self._position += len(complete)
+        for line in complete.splitlines():
+            with contextlib.suppress(ValueError):
+                entry = json.loads(line)
+                if isinstance(entry, dict):
+                    yield entry
+
+
+@contextlib.contextmanager
+def _locked(descriptor: int) -> Iterator[None]:
+    """Lock a file; the system releases the lock when the process ends."""
+    if sys.platform == "win32":
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        msvcrt.locking(descriptor, msvcrt.LK_LOCK, 1)
+    else:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        if sys.platform == "win32":
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
+        else:
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
