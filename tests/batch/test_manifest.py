@@ -44,8 +44,8 @@ def test_a_line_that_was_cut_off_is_left_out(tmp_path):
     manifest = Manifest(tmp_path)
     manifest.append(make_outcome("a"))
     with open(manifest.path, "a") as file:
-        file.write('{"source": "in", "tar')
+        file.write('{"source": "in", "tar' + 100_000 * "x")
     assert list(manifest.read_new()) == [make_outcome("a")]
     manifest.append(make_outcome("b"))
     assert list(manifest.read_new()) == [make_outcome("b")]
-    assert len(manifest.path.read_text().splitlines()) == 3
+    assert len(manifest.path.read_text().splitlines()) == 2

@@ -4,7 +4,6 @@ import json
 import sys
 from pathlib import Path
 
-import fsspec
 import pytest
 from accelerate import PartialState
 
@@ -14,9 +13,11 @@ from keep_hf.batch.remote_file import RemoteFile
 from keep_hf.cli import main
 from loopback_hub import run_hub, use_hub
 from media import write_clip
+from stores import memory, s3, s3_server
 
 
 pytestmark = pytest.mark.slow
+__all__ = ["memory", "s3", "s3_server"]
 
 
 @pytest.fixture(scope="module")
@@ -24,37 +25,6 @@ def model(tmp_path_factory) -> str:
     folder = tmp_path_factory.mktemp("model")
     KeepPipeline(**make_components(), gain_window=4).save_pretrained(folder)
     return str(folder)
-
-
-@pytest.fixture(scope="module")
-def s3_server():
-    server_module = pytest.importorskip("moto.server", reason="moto is not installed")
-    pytest.importorskip("s3fs", reason="s3fs is not installed")
-    server = server_module.ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    yield "http://{}:{}".format(*server.get_host_and_port())
-    server.stop()
-
-
-@pytest.fixture
-def s3(s3_server, monkeypatch):
-    variables = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
-    for name, value in (variables | {"AWS_ENDPOINT_URL": s3_server}).items():
-        monkeypatch.setenv(name, value)
-    fsspec.filesystem("s3").clear_instance_cache()
-    system = fsspec.filesystem("s3", use_listings_cache=False)
-    system.mkdir("bucket")
-    yield system
-    system.rm("bucket", recursive=True)
-    system.clear_instance_cache()
-
-
-@pytest.fixture
-def memory():
-    system = fsspec.filesystem("memory")
-    yield system
-    system.store.clear()
-    system.pseudo_dirs[:] = [""]
 
 
 @pytest.fixture

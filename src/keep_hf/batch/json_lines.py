@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 
 if sys.platform == "win32":
@@ -32,11 +32,7 @@ class JsonLines:
         """Write a line for each entry, and wait until they are on the disk."""
         lines = b"".join(json.dumps(entry).encode() + b"\n" for entry in entries)
         with open(self.path, "ab+", buffering=0) as file, _locked(file.fileno()):
-            end = file.seek(0, os.SEEK_END)
-            if end:
-                file.seek(end - 1)
-                # A kill or a power failure may have cut off the last line.
-                lines = lines if file.read(1) == b"\n" else b"\n" + lines
+            _remove_cut_line(file)
             file.write(lines)
             os.fsync(file.fileno())
 
@@ -55,6 +51,22 @@ class JsonLines:
                 entry = json.loads(line)
                 if isinstance(entry, dict):
                     yield entry
+
+
+def _remove_cut_line(file: IO[bytes]) -> None:
+    """Remove the end of a file after its last whole line: a kill or a power failure has cut it off."""
+    end = file.seek(0, os.SEEK_END)
+    whole = end
+    while whole:
+        start = max(0, whole - 2**16)
+        file.seek(start)
+        last = file.read(whole - start).rfind(b"\n")
+        if last >= 0:
+            whole = start + last + 1
+            break
+        whole = start
+    if whole < end:
+        file.truncate(whole)
 
 
 @contextlib.contextmanager

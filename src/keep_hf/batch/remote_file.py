@@ -118,6 +118,33 @@ class RemoteFile:
         with report_errors(self):
             self.system.put_file(str(source), self.path)
 
+    def read(self) -> bytes | None:
+        """The content of a small file; `None` if there is none."""
+        with report_errors(self):
+            try:
+                return bytes(self.system_now.cat_file(self.path))
+            except FileNotFoundError:
+                return None
+
+    def write(self, content: bytes) -> None:
+        """Replace a small file."""
+        with report_errors(self):
+            self.system.pipe_file(self.path, content)
+
+    def create(self, content: bytes) -> bool:
+        """Write a small file if there is none, and return whether it was written: of several processes, by one."""
+        with report_errors(self):
+            try:
+                self.system_now.pipe_file(self.path, content, mode="create")
+            except FileExistsError:
+                return False
+        return True
+
+    def remove(self) -> None:
+        """Delete the file."""
+        with report_errors(self):
+            self.system.rm_file(self.path)
+
 
 @contextmanager
 def report_errors(file: RemoteFile) -> Iterator[None]:

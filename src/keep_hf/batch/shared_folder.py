@@ -18,6 +18,7 @@ from .manifest import ALREADY_DONE, FAILED, Manifest, Outcome
 from .members import PATIENCE, Heartbeat, Watch
 from .processes import this_process
 from .remote_file import RemoteFile
+from .store_claims import MACHINE, WITHOUT_CLAIMS, StoreClaims, machine_name
 
 
 # The folder of the claims; it is removed at the end.
@@ -113,17 +114,24 @@ class SharedFolder:
         self._hidden = folder / HIDDEN
         self._watch = Watch(self._hidden / "processes", patience)
         self._claim: Claim | None = None
+        self._machines: StoreClaims | None = None
+        self._claimed: Job | None = None  # on this machine and in the store
 
     def __enter__(self) -> "SharedFolder":
         self._hidden.mkdir(parents=True, exist_ok=True)
         self._heartbeat = Heartbeat(self._watch.folder, self._start)
         self._claims = Claims(self._hidden / "claims", self._heartbeat, self._watch)
+        if (root := _find_store(self.jobs)) is not None:
+            machine = machine_name(self._hidden)
+            self._machines = StoreClaims(root, machine, Watch(self._hidden, self._watch.patience)).__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._release()
+        if self._machines is not None:
+            self._machines.__exit__(kind, error, traceback)
         self._heartbeat.close()
         self._tidy_up()
 
@@ -142,17 +150,27 @@ class SharedFolder:
                 self._claim = self._claims.take(job.name)
                 if self._claim is None:
                     continue
-                # Another process may have finished it before it was claimed here, or was killed just after that.
-                self._read_outcomes()
-                if job.name not in self.outcomes:
-                    if self.resume and job.target.exists():
-                        self.record(job, ALREADY_DONE)
-                    else:
+                if not self._is_done(job):
+                    if self._machines is not None and not self._machines.take(job.name):
+                        self._claim.release()
+                        self._claim = None
+                        continue
+                    self._claimed = job
+                    # Another machine may have finished it at the last moment.
+                    if self._machines is None or not self._is_done(job):
                         yield job
                 self._release()
                 break
             else:
                 time.sleep(PAUSE)
+
+    def _is_done(self, job: Job) -> bool:
+        """Whether another process has finished the job that is claimed, or was killed just after that."""
+        self._read_outcomes()
+        if job.name not in self.outcomes and self.resume and job.target.exists():
+            self.record(job, ALREADY_DONE)
+            self._read_outcomes()
+        return job.name in self.outcomes
 
     def record(self, job: Job, outcome: str, reason: str | None = None, seconds: float = 0.0, frames: int = 0) -> None:
         """Append the outcome of the job that is claimed to the manifest; see [`Outcome`] for the arguments."""
@@ -170,14 +188,16 @@ class SharedFolder:
                 self.outcomes[outcome.target] = outcome
 
     def _release(self) -> None:
+        if self._machines is not None and self._claimed is not None:
+            self._machines.release(self._claimed.name)
         if self._claim is not None:
             self._claim.release()
-            self._claim = None
+        self._claim = self._claimed = None
 
     def _tidy_up(self) -> None:
         """Remove what killed processes have left, if no process works in the folder any longer."""
         # A process has a file before it has a claim, so these claims belong to the processes that are asked for next.
-        left = [*(self._hidden / "claims").glob("*.*"), *self._watch.folder.glob("*.json")]
+        left = [*(self._hidden / "claims").glob("*.*"), *self._watch.folder.glob("*.json"), self._hidden / MACHINE]
         if any(self._watch.members()):
             return
         for path in left:
@@ -185,3 +205,11 @@ class SharedFolder:
         with contextlib.suppress(OSError):  # a new process has started
             for path in (self._hidden / "claims", self._hidden / "processes", self._hidden):
                 path.rmdir()
+
+
+def _find_store(jobs: Sequence[Job]) -> RemoteFile | None:
+    """The folder of the results, if it is in a store in which machines can claim videos."""
+    target = jobs[0].target if jobs else None
+    if not isinstance(target, RemoteFile) or target.protocol in WITHOUT_CLAIMS:
+        return None
+    return RemoteFile(target.protocol, target.path.removesuffix(f"/{jobs[0].name}"))
