@@ -1,8 +1,9 @@
 """`restore_dataset`: the videos of a dataset on the Hub, restored into another dataset."""
 
 import hashlib
+import json
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -136,7 +137,7 @@ class DatasetRun:
         self.request, self.output, self.pipe = request, request.output, pipe
         source = request.open_source(beginning.revision)
         num_shards = source.count_shards(beginning.num_shards)
-        self.job: dict[str, Any] = pack(
+        job = pack(
             {
                 "source": source.repository,
                 "revision": source.revision,
@@ -150,6 +151,7 @@ class DatasetRun:
                 **pipe._describe_job(options, options.frame_rate),
             }
         )
+        self.job: dict[str, Any] = json.loads(json.dumps(job))  # as it is read from a shard
         if beginning.job is not None:
             check_job(beginning.job, self.job, Path(str(self.output.root)))
         restore = partial(
@@ -193,6 +195,7 @@ def restore_dataset(
     min_face_size: float = 0.0,
     fidelity: float | None = None,
     strength: float | str = AUTO,
+    person_strength: Mapping[int, float | str] | None = None,
     upscale: int = 1,
     gain_mode: str = "stream",
     latency: str = "normal",
@@ -226,8 +229,8 @@ def restore_dataset(
         num_shards (`int`, *optional*): Number of shards of the result. By default one for each file of the source or,
             where every video is a file, one for every 100. More shards let more processes work, and lose less when
             one is interrupted.
-        aligned, faces, min_face_size, fidelity, strength, upscale, gain_mode, latency, background, frame_rate: See
-            [`RestorationOptions`].
+        aligned, faces, min_face_size, fidelity, strength, person_strength, upscale, gain_mode, latency, background,
+            frame_rate: See [`RestorationOptions`].
         video_stream, strict, codec, crf, preset: See `KeepPipeline.restore_video`.
         resume (`bool`, *optional*, defaults to `False`): Continue after the shards that are uploaded. The source is
             read at the same commit as before.
