@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+import tarfile
 from pathlib import Path
 
 import pyarrow as pa
@@ -183,17 +185,32 @@ def test_videos_that_are_files_are_fetched_one_by_one(hub, pipe, clips, tmp_path
     assert len(fetched) == len(set(fetched)) == len(clips)
 
 
-def test_a_shard_is_streamed_when_it_is_restored(hub, pipe, clips, tmp_path, monkeypatch):
-    """A part of a shard is enough for its first row, and no other shard is read."""
-    rows = [row(i, {"bytes": clips[0].read_bytes() + bytes(2_000_000), "path": "a.mp4"}) for i in range(4)]
-    hub.create("datasets/me/clips", {f"data/train-{i:05d}-of-00002.parquet": parquet(rows, 1) for i in range(2)})
-    for files in hub.repositories["datasets/me/clips"].files.values():
-        assert len(files) < 10_000_000
+def test_videos_in_tar_files(hub, pipe, clips, tmp_path):
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as tar:
+        for i, clip in enumerate(clips[:2]):
+            tar.add(clip, f"{i}.mp4")
+            label = json.dumps({"label": i}).encode()
+            info = tarfile.TarInfo(f"{i}.json")
+            info.size = len(label)
+            tar.addfile(info, io.BytesIO(label))
+    hub.create("datasets/me/clips", {"clips-00000.tar": file.getvalue()})
+    (result,) = restore(pipe, tmp_path, column="mp4")
+    assert result.rows == {"restored": 2}
+    rows = read_rows("me/restored")
+    assert [(row["__key__"], row["json"]) for row in rows] == [("0", {"label": 0}), ("1", {"label": 1})]
+    assert all(row["mp4"]["bytes"] for row in rows)
+
+
+def test_only_the_shard_that_is_restored_is_read(hub, pipe, clips, tmp_path, monkeypatch):
+    names = [f"data/train-{i:05d}-of-00002.parquet" for i in range(2)]
+    video = clips[0].read_bytes() + os.urandom(200_000)  # does not shrink
+    rows = [row(i, {"bytes": video, "path": "a.mp4"}) for i in range(2)]
+    hub.create("datasets/me/clips", dict.fromkeys(names, parquet(rows, 1)))
     count_restorations(monkeypatch, stop_after=0)
     with pytest.raises(KeyboardInterrupt):
         restore(pipe, tmp_path)
-    read = [name for name, size in hub.downloaded if size > 100_000]
-    assert all(name.endswith("train-00000-of-00002.parquet") for name in read)
+    assert {name for name, size in hub.downloaded if size > 100_000} == {f"datasets/me/clips/{names[0]}"}
 
 
 def test_more_shards_than_files_are_made_of_row_groups(hub, pipe, clips, tmp_path):
@@ -294,6 +311,8 @@ def test_errors_are_one_line(hub, model, clips, tmp_path, capsys):
     assert "is no dataset on the Hub; pass hf://datasets/owner/name" in fails(clips[0].parent, target)
     assert "hf://me/clips is no dataset" in fails("hf://me/clips", target)
     assert "names a revision" in fails(source, "hf://datasets/me/restored@v1")
+    assert "into 1 to 2 shards, got 0" in fails(source, target, "--num-shards", 0)
     assert "--ray is not supported for a dataset" in fails(source, target, "--ray")
     assert "--report is not supported for a dataset" in fails(source, target, "--report", tmp_path / "a.json")
+    assert "name the column of videos, --column" in fails(source, target, "--column", "", "--split", "train")
     assert not target.exists()

@@ -121,7 +121,7 @@ def _add_restore(commands: "Commands") -> None:
         help="IN is a dataset, hf://datasets/owner/name, with videos in this column; OUT becomes another",
     )
     parser.add_argument("--config", help="with --column: the configuration (subset) of the dataset")
-    parser.add_argument("--split", default="train", help="with --column: the split; train by default")
+    parser.add_argument("--split", help="with --column: the split; train by default")
     parser.add_argument(
         "--num-shards", type=int, help="with --column: shards of the result; by default as many as IN has files"
     )

@@ -53,6 +53,8 @@ def run(args: argparse.Namespace) -> None:
     if args.column:
         run_dataset(args, work_folder, encoding, partial(prepare, args))
         return
+    if (args.config, args.split, args.num_shards) != (None, None, None):
+        raise ValueError("--config, --split and --num-shards are for datasets: name the column of videos, --column.")
     plan, copies = make_plan(args.input, args.output, work_folder), LocalCopies(work_folder)
     if args.report:
         check_report_path(args.report, plan)

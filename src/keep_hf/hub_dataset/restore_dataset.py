@@ -98,6 +98,8 @@ def begin(request: DatasetRequest) -> Beginning:
     output, (repository, wanted) = request.output, request.repository
     revision = find_commit(repository, wanted)
     source = request.open_source(revision)
+    if request.num_shards is not None:
+        source.count_shards(request.num_shards)  # an impossible number creates nothing
     output.create()
     job = output.find_job()
     if job is not None:
@@ -109,7 +111,8 @@ def begin(request: DatasetRequest) -> Beginning:
         if wanted is None and job["revision"] != revision:
             revision = job["revision"]
             source = request.open_source(revision)
-    num_shards = source.count_shards(request.num_shards or (job["num_shards"] if job else None))
+    earlier = None if job is None else job["num_shards"]
+    num_shards = source.count_shards(earlier if request.num_shards is None else request.num_shards)
     jobs = list_shards(f"datasets/{repository}@{revision}", output, num_shards)
     request.shared.mkdir(parents=True, exist_ok=True)
     start = find_start(request.shared)

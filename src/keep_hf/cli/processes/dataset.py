@@ -41,7 +41,7 @@ def run_dataset(
         target=args.output,
         column=args.column,
         config=args.config,
-        split=args.split,
+        split=args.split or "train",
         num_shards=args.num_shards,
         resume=args.resume,
         work_dir=work_dir,
