@@ -1,8 +1,13 @@
 """Steps of tests of the jobs of the page, without a browser."""
 
 import time
+from typing import Any
 
-from keep_hf.page.jobs.face_search import FoundPeople
+import pytest
+
+from keep_hf.page.backend import Backend
+from keep_hf.page.jobs import tasks
+from keep_hf.page.jobs.face_search import FaceSearch, FoundPeople
 from keep_hf.page.jobs.job import Job, JobState, JobView, RestoreRequest
 from keep_hf.page.requests import RestorationRequest, RestoredPart
 from portraits import FRAME_RATE
@@ -35,3 +40,17 @@ def wait_for_search(session) -> FoundPeople:
         time.sleep(0.01)
     assert session.view().search.state is JobState.DONE
     return session.view().search.result
+
+
+def count_work(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A list that gets an entry for every part that is cut, and for every search in samples or in all frames."""
+    calls: list[str] = []
+    for module, name in ((tasks, "cut_clip"), (FaceSearch, "find"), (Backend, "track_part")):
+        real = getattr(module, name)
+
+        def counted(*arguments: Any, real=real, name=name) -> Any:
+            calls.append(name)
+            return real(*arguments)
+
+        monkeypatch.setattr(module, name, counted)
+    return calls

@@ -1,10 +1,8 @@
 """The page with small networks, and a browser: fixtures for modules that name this one in `pytest_plugins`."""
 
-import tempfile
-import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,12 +11,14 @@ from playwright.sync_api import Browser, Page, expect
 from browser import open_browser
 from conftest import make_components
 from keep_hf import KeepPipeline
-from keep_hf.page import ClientLimits, build_demo
+from keep_hf.page import ClientLimits
 from keep_hf.page.app import Demo
-from keep_hf.page.backend import Backend
+from keep_hf.page.jobs.job import Job
+from keep_hf.page.progress import Progress
 from media import write_clip
-from page_steps import LIMITS, NUM_FRAMES, TIMEOUT, frames
+from page_steps import NUM_FRAMES, TIMEOUT, frames
 from portraits import write_people
+from served_page import serve_page
 
 
 @pytest.fixture(scope="session")
@@ -31,14 +31,8 @@ def pipe() -> KeepPipeline:
 @pytest.fixture(scope="session")
 def demo(pipe, tmp_path_factory) -> Iterator[Demo]:
     """A page that is served. All clients of the tests have one address, so they get more places."""
-    work = tmp_path_factory.mktemp("work")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tempfile, "tempdir", str(work))
-        demo = build_demo(pipe, limits=LIMITS, client_limits=ClientLimits(places=12))
-        demo.launch(prevent_thread_lock=True, quiet=True)
+    with serve_page(pipe, tmp_path_factory.mktemp("work"), client_limits=ClientLimits(places=12)) as demo:
         yield demo
-        demo.close()
-        assert not list(work.glob("keep_hf*"))  # nothing is left on the disk
 
 
 @pytest.fixture(scope="session")
@@ -83,17 +77,16 @@ def two_people(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def restorations(monkeypatch) -> Iterator[threading.Event]:
-    """An event; while it is cleared, restorations stop after each step."""
-    goes_on = threading.Event()
-    goes_on.set()
-    restore_part = Backend.restore_part
+def held_phases(monkeypatch) -> Iterator[set[str]]:
+    """Names of phases: a job that reaches one of them stops there, until it is removed or the job is cancelled."""
+    held: set[str] = set()
+    advance = Job.advance
 
-    def pause(self: Backend, *args: Any) -> Iterator:
-        for step in restore_part(self, *args):
-            yield step
-            goes_on.wait()
+    def pause(self: Job, progress: Progress) -> None:
+        advance(self, progress)
+        while progress.phase in held and not self.state.is_final:
+            time.sleep(0.01)
 
-    monkeypatch.setattr(Backend, "restore_part", pause)
-    yield goes_on
-    goes_on.set()
+    monkeypatch.setattr(Job, "advance", pause)
+    yield held
+    held.clear()

@@ -1,6 +1,5 @@
-"""The page over connections that are lost, and with several users at once."""
+"""The page over connections that are lost, with several users at once, and after its process was killed."""
 
-import tempfile
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -8,10 +7,12 @@ import numpy as np
 import pytest
 from playwright.sync_api import Page, expect
 
-from keep_hf.page import ClientLimits, build_demo
+from keep_hf.page import ClientLimits
 from keep_hf.page.app import Demo
-from page_steps import DESKTOP, LIMITS, NUM_FRAMES, TIMEOUT, expect_text, frames, open_session, upload
+from keep_hf.page.backend import RESTORING
+from page_steps import DESKTOP, NUM_FRAMES, TIMEOUT, expect_text, frames, open_session, upload
 from portraits import write_people
+from served_page import serve_page
 from tcp_proxy import TcpProxy
 
 
@@ -47,14 +48,11 @@ def test_the_result_arrives_after_a_lost_connection(browser, demo, url, two_peop
         page.close()
 
 
-def test_two_users_at_once(pipe, browser, two_people, restorations, tmp_path, monkeypatch):
+def test_two_users_at_once(pipe, browser, two_people, held_phases, tmp_path):
     """One reloads, one cancels and starts again: each gets the result of their own video; no file is left."""
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "work"))
-    (tmp_path / "work").mkdir()
     clips = {"reloads": two_people, "cancels": write_people(tmp_path / "one person.mp4", 12, num_people=1)}
-    demo = build_demo(pipe, limits=LIMITS, client_limits=ClientLimits(places=12))
-    demo.launch(prevent_thread_lock=True, quiet=True)
-    try:
+    (work := tmp_path / "work").mkdir()
+    with serve_page(pipe, work, client_limits=ClientLimits(places=12)) as demo:
         pages: dict[str, Page] = {}
         for name, clip in clips.items():
             pages[name] = page = browser.new_page(viewport=DESKTOP)
@@ -62,24 +60,22 @@ def test_two_users_at_once(pipe, browser, two_people, restorations, tmp_path, mo
             page.goto(demo.local_url)
             page.wait_for_url("**session=*")
             upload(page, clip)
-        restorations.clear()
+        held_phases.add(RESTORING)
         for page in pages.values():
             expect_text(page, "found", "Found")
             page.click("#run")
             expect(page.locator("#status progress")).to_be_visible()
+        expect_text(pages["cancels"], "status", "Waiting: 1 request before yours")
         pages["cancels"].click("#cancel")
         pages["reloads"].reload()
         expect_text(pages["cancels"], "status", "Cancelled.")
-        restorations.set()
+        held_phases.clear()
         pages["cancels"].click("#run")
         for name, page in pages.items():
             expect_text(page, "status", f"Done: {len(frames(clips[name]))} frames")
             check_result(page, demo, clips[name])
             page.close()
-        assert list((tmp_path / "work").rglob("*.mp4"))
-    finally:
-        demo.close()
-    assert not list((tmp_path / "work").iterdir())
+        assert list(work.rglob("*.mp4"))
 
 
 def check_result(page: Page, demo: Demo, clip: Path) -> None:
@@ -89,3 +85,27 @@ def check_result(page: Page, demo: Demo, clip: Path) -> None:
     assert frames(result.after).shape == frames(clip).shape
     height, width = frames(clip).shape[1:3]
     assert wait_for_comparison(page) == [2 * width, height]
+
+
+def test_a_killed_process_leaves_no_uploads(pipe, open_page, tmp_path):
+    """The next start deletes them, and the page that is still open can be used again.
+
+    Here the first page loses its lock, as if its process was killed; jobs/test_kept_files.py kills one.
+    """
+    clip = write_people(tmp_path / "holiday.mp4", 8)
+    (work := tmp_path / "work").mkdir()
+    with serve_page(pipe, work) as killed:
+        page = open_page(DESKTOP)
+        page.goto(killed.local_url)
+        page.wait_for_url("**session=*")
+        upload(page, clip)
+        expect_text(page, "about", "0.8 seconds")
+        killed.service._work._lock.release()
+        assert list(work.rglob("holiday.mp4"))
+        with serve_page(pipe, work) as started:
+            assert list(work.iterdir()) == [started.service.folder]
+            assert not list(work.rglob("holiday.mp4"))
+            page.goto(f"{started.local_url}?{urlsplit(page.url).query}")
+            expect_text(page, "about", "There is no such session any more: it is kept for 60 minutes.")
+            upload(page, clip)
+            expect_text(page, "found", "Found 2 people.")

@@ -151,6 +151,9 @@ def _show_example(folder: Path) -> dict[str, Any]:
 
 # Handlers are private, so the API has the two endpoints only. They run at once: the queue is that of the service.
 AT_ONCE: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+# The handlers check what the browser sends. gradio would raise an error where the part is that of a longer video, as
+# after a reload, or when a click comes before the answer to another video.
+AS_SENT: dict[str, Any] = AT_ONCE | {"preprocess": False}
 
 
 def connect(demo: gr.Blocks, components: Components, handlers: Handlers) -> None:
@@ -165,7 +168,7 @@ def connect(demo: gr.Blocks, components: Components, handlers: Handlers) -> None
         [*page, components.video, components.start, components.end],
         chosen,
         trigger_mode="always_last",
-        **AT_ONCE,
+        **AS_SENT,
     )
     components.timer.tick(handlers.changed, page, rendered, **AT_ONCE)
     components.find.click(handlers.find_again, page, [components.about, *rendered], **AT_ONCE)
@@ -173,7 +176,7 @@ def connect(demo: gr.Blocks, components: Components, handlers: Handlers) -> None
     options = [components.fidelity, components.strength]
     components.preset.input(handlers.chose_preset, components.preset, options, **AT_ONCE)
     clicks = [
-        button.click(handler, components.request(), [components.session, *rendered], **AT_ONCE)
+        button.click(handler, components.request(), [components.session, *rendered], **AS_SENT)
         for button, handler in ((components.run, handlers.restore_part), (components.preview, handlers.preview))
     ]
     components.cancel.click(handlers.cancel, page, rendered, **AT_ONCE)

@@ -34,14 +34,15 @@ class Browser:
     def take(self, updates: dict) -> None:
         self.values |= {component: value for component, value in updates.items() if "__type__" not in str(value)}
 
-    def choose(self, video: Path) -> dict:
-        event = SimpleNamespace(target=self.components.video)
+    def choose(self, video: Path, target: str = "video") -> dict:
+        event = SimpleNamespace(target=getattr(self.components, target))
         shown = self.values[self.components.shown]
-        return self.handlers.chose(self.session.id, shown, str(video), *self.part, event, REQUEST)
+        return self.handlers.chose(self.session.id, shown, {"path": str(video)}, *self.part, event, REQUEST)
 
-    def restore(self, video: Path) -> None:
+    def restore(self, video: Path) -> dict:
         shown, faces = (self.values[component] for component in (self.components.shown, self.components.faces))
-        self.handlers.restore_part(REQUEST, self.session.id, shown, str(video), *self.part, faces, *OPTIONS)
+        upload = {"path": str(video)}
+        return self.handlers.restore_part(REQUEST, self.session.id, shown, upload, *self.part, faces, *OPTIONS)
 
 
 @pytest.fixture
@@ -70,6 +71,19 @@ def test_a_click_before_the_answer_to_another_video(browser, clips):
     browser.restore(clips["long"])
     restoration = browser.session.view().restoration.request.restoration
     assert (restoration.start, restoration.end, restoration.people) == (0.0, 40 / FRAME_RATE, ())
+
+
+def test_a_field_that_is_empty_while_one_types(browser, clips):
+    browser.take(browser.choose(clips["two"]))
+    part = browser.session.view().part
+    browser.part = (0.0, None)
+    browser.choose(clips["two"], "end")
+    assert browser.session.view().part == part
+    assert "The part has no start or no end" in browser.restore(clips["two"])[browser.components.status]
+    assert browser.session.view().restoration is None
+    browser.part = (0.0, 0.5)
+    browser.choose(clips["two"], "end")
+    assert browser.session.view().part.end == 0.5
 
 
 def test_a_deleted_upload(browser, clips, tmp_path):

@@ -6,10 +6,8 @@ from fractions import Fraction
 import av
 import numpy as np
 
-from job_steps import SECONDS, request, result, wait, wait_for_search
+from job_steps import SECONDS, count_work, request, result, wait, wait_for_search
 from keep_hf.page.interface.rendering import result_mark
-from keep_hf.page.jobs import tasks
-from keep_hf.page.jobs.face_search import FaceSearch
 from keep_hf.page.jobs.job import JobState, PartKey, RestoreRequest
 from keep_hf.page.requests import RestorationRequest
 from page_steps import changes, frames
@@ -60,15 +58,7 @@ def test_people_have_strengths_of_their_own(start, clips):
 
 
 def test_every_part_is_cut_once_and_searched_once(start, clips, monkeypatch):
-    calls = []
-    for module, name in ((tasks, "cut_clip"), (FaceSearch, "find"), (tasks.Backend, "track_part")):
-        real = getattr(module, name)
-
-        def counted(*arguments, real=real, name=name):
-            calls.append(name)
-            return real(*arguments)
-
-        monkeypatch.setattr(module, name, counted)
+    calls = count_work(monkeypatch)
     service = start()
     session = service.open_session("me")
     video = service.add_video(clips["two"])

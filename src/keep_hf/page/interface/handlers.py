@@ -24,6 +24,8 @@ from .rendering import Renderer, Updates, shown_video
 
 NO_VIDEO = ValueError("There is no video yet: upload one, record one, or take one of the examples.")
 
+NO_PART = ValueError("The part has no start or no end: enter both, in seconds.")  # a field is empty while one types
+
 
 class Handlers:
     """The event handlers; the browser keeps the id of its session, and all else is in the session.
@@ -69,15 +71,16 @@ class Handlers:
         self,
         session_id: str,
         shown: str,
-        video: str | None,
-        start: float,
-        end: float,
+        upload: dict[str, Any] | None,
+        start: float | None,
+        end: float | None,
         event: gr.EventData,
         request: gr.Request,
     ) -> Updates:
         """Another video, another part of it, or no video."""
         session = self._session(session_id, request)
         updates: Updates = {self.components.session: session.id}
+        video = _path(upload)
         try:
             if not video:
                 session.choose(None)
@@ -85,12 +88,13 @@ class Handlers:
             else:
                 checksum = self.service.add_video(Path(video))
                 clip = self.service.describe(checksum)
-                former, key = session.view().part, PartKey(checksum, start, end)
-                if former is None or former.video != checksum:
+                key = session.view().part
+                if key is None or key.video != checksum:
                     key = self._longest_part(checksum)
                     updates |= self._describe(clip, key)
-                elif event.target is self.components.video:
-                    key = former  # it is displayed again after a reload, perhaps before the sliders
+                # Otherwise the video is displayed again after a reload, perhaps before the sliders.
+                elif event.target is not self.components.video and start is not None and end is not None:
+                    key = PartKey(checksum, start, end)
                 updates |= self._choose(session, key, Path(video).name)
         except Exception as error:
             session.choose(None)
@@ -146,14 +150,15 @@ class Handlers:
         request: gr.Request,
         session_id: str,
         shown: str,
-        video: str | None,
-        start: float,
-        end: float,
+        upload: dict[str, Any] | None,
+        start: float | None,
+        end: float | None,
         faces: dict[str, Any] | None,
         *options: Any,
     ) -> Updates:
         session = self._session(session_id, request)
         updates: Updates = {self.components.session: session.id}
+        video = _path(upload)
         try:
             if not video:
                 raise NO_VIDEO
@@ -162,6 +167,8 @@ class Handlers:
                 # The browser does not have the answer to the choice of this video: what it sends is of another one.
                 whole = self._longest_part(checksum)
                 start, end, faces = whole.start, whole.end, None
+            if start is None or end is None:
+                raise NO_PART
             restoration = RestorationRequest(start, end, (), *options)
             numbered_in = None
             if faces:
@@ -217,6 +224,11 @@ class Handlers:
 def _chosen(faces: dict[str, Any]) -> Chosen:
     """The chosen people, from the value of the component."""
     return {person["number"]: person["strength"] for person in faces["people"] if person["is_chosen"]}
+
+
+def _path(upload: dict[str, Any] | None) -> str | None:
+    """The path of an upload, which gradio has checked, from what the browser sends."""
+    return upload["path"] if upload else None
 
 
 def _tenths(seconds: float) -> float:
