@@ -24,16 +24,16 @@ def test_a_search_waits_for_no_restoration_and_is_not_repeated(open_page, demo, 
         time.sleep(0.01)
     calls = count_work(monkeypatch)
     page = open_page(DESKTOP)
-    upload(page, write_people(tmp_path / "clip.mp4", 8))
+    upload(page, write_people(tmp_path / "clip.mp4", 11))  # of no other test: the page knows those videos
     expect_text(page, "found", "Found 2 people.")
     assert not job.state.is_final
     held_phases.clear()
     page.click("#preview")
-    expect_text(page, "status", "Done: 8 frames, 2 people restored.")
+    expect_text(page, "status", "Done: 11 frames, 2 people restored.")
     choose_full_strength(page)
     page.locator("#faces .person").nth(0).click()
     page.click("#run")
-    expect_text(page, "status", "Done: 8 frames, 1 person restored.")
+    expect_text(page, "status", "Done: 11 frames, 1 person restored.")
     assert sorted(calls) == ["cut_clip", "find", "track_part"]
 
 
