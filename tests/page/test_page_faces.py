@@ -31,7 +31,7 @@ def test_a_search_waits_for_no_restoration_and_is_not_repeated(open_page, demo, 
     page.click("#preview")
     expect_text(page, "status", "Done: 11 frames, 2 people restored.")
     choose_full_strength(page)
-    page.locator("#faces .person").nth(0).click()
+    page.locator("#faces .person label").nth(0).click()
     page.click("#run")
     expect_text(page, "status", "Done: 11 frames, 1 person restored.")
     assert sorted(calls) == ["cut_clip", "find", "track_part"]
@@ -42,7 +42,7 @@ def test_a_person_in_many_scenes_is_one_entry(open_page, tmp_path):
     page = open_page(PHONE)
     upload(page, write_scenes(tmp_path / "cuts.mp4", (10,) * 9))
     expect_text(page, "found", "Found 3 people.")
-    people = page.locator("#faces .person")
+    people = page.locator("#faces .person label")
     expect(people).to_have_count(3)
     for number, text in enumerate(["Person 1\n0:00 to 0:02", "Person 2\n0:00 to 0:03", "Person 3\n0:00 to 0:03"]):
         expect(people.nth(number)).to_have_text(text, use_inner_text=True)

@@ -90,7 +90,7 @@ def test_reload_in_every_phase(open_page, demo, held_phases, tmp_path):
     # Behind the job of another user, one of two people
     held_phases.add(RESTORING)
     other = demo.service.submit("other", request(demo.service.add_video(clip), end=0.5))
-    page.locator("#faces .person").nth(0).click()
+    page.locator("#faces .person label").nth(0).click()
     choose_full_strength(page)
     page.click("#run")
     waiting = {"result": "", "shown": ["#video video"], "bars": 1, "buttons": RESTORING_NOW, "faces": [False, True]}
@@ -104,7 +104,7 @@ def test_reload_in_every_phase(open_page, demo, held_phases, tmp_path):
     check(status="Done: 8 frames, 1 person restored.", result="Result", **done)
 
     held_phases.add(RESTORING)
-    page.locator("#faces .person").nth(0).click()
+    page.locator("#faces .person label").nth(0).click()
     page.click("#run")
     running = {"bars": 1, "buttons": RESTORING_NOW, "shown": ["#video video"], "result": "", "faces": [True, True]}
     check(status=f"{RESTORING} ...", **running)
