@@ -27,6 +27,13 @@ def wait(job: Job) -> JobView:
     return job.view()
 
 
+def wait_for_phase(job: Job, phase: str) -> None:
+    deadline = time.monotonic() + 120
+    while not job.view().phase.startswith(phase) and time.monotonic() < deadline:
+        time.sleep(0.001)
+    assert job.view().phase.startswith(phase), job.view()
+
+
 def result(job: Job) -> RestoredPart:
     view = wait(job)
     assert view.state is JobState.DONE, view.error

@@ -21,6 +21,11 @@ pytest_plugins = ["page_fixtures"]
 pytestmark = pytest.mark.slow
 
 
+@pytest.fixture(scope="module")
+def client(url) -> Client:
+    return Client(url, verbose=False)
+
+
 def test_api(url, two_people, tmp_path):
     client = Client(url, verbose=False, download_files=tmp_path)
     endpoints = client.view_api(return_format="dict")["named_endpoints"]
@@ -106,8 +111,7 @@ def test_api_example_of_the_guide(url, tmp_path, monkeypatch):
         ({"upscale": True}, "upscale must be 1, 2, 3 or 4, got True."),
     ],
 )
-def test_api_errors(url, two_people, options, message):
-    client = Client(url, verbose=False)
+def test_api_errors(client, two_people, options, message):
     with pytest.raises(Exception, match=re.escape(message)) as raised:
         client.predict(handle_file(two_people), **options, api_name="/restore")
     assert str(two_people.parent) not in str(raised.value)

@@ -197,13 +197,13 @@ def test_slices_give_the_result_of_one_run(pipe, tmp_path, monkeypatch):
     """Every slice ends at the first possible frame."""
     monkeypatch.setattr(backend_module, "SEGMENT_FRAMES", 3)
     monkeypatch.setattr(backend_module, "gpu_seconds", lambda num_left: OVERHEAD)
-    clip, gpu = write_people(tmp_path / "in.mp4", 36, num_people=1), BorrowedGPU()
+    clip, gpu = write_people(tmp_path / "in.mp4", 20, num_people=1), BorrowedGPU()
 
     def run(backend: Backend, folder: Path) -> tuple[list[FaceTrack], list[bytes], list[dict], list[float]]:
         folder.mkdir()
-        tracks = track(backend, clip, 36)
+        tracks = track(backend, clip, 20)
         files, reports, shares = [], [], []
-        for step in backend.restore_part(clip, 36, RestorationRequest(0, 4, strength=1.0), targets(folder)):
+        for step in backend.restore_part(clip, 20, RestorationRequest(0, 4, strength=1.0), targets(folder)):
             if isinstance(step, RestoredPart):
                 files = [path.read_bytes() for path in (step.after, step.both)]
                 reports.append(json.loads(step.report.read_text()))
@@ -213,14 +213,14 @@ def test_slices_give_the_result_of_one_run(pipe, tmp_path, monkeypatch):
 
     tracks, files, (report,), shares = run(Backend(pipe, gpu), tmp_path / "slices")
     expected, whole_files, (whole_report,), _ = run(Backend(pipe), tmp_path / "whole")
-    assert gpu.requested.count(("_track", OVERHEAD)) == 37  # one frame in each, and the end
-    assert gpu.requested.count(("_restore", OVERHEAD)) == 9  # blocks of 4 frames
+    assert gpu.requested.count(("_track", OVERHEAD)) == 21  # one frame in each, and the end
+    assert gpu.requested.count(("_restore", OVERHEAD)) == 5  # blocks of 4 frames
     assert len(tracks) == 1
     for one, other in zip(tracks, expected, strict=True):
         for name, value in vars(one).items():
             np.testing.assert_array_equal(value, getattr(other, name))
     assert files == whole_files
-    assert report["frames"] == 36
+    assert report["frames"] == 20
     changing = {"seconds", "peak_memory_bytes"}
     assert {key: report[key] for key in report.keys() - changing} == {
         key: whole_report[key] for key in whole_report.keys() - changing

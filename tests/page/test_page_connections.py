@@ -10,7 +10,7 @@ from playwright.sync_api import Page, expect
 from keep_hf.page import ClientLimits
 from keep_hf.page.app import Demo
 from keep_hf.page.backend import RESTORING
-from page_steps import DESKTOP, NUM_FRAMES, TIMEOUT, expect_text, frames, open_session, upload
+from page_steps import DESKTOP, TIMEOUT, expect_text, frames, open_session, upload
 from portraits import write_people
 from served_page import serve_page
 from tcp_proxy import TcpProxy
@@ -30,27 +30,30 @@ def wait_for_comparison(page: Page) -> list[int]:
     return page.evaluate(f"[{video}.videoWidth, {video}.videoHeight]")
 
 
-def test_the_result_arrives_after_a_lost_connection(browser, demo, url, two_people):
+def test_the_result_arrives_after_a_lost_connection(browser, url, tmp_path):
     with TcpProxy(urlsplit(url).port) as proxy:
         page = browser.new_page(viewport=DESKTOP)
         page.set_default_timeout(TIMEOUT)
         page.goto(f"http://127.0.0.1:{proxy.port}/")
         page.wait_for_url("**session=*")
-        upload(page, two_people)
+        upload(page, write_people(tmp_path / "clip.mp4", 13))
         expect_text(page, "found", "Found 2 people.")
         page.click("#run")
         expect(page.locator("#cancel")).to_be_enabled()
         proxy.cut()
         page.wait_for_timeout(1000 * LOST_SECONDS)
         proxy.restore()
-        expect_text(page, "status", f"Done: {NUM_FRAMES} frames, 2 people restored.")
+        expect_text(page, "status", "Done: 13 frames, 2 people restored.")
         wait_for_comparison(page)
         page.close()
 
 
-def test_two_users_at_once(pipe, browser, two_people, held_phases, tmp_path):
+def test_two_users_at_once(pipe, browser, held_phases, tmp_path):
     """One reloads, one cancels and starts again: each gets the result of their own video; no file is left."""
-    clips = {"reloads": two_people, "cancels": write_people(tmp_path / "one person.mp4", 12, num_people=1)}
+    clips = {
+        "reloads": write_people(tmp_path / "two people.mp4", 12),
+        "cancels": write_people(tmp_path / "one person.mp4", 8, num_people=1),
+    }
     (work := tmp_path / "work").mkdir()
     with serve_page(pipe, work, client_limits=ClientLimits(places=12)) as demo:
         pages: dict[str, Page] = {}

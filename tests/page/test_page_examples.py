@@ -1,7 +1,6 @@
 """The example clips of the page: they open, the detector finds the people in them, the script makes them."""
 
 import runpy
-import subprocess
 import sys
 from pathlib import Path
 
@@ -80,8 +79,10 @@ def test_the_script_makes_the_bundled_files(monkeypatch):
         assert np.abs(drawn - bundled[:2]).mean() < 6  # what the encoder changes
 
 
-def test_an_unknown_example_is_refused():
-    command = [sys.executable, str(SCRIPTS / "make.py"), "holiday"]
-    run = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert run.returncode == 2
-    assert "there is no example holiday: use old_footage" in run.stderr
+def test_an_unknown_example_is_refused(monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    monkeypatch.setattr(sys, "argv", ["make.py", "holiday"])
+    with pytest.raises(SystemExit) as stopped:
+        runpy.run_path(str(SCRIPTS / "make.py"), run_name="__main__")
+    assert stopped.value.code == 2
+    assert "there is no example holiday: use old_footage" in capsys.readouterr().err

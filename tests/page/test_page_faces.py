@@ -1,14 +1,12 @@
 """The people on the page: found while others restore, found once, one entry for each of them."""
 
-import time
-
 import pytest
 from playwright.sync_api import expect
 
-from job_steps import count_work, request
+from job_steps import count_work, request, wait_for_phase
 from keep_hf.page.backend import RESTORING
 from many_scenes import write_scenes
-from page_steps import DESKTOP, PHONE, choose_full_strength, expect_text, upload
+from page_steps import DESKTOP, PHONE, expect_text, upload
 from portraits import write_people
 
 
@@ -20,8 +18,7 @@ def test_a_search_waits_for_no_restoration_and_is_not_repeated(open_page, demo, 
     held_phases.add(RESTORING)
     of_another_user = demo.service.add_video(write_people(tmp_path / "other.mp4", 4, num_people=1))
     job = demo.service.submit("other", request(of_another_user, end=0.4))
-    while job.view().phase != RESTORING:
-        time.sleep(0.01)
+    wait_for_phase(job, RESTORING)
     calls = count_work(monkeypatch)
     page = open_page(DESKTOP)
     upload(page, write_people(tmp_path / "clip.mp4", 11))  # of no other test: the page knows those videos
@@ -30,7 +27,7 @@ def test_a_search_waits_for_no_restoration_and_is_not_repeated(open_page, demo, 
     held_phases.clear()
     page.click("#preview")
     expect_text(page, "status", "Done: 11 frames, 2 people restored.")
-    choose_full_strength(page)
+    page.get_by_label("Strength for Person 2").select_option("100 %")
     page.locator("#faces .person label").nth(0).click()
     page.click("#run")
     expect_text(page, "status", "Done: 11 frames, 1 person restored.")

@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import expect
 
 from accessibility import find_violations
+from keep_hf.page.backend import RESTORING
 from keep_hf.page.jobs.sessions import Session
 from keep_hf.page.progress import Progress
 from keep_hf.page.requests import RestorationRequest
@@ -82,37 +83,37 @@ def test_a_batch_needs_no_browser(start, videos):
     assert "No video could be restored." in wait_for(batches, session, None).error
 
 
-def test_a_batch_is_cancelled_and_replaced(start, videos, restorations):
+def test_a_batch_is_cancelled_and_replaced(start, videos, held_phases):
     service = start()
     batches, session = SessionBatches(service), service.open_session("me")
-    restorations.clear()
+    held_phases.add(RESTORING)
     batches.start(session, videos, RestorationRequest())
     wait_for(batches, session, "Video 1 of 3, a video.mp4: Restoring")
     batches.cancel(session.id)
     assert batches.view(session.id) == BatchView(None, error="Cancelled.")
-    restorations.set()
+    held_phases.clear()
     batches.start(session, videos[:1], RestorationRequest())
     assert wait_for(batches, session, None).result.num_videos == 1
-    restorations.clear()
+    held_phases.add(RESTORING)
     batches.start(session, videos, RestorationRequest())
     wait_for(batches, session, "Video 1 of 3, a video.mp4: Restoring")
-    restorations.set()
+    held_phases.clear()
     service.close()  # ends the batch, and deletes its files
     assert batches.view(session.id) == BatchView(None, error="Cancelled.")
 
 
-def test_the_page_restores_several_videos(open_page, videos, restorations, tmp_path):
+def test_the_page_restores_several_videos(open_page, videos, held_phases, tmp_path):
     page = open_page(DESKTOP)
     page.get_by_role("button", name="Several videos at once").click()
     page.locator("#several-files input[type=file]").set_input_files(videos)
     expect(page.locator("#several-files")).to_contain_text(re.compile(r"bad\s*\.mp4"))
-    restorations.clear()
+    held_phases.add(RESTORING)
     page.click("#several-run")
     expect_text(page, "several-status", "Video 1 of 3, a video.mp4")
     page.reload()
     expect_text(page, "several-status", "Video 1 of 3, a video.mp4")
     expect(page.locator("#several-run")).to_be_disabled()
-    restorations.set()
+    held_phases.clear()
     page.reload()
     expect_text(page, "several-status", "Done: 2 videos restored. Not restored: bad.mp4 is not a video")
     check_legible(page)
