@@ -8,6 +8,7 @@ from PIL import Image
 from ..faces.contact_sheet import draw_people
 from ..faces.identity import FaceIdentity
 from ..faces.tracking.tracks import FaceTrack
+from ..restoration.report.wording import format_time
 from ..video.media_files import check_exists
 from ..video.open import open_video
 from .loading import load_pipeline, selected_device
@@ -54,8 +55,3 @@ def describe_person(track: FaceTrack, frame_rate: float) -> str:
     ]
     frames = f"{len(track)} frames from {track.frames[0]} to {track.frames[-1]}"
     return f"{track.track_id}: {frames}, {size:.0f} pixels, at {', '.join(times)}"
-
-
-def format_time(seconds: float) -> str:
-    """Format a time as minutes and seconds, rounded down."""
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02}"

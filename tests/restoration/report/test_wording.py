@@ -98,7 +98,7 @@ def test_how_people_were_recognized():
 
 
 def test_times():
-    assert [format_time(seconds) for seconds in (0, 64.6, 3725)] == ["0:00", "1:05", "1:02:05"]
+    assert [format_time(seconds) for seconds in (0, 64.6, 64.9999, 3725)] == ["0:00", "1:04", "1:05", "1:02:05"]
     track: dict[str, Any] = {"appearances": [[50, 99]]}
     assert describe_times(track, 25) == "0:02 to 0:04"
     # An absence of a second is not mentioned.

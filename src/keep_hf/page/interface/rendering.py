@@ -13,6 +13,7 @@ from typing import Any
 import gradio as gr
 
 from ...restoration.report.thumbnails import to_data_url
+from ...restoration.report.wording import format_time
 from ..comparison import comparison_value
 from ..jobs.choices import name_people
 from ..jobs.job import JobState, JobView, RestoreRequest
@@ -179,7 +180,7 @@ def faces_value(view: SessionView) -> dict[str, Any] | None:
         "people": [
             {
                 "number": person.number,
-                "times": f"{clock(start + person.first)} to {clock(start + person.last)}",
+                "times": f"{format_time(start + person.first)} to {format_time(start + person.last)}",
                 "portrait": to_data_url(person.portrait),
                 "is_chosen": person.number in view.chosen,
                 "strength": view.chosen.get(person.number),
@@ -222,8 +223,3 @@ def duration(seconds: float) -> str:
     if seconds < 10:
         return f"{max(1, round(seconds))} s"
     return f"{5 * round(seconds / 5)} s" if seconds < 120 else f"{round(seconds / 60)} min"
-
-
-def clock(seconds: float) -> str:
-    """A time as players show it, such as 1:05."""
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"

@@ -44,8 +44,8 @@ def person_name(track_id: int) -> str:
 
 
 def format_time(seconds: float) -> str:
-    """A time as on the clock of a player, such as "1:05"."""
-    minutes, rest = divmod(round(seconds), 60)
+    """A time as players show it, such as "1:05": the second that has begun."""
+    minutes, rest = divmod(int(round(seconds, 3)), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
