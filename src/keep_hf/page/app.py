@@ -172,7 +172,9 @@ def connect(demo: gr.Blocks, components: Components, handlers: Handlers) -> None
     )
     components.timer.tick(handlers.changed, page, rendered, **AT_ONCE)
     components.find.click(handlers.find_again, page, [components.about, *rendered], **AT_ONCE)
-    components.faces.select(handlers.chose_people, [components.session, components.faces], None, **AT_ONCE)
+    people = [components.session, components.faces]
+    # "always_last": a click while the one before is being handled would be lost otherwise.
+    components.faces.select(handlers.chose_people, people, None, trigger_mode="always_last", **AT_ONCE)
     options = [components.fidelity, components.strength]
     components.preset.input(handlers.chose_preset, components.preset, options, **AT_ONCE)
     clicks = [
