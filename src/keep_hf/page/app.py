@@ -165,7 +165,7 @@ def connect(demo: gr.Blocks, components: Components, handlers: Handlers) -> None
     chose = gr.on(
         [components.video.change, components.start.input, components.end.input],
         handlers.chose,
-        [*page, components.video, components.start, components.end],
+        [*page, components.video, components.start, components.end, components.faces],
         chosen,
         trigger_mode="always_last",
         **AS_SENT,

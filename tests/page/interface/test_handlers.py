@@ -36,8 +36,8 @@ class Browser:
 
     def choose(self, video: Path, target: str = "video") -> dict:
         event = SimpleNamespace(target=getattr(self.components, target))
-        shown = self.values[self.components.shown]
-        return self.handlers.chose(self.session.id, shown, {"path": str(video)}, *self.part, event, REQUEST)
+        shown, faces = (self.values[component] for component in (self.components.shown, self.components.faces))
+        return self.handlers.chose(self.session.id, shown, {"path": str(video)}, *self.part, faces, event, REQUEST)
 
     def restore(self, video: Path) -> dict:
         shown, faces = (self.values[component] for component in (self.components.shown, self.components.faces))
@@ -84,6 +84,21 @@ def test_a_field_that_is_empty_while_one_types(browser, clips):
     browser.part = (0.0, 0.5)
     browser.choose(clips["two"], "end")
     assert browser.session.view().part.end == 0.5
+
+
+def test_a_trim_sends_the_choice_of_people(browser, clips):
+    """The event of a click on a person may come after the people of the new part were found."""
+    browser.take(browser.choose(clips["two"]))
+    wait_for_search(browser.session)
+    browser.take(browser.handlers.changed(browser.session.id, browser.values[browser.components.shown]))
+    faces = browser.values[browser.components.faces]
+    faces["people"][0] |= {"is_chosen": False}
+    faces["people"][1] |= {"strength": 0.5}
+    browser.part = (0.0, 0.8)
+    browser.choose(clips["two"], "end")
+    wait_for_search(browser.session)
+    browser.handlers.chose_people(browser.session.id, faces)
+    assert browser.session.view().chosen == {2: 0.5}
 
 
 def test_a_deleted_upload(browser, clips, tmp_path):

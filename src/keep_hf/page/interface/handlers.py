@@ -4,6 +4,7 @@ A handler changes the session, and returns the values of the components that are
 error becomes a message on the page.
 """
 
+import contextlib
 import math
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,7 @@ class Handlers:
         upload: dict[str, Any] | None,
         start: float | None,
         end: float | None,
+        faces: dict[str, Any] | None,
         event: gr.EventData,
         request: gr.Request,
     ) -> Updates:
@@ -95,6 +97,8 @@ class Handlers:
                 # Otherwise the video is displayed again after a reload, perhaps before the sliders.
                 elif event.target is not self.components.video and start is not None and end is not None:
                     key = PartKey(checksum, start, end)
+                # The choice of people is sent along: the event of a click may come later than this one.
+                self._choose_people(session, faces)
                 updates |= self._choose(session, key, Path(video).name)
         except Exception as error:
             session.choose(None)
@@ -120,12 +124,12 @@ class Handlers:
 
     def chose_people(self, session_id: str, faces: dict[str, Any] | None) -> None:
         """Other people, for reloads and for other parts; a click on "Restore" sends them, too."""
-        try:
-            session = self.service.find_session(session_id)
-        except ValueError:
-            return
-        part = session.view().part
-        if faces and part is not None:
+        with contextlib.suppress(ValueError):  # the session is kept no longer
+            self._choose_people(self.service.find_session(session_id), faces)
+
+    @staticmethod
+    def _choose_people(session: Session, faces: dict[str, Any] | None) -> None:
+        if faces:
             session.choose_people(PartKey(*faces["part"]), _chosen(faces))
 
     @staticmethod
