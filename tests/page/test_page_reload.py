@@ -60,7 +60,7 @@ class ReloadCheck:
         expect_state(self.page, self.state)
         assert open_session(self.page, self.demo) is session
         after = session.view()
-        assert after.number == before.number  # a reload chooses nothing, which would cancel the jobs
+        assert after.part == before.part  # a reload chooses nothing, which would cancel the jobs
         for one, other in ((before.search, after.search), (before.restoration, after.restoration)):
             assert (one and (one.id, one.state)) == (other and (other.id, other.state))
 

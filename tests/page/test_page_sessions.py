@@ -56,7 +56,7 @@ def test_a_choice_survives_a_trim_and_a_reload(open_page, demo, two_people, tmp_
     expect_text(page, "status", "Done: 6 frames, 1 person restored.")
     expect_text(page, "found", "Found 2 people.")
     session = open_session(page, demo)
-    part = session.view().restoration.result
+    searched, part = session.view().search.id, session.view().restoration.result
     changed, same = sorted(changes(part.before, part.after), reverse=True)
     assert changed > 10
     assert same < 4
@@ -76,7 +76,7 @@ def test_a_choice_survives_a_trim_and_a_reload(open_page, demo, two_people, tmp_
         expect_text(page, "status", "Done: 6 frames, 1 person restored.")
         check()
     assert open_session(page, demo) is session
-    assert session.view().number == 2  # reloading has chosen nothing
+    assert session.view().search.id == searched, "reloading has chosen a part"
     set_end(page, 0.8)  # the result stays, and says what it belongs to
     expect_text(page, "result", "from 0 to 0.6 s: not the part that is selected now")
     expect(page.locator("#compare .views, #download")).to_have_count(2)
@@ -92,7 +92,8 @@ def test_the_job_goes_on_without_the_browser(open_page, demo, two_people, held_p
     held_phases.add(RESTORING)
     page.click("#run")
     expect(page.locator("#run")).to_be_disabled()
-    job = demo.service.find_job(open_session(page, demo).view().restoration.id)
+    session = open_session(page, demo)
+    job = session.restore(session.view().restoration.request)  # the same click again
     page.context.set_offline(True)
     held_phases.clear()
     assert wait(job).state is JobState.DONE
@@ -134,7 +135,7 @@ def test_a_new_video_cancels_what_runs(open_page, demo, two_people, tmp_path):
     page.click("#run")
     expect(page.locator("#run")).to_be_disabled()
     session = open_session(page, demo)
-    old = demo.service.find_job(session.view().restoration.id)
+    old = session.restore(session.view().restoration.request)  # the same click again
     clear(page)
     deadline = time.monotonic() + 60
     while not old.state.is_final and time.monotonic() < deadline:

@@ -73,14 +73,13 @@ def test_another_choice_cancels_what_runs(start, clips):
     session = service.open_session("me")
     first, second = service.add_video(clips["long"]), service.add_video(clips["two"])
     session.choose(PartKey(first, 0.0, 4.0))
-    old = [service.find_job(session.view().search.id), session.restore(request(first, end=4.0))]
+    old = session.restore(request(first, end=4.0))
     session.choose(PartKey(second, 0.0, SECONDS))
-    assert (session.view().number, session.view().restoration) == (2, None)
-    assert old[1].state is JobState.CANCELLED
+    assert session.view().restoration is None
+    assert old.state is JobState.CANCELLED
     found = wait_for_search(session)
     assert len(found.people) == 2  # of the second video
-    for job in old:
-        wait(job)
+    wait(old)
     assert session.view().search.result is found
     running = session.restore(request(second))
     session.choose(PartKey(second, 0.0, 0.8))  # a trim
@@ -90,4 +89,4 @@ def test_another_choice_cancels_what_runs(start, clips):
     session.choose(None)
     assert wait(running).state is JobState.CANCELLED
     view = session.view()
-    assert (view.number, view.part, view.search, view.restoration) == (4, None, None, None)
+    assert (view.part, view.search, view.restoration) == (None, None, None)

@@ -8,7 +8,7 @@ import pytest
 from job_steps import SECONDS, result, wait, wait_for_search
 from keep_hf.page.clips import probe
 from keep_hf.page.jobs.face_search import FaceSearch
-from keep_hf.page.jobs.job import JobState, PartKey, RestoreRequest
+from keep_hf.page.jobs.job import JobState, PartKey, RestoreRequest, SearchRequest
 from keep_hf.page.limits import Limits
 from keep_hf.page.requests import RestorationRequest
 from keep_hf.page.slices import gpu_seconds
@@ -65,10 +65,8 @@ def test_a_choice_survives_a_trim(start, clips):
 
 def test_a_search_without_faces(start, tmp_path):
     service = start()
-    session = service.open_session("me")
     video = service.add_video(write_clip(tmp_path / "empty.mp4", num_frames=12))
-    session.choose(PartKey(video, 0.0, 1.0))
-    job = service.find_job(session.view().search.id)
+    job = service.submit("me", SearchRequest(PartKey(video, 0.0, 1.0)))
     assert wait(job).state is JobState.FAILED
     assert "No faces found in this part" in job.view().error
 

@@ -57,18 +57,6 @@ class JobQueue:
         if entry is not None and entry[1].cancel():
             job.stopped.set()
 
-    def find(self, job_id: str) -> Job:
-        """Find a job by its id.
-
-        Raises:
-            ValueError: If there is none.
-        """
-        with self._lock:
-            if job_id not in self._jobs:
-                minutes = self._clients.limits.seconds / 60
-                raise ValueError(f"There is no such request any more: results are kept for {minutes:.0f} minutes.")
-            return self._jobs[job_id][0]
-
     def holds(self, job: Job) -> bool:
         """Whether a job and its files were not deleted yet."""
         with self._lock:

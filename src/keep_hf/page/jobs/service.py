@@ -205,14 +205,6 @@ class JobService:
         """End a job, unless it has ended."""
         self._queue.cancel(job)
 
-    def find_job(self, job_id: str) -> Job:
-        """Find a job by its id, which is enough to see the result.
-
-        Raises:
-            ValueError: If there is none.
-        """
-        return self._queue.find(job_id)
-
     def delete_old(self, seconds: float) -> None:
         """Delete what has not been used for a time in seconds: sessions, ended jobs with their files, and videos."""
         with self._lock:

@@ -21,7 +21,6 @@ class SessionView:
     """A session at one moment.
 
     Attributes:
-        number (`int`): Counts the choices; a view with a lower number is out of date.
         part ([`PartKey`], *optional*): The chosen video and part.
         name (`str`): Name of the upload.
         search ([`JobView`], *optional*): The search for people in this part.
@@ -34,7 +33,6 @@ class SessionView:
         place (`int`): Number of jobs before the restoration while it waits.
     """
 
-    number: int
     part: PartKey | None
     name: str
     search: JobView | None
@@ -61,7 +59,6 @@ class Session:
     def __init__(self, client: str, queue: JobQueue) -> None:
         self.id, self.client, self._queue = secrets.token_urlsafe(16), client, queue
         self._lock = threading.RLock()
-        self._number = 0
         self._part: PartKey | None = None
         self._name = ""
         self._search: Job | None = None
@@ -91,7 +88,6 @@ class Session:
             self._take_result()
             if part is None or self._part is None or part.video != self._part.video:
                 self._found, self._choices, self._name, self._result = None, Choices(), name, None
-            self._number += 1
             self._part, self._search, self._restoration, self._is_expired = part, None, None, False
             if self._result is not None and _restored_part(self._result) == part:
                 self._restoration = self._result  # the user has come back to this part
@@ -169,7 +165,6 @@ class Session:
             self._take_people()
             found_in, found = self._found or (None, None)
             return SessionView(
-                number=self._number,
                 part=self._part,
                 name=self._name,
                 search=search,
