@@ -4,8 +4,10 @@
         --yunet ../shared/weights/yunet_n_dynamic.onnx --one-person ../shared/media/hq_eval/talkvid_04.mp4
 
 A face counts as found if the mean distance of the landmarks from those of YuNet is below half the distance of the
-eyes. The reference of the landmarks is the median of six detections of YuNet (training/data/teacher_labels.py): at
-three sizes, each also mirrored. People are those of the tracker, so that a detection in a single frame is none.
+eyes. `recall` counts those in the first frame of each video of which YuNet is sure; `found` counts all, in more frames
+and in mosaics. The reference of the landmarks is the median of six detections of YuNet
+(training/data/teacher_labels.py): at three sizes, each also mirrored. People are those of the tracker, so that a
+detection in a single frame is none.
 """
 
 import argparse
@@ -32,7 +34,9 @@ PACKAGED = Path(__file__).parents[1] / "src/keep_hf/checkpoints/keep-small/detec
 FACE_SIZES = (24, 32, 64, 128, 256, 400)
 FOUND = 0.5  # largest error of the landmarks of a face that is found, in distances of the eyes
 MOSAIC = (1280, 720)
-PARTS = ("false", "landmarks", "found", "turned")
+PARTS = ("false", "recall", "landmarks", "found", "turned")
+# Of `recall`: sides of the largest face in pixels, besides its own, and the least score of YuNet
+RECALL_SIZES, SURE = (32, 64, 128), 0.75
 
 
 @dataclass
@@ -84,6 +88,27 @@ def count_found(images: list[np.ndarray], detector: FaceDetector, yunet: YuNet) 
             small = resize(image, *(max(round(side * scale), 1) for side in image.shape[1::-1]))
             for kind, version in (("colour", small), ("grey", to_grey(small))):
                 counts[kind, size].add(detector.detect([version])[0], yunet.detect([version])[0])
+    return counts
+
+
+def count_sure(images: list[np.ndarray], detector: FaceDetector, yunet: YuNet) -> dict[str, Count]:
+    """Count the faces found of those that YuNet is sure of, with the largest face of each image in several sizes.
+
+    The key is "colour" or "grey", and the size: "own", or one of [`RECALL_SIZES`]. Images are not enlarged.
+    """
+    kinds = [(kind, size) for size in ("own", *RECALL_SIZES) for kind in ("colour", "grey")]
+    counts = {f"{kind}, {size}": Count() for kind, size in kinds}
+    for image in images:
+        (faces,) = yunet.detect([image])
+        largest = (faces.boxes[:, 2:] - faces.boxes[:, :2]).max(initial=0)
+        for kind, size in kinds:
+            scale = 1.0 if size == "own" else int(size) / max(largest, 1.0)
+            if not len(faces) or scale > 1.05:
+                continue
+            version = resize(image, *(max(round(side * scale), 1) for side in image.shape[1::-1]))
+            version = version if kind == "colour" else to_grey(version)
+            (reference,) = yunet.detect([version])
+            counts[f"{kind}, {size}"].add(detector.detect([version])[0], reference[reference.scores >= SURE])
     return counts
 
 
@@ -176,6 +201,14 @@ def report_found(sources: dict[str, list[np.ndarray]], detector: FaceDetector, y
     print(f"several people in frames of 1280 x 720: {count_in_mosaics(everyone, detector, yunet)}\n")
 
 
+def report_recall(first_frames: list[np.ndarray], detector: FaceDetector, yunet: YuNet) -> None:
+    counts = count_sure(first_frames, detector, yunet)
+    rows = [[kind, f"{count.found}/{count.expected}"] for kind, count in counts.items()]
+    print_table([f"faces of YuNet's score {SURE} and more", "found"], rows)
+    total = Count(*(sum(getattr(count, name) for count in counts.values()) for name in ("found", "expected")))
+    print(f"\nall of them: {total}\n")
+
+
 def report_landmarks(sources: dict[str, list[np.ndarray]], detector: FaceDetector, yunet: YuNet) -> None:
     rows = []
     for name, images in sources.items():
@@ -216,6 +249,8 @@ def main() -> None:
     clips = {folder.name: [read_frames(path, args.every) for path in find_videos(folder)] for folder in args.videos}
     sources = {name: [frame for frames in videos for frame in frames] for name, videos in clips.items()}
     sources["portraits"] = [read_image(path) for path in find_images(args.portraits)]
+    if "recall" in args.parts:
+        report_recall([frames[0] for videos in clips.values() for frames in videos], detector, yunet)
     if "landmarks" in args.parts:
         report_landmarks(sources, detector, yunet)
     if "found" in args.parts:
