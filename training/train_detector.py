@@ -142,7 +142,7 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error(f"--mosaic-size must be a multiple of 32, got {args.mosaic_size}")
     config = TrainerConfig.from_args(args)
     torch.manual_seed(args.seed)
-    detector = FaceDetector.from_pretrained(args.initial) if args.initial else FaceDetector()
+    detector = FaceDetector.from_pretrained(args.initial, refinement=False) if args.initial else FaceDetector()
     teacher = load_detector(args.teacher)
     errors = [read_image(path) for path in find_images(args.errors)] if args.errors else []
 

@@ -112,13 +112,13 @@ def test_compiled_encoders_find_their_features_for_every_number_of_images():
             assert vq.encode_hq(images)[1].keys() == {64}
 
 
-def test_both_networks_of_the_detector_are_compiled():
-    detector = FaceDetector(search_threshold=0.0, threshold=0.0).eval()
+def test_all_networks_of_the_detector_are_compiled():
+    detector = FaceDetector(search_threshold=0.0, threshold=0.0, refinement=True).eval()
     detector.compile(backend="eager")
     torch._dynamo.reset()
     counters.clear()
     detector.detect(list(make_clip(1, 64, 64)))
-    assert counters["stats"]["unique_graphs"] >= 2
+    assert counters["stats"]["unique_graphs"] >= 3
 
 
 def test_compiling_only_forward_warns():

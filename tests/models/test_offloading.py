@@ -84,7 +84,7 @@ def test_a_pipeline_with_offloaded_weights_restores_the_same_faces(name, place, 
 def test_a_detector_with_offloaded_weights_finds_the_same_faces(place, tmp_path):
     """An untrained detector finds everything: its scores and landmarks show the weights."""
     torch.manual_seed(0)
-    detector = FaceDetector(search_threshold=0.0, threshold=0.0).eval()
+    detector = FaceDetector(search_threshold=0.0, threshold=0.0, refinement=True).eval()
     frames = list(make_clip(2, 96, 64))
 
     def describe(faces: list[Faces]) -> np.ndarray:

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from keep_hf.drawn_people import draw_person
+from keep_hf.faces.close_ups.cutting import MIRRORED_ORDER
 from keep_hf.faces.detector import FaceDetector
 from keep_hf.faces.yunet import YuNet
 from keep_hf.video.media_files import is_image, is_video
@@ -16,8 +17,6 @@ from keep_hf.video.reader import VideoReader
 from .images import read_image
 
 
-# The left eye of a mirrored face is the right one.
-MIRRORED_ORDER = [1, 0, 2, 4, 3]
 # Sides of the images in which the teacher searches, in pixels.
 TEACHER_SIDES = (320, 400, 480)
 MAX_SIDE = 400

@@ -1,11 +1,13 @@
-"""FaceDetector, a small face detector of our own that is part of the packaged checkpoint.
+"""FaceDetector, a small face detector of our own that is part of the packaged checkpoints.
 
-It finds boxes first, in a small and in a large copy of the frame; then a second network reads a close-up of every
-box, in the pixels of the frame, decides whether it shows a face, and predicts the landmarks.
+It finds boxes first, in a small and in a large copy of the frame. Then a second network reads a close-up of every box,
+in the pixels of the frame, decides whether it shows a face, and predicts the landmarks. A third network reads another
+close-up, which is aligned by these landmarks, and does the same more accurately.
 
 Legend: b images, n cells (positions of the feature maps).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,46 +22,15 @@ from torch import nn
 from ..built_in import BuiltInWeights
 from ..offloading import entry_point, execution_device
 from ..video.pixels import to_tensor
-from .detection import Faces, resize, search_near_and_far, suppress
+from .close_ups.cutting import MEAN_FACE, MIRRORED_ORDER, cut_aligned, cut_square, to_frame
+from .close_ups.networks import CloseUpNetwork, SeparableBlock, stage, stem
+from .detection import Faces, search_near_and_far, suppress
 
 
-# Landmarks of the mean face, relative to the centre of its box, in sides of the box (the square root of its area).
-MEAN_FACE = np.array([(-0.195, -0.131), (0.195, -0.131), (0, 0.111), (-0.177, 0.271), (0.177, 0.271)], np.float32)
-# In a mirrored image the left eye is the right one, and so on.
-MIRRORED_ORDER = [1, 0, 2, 4, 3]
-# Half the side of a close-up over the root mean square distance of the landmarks from their centre
-CLOSE_UP_MARGIN = 2.1
-
-
-class SeparableBlock(nn.Module):
-    """Depthwise 3x3 and pointwise convolution, with a residual connection where the shape is kept."""
-
-    def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
-        super().__init__()
-        self.depthwise = nn.Conv2d(in_channels, in_channels, 3, stride, 1, groups=in_channels, bias=False)
-        self.norm1 = nn.BatchNorm2d(in_channels)
-        self.pointwise = nn.Conv2d(in_channels, out_channels, 1, bias=False)
-        self.norm2 = nn.BatchNorm2d(out_channels)
-        self.residual = stride == 1 and in_channels == out_channels
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map features `(b, in_channels, h, w)` to `(b, out_channels, h / stride, w / stride)`."""
-        h = F.relu(self.norm1(self.depthwise(x)))
-        h = self.norm2(self.pointwise(h))
-        return F.relu(x + h if self.residual else h)
-
-
-def _stem(channels: int) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(3, channels, 3, 2, 1, bias=False), nn.BatchNorm2d(channels), nn.ReLU())
-
-
-def _stage(in_channels: int, out_channels: int) -> nn.Sequential:
-    """Halve the size, then two residual blocks."""
-    return nn.Sequential(
-        SeparableBlock(in_channels, out_channels, stride=2),
-        SeparableBlock(out_channels, out_channels),
-        SeparableBlock(out_channels, out_channels),
-    )
+# Cuts a close-up of a given size around landmarks in a frame, and returns the matrix from the frame to it.
+Cut = Callable[[np.ndarray, np.ndarray, int], tuple[np.ndarray, np.ndarray]]
+# Least logit of a face in the first close-up for which a second one is read; a probability of 0.05
+LIKELY = -3.0
 
 
 @dataclass
@@ -77,7 +48,7 @@ class FaceDetectorOutput(BaseOutput):
 
 
 class FaceDetector(BuiltInWeights, ModelMixin, ConfigMixin):
-    """A small anchor-free face detector: one network finds boxes, another one checks each and finds its landmarks.
+    """A small anchor-free face detector: one network finds boxes, two others check each and find its landmarks.
 
     Args:
         block_out_channels (`tuple[int, ...]`, defaults to `(16, 32, 64, 96, 128)`):
@@ -88,10 +59,14 @@ class FaceDetector(BuiltInWeights, ModelMixin, ConfigMixin):
             Channels of the close-up network at strides 2, 4, 8 and 16.
         close_up_size (`int`, defaults to 96):
             Side in pixels of the close-ups that the close-up network reads; a multiple of 16.
+        refinement (`bool`, defaults to `False`):
+            Whether a second network of the same kind reads another close-up, which is aligned by the landmarks of the
+            first.
         search_threshold (`float`, defaults to 0.5):
             Least score of a box for which the close-up is checked, from 0 to 1.
         threshold (`float`, defaults to 0.8):
-            Least score of a face, from 0 to 1: the close-up network's probability that it is one.
+            Least score of a face, from 0 to 1: the probability that it is one, by the close-up network or, with a
+            refinement network, by the search and both close-ups, as the mean of their logits.
     """
 
     _no_split_modules = ("SeparableBlock",)
@@ -108,13 +83,14 @@ class FaceDetector(BuiltInWeights, ModelMixin, ConfigMixin):
         neck_channels: int = 64,
         close_up_channels: tuple[int, ...] = (24, 48, 96, 128),
         close_up_size: int = 96,
+        refinement: bool = False,
         search_threshold: float = 0.5,
         threshold: float = 0.8,
     ) -> None:
         super().__init__()
         channels = block_out_channels
-        self.stem = nn.Sequential(_stem(channels[0]), SeparableBlock(channels[0], channels[1], stride=2))
-        self.stages = nn.ModuleList(_stage(channels[i], channels[i + 1]) for i in (1, 2, 3))
+        self.stem = nn.Sequential(stem(channels[0]), SeparableBlock(channels[0], channels[1], stride=2))
+        self.stages = nn.ModuleList(stage(channels[i], channels[i + 1]) for i in (1, 2, 3))
         self.laterals = nn.ModuleList(nn.Conv2d(c, neck_channels, 1) for c in channels[2:])
         self.necks = nn.ModuleList(SeparableBlock(neck_channels, neck_channels) for _ in self.strides)
         # Score; centre and size of the box.  Nearly every cell is without a face: scores start low.
@@ -122,18 +98,15 @@ class FaceDetector(BuiltInWeights, ModelMixin, ConfigMixin):
         output.bias = nn.Parameter(torch.tensor([-4.0, 0.0, 0.0, 0.0, 0.0]))
         self.head = nn.Sequential(SeparableBlock(neck_channels, neck_channels), output)
 
-        # Five landmarks, and the score
-        self.close_up_network = nn.Sequential(
-            _stem(close_up_channels[0]),
-            *(_stage(close_up_channels[i], close_up_channels[i + 1]) for i in range(3)),
-            nn.Flatten(),
-            nn.Linear(close_up_channels[3] * (close_up_size // 16) ** 2, 11),
-        )
+        self.close_up_network = CloseUpNetwork(close_up_channels, close_up_size)
+        self.refinement_network = CloseUpNetwork(close_up_channels, close_up_size) if refinement else None
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
-        """Compile both networks; the arguments are those of `torch.compile`."""
+        """Compile all networks; the arguments are those of `torch.compile`."""
         super().compile(*args, **kwargs)
         self.close_up_network.compile(*args, **kwargs)
+        if self.refinement_network is not None:
+            self.refinement_network.compile(*args, **kwargs)
 
     def forward(
         self, images: torch.Tensor, return_dict: bool = True
@@ -151,8 +124,8 @@ class FaceDetector(BuiltInWeights, ModelMixin, ConfigMixin):
         """
         features = []
         h = self.stem(images)
-        for stage in self.stages:
-            h = stage(h)
+        for halve in self.stages:
+            h = halve(h)
             features.append(h)
         maps: list[torch.Tensor] = []
         for feature, lateral, neck in zip(
@@ -199,29 +172,30 @@ class FaceDetector(BuiltInWeights, ModelMixin, ConfigMixin):
             `list[Faces]`: the faces of each frame.
         """
         found = search_near_and_far(frames, self._search, self.near_sides, self.far_side)
-        # One close-up of each face, placed by its box; a second one, placed by the landmarks of the first, did not
-        # improve the landmarks.
-        close_ups = [
-            self._cut_close_up(frame, face)
-            for frame, faces in zip(frames, found, strict=True)
-            for face in faces.landmarks
-        ]
-        if not close_ups:
-            return found
-        images, corners, sides = zip(*close_ups, strict=True)
-        offsets, scores = self._read_close_ups(images)
-        placed = np.stack(corners)[:, None] + (offsets + 0.5) * np.array(sides)[:, None, None] - 0.5
-        ends = np.cumsum([len(faces) for faces in found])[:-1]
+        read = self._read_close_ups(frames, found, self.close_up_network, cut_square)
+        if self.refinement_network is not None:
+            is_likely = [faces.scores > LIKELY for faces in read]
+            likely = [faces[which] for faces, which in zip(read, is_likely, strict=True)]
+            refined = self._read_close_ups(frames, likely, self.refinement_network, cut_aligned)
+            searched = [faces.scores[which] for faces, which in zip(found, is_likely, strict=True)]
+            read = [
+                Faces(again.boxes, again.landmarks, (box_logits + first.scores + again.scores) / 3)
+                for box_logits, first, again in zip(searched, likely, refined, strict=True)
+            ]
         results = []
-        for faces, points, score in zip(
-            found, np.split(placed.astype(np.float32), ends), np.split(scores, ends), strict=True
-        ):
-            order = np.argsort(-score, kind="stable")[: np.count_nonzero(score > self.config["threshold"])]
-            results.append(Faces(faces.boxes, points, score)[order])
+        for faces in read:
+            order = np.argsort(-faces.scores, kind="stable")
+            scores = (1 + np.tanh(faces.scores[order] / 2)) / 2  # the logistic function, without overflow
+            sorted_faces = Faces(faces.boxes[order], faces.landmarks[order], scores)
+            results.append(sorted_faces[scores > self.config["threshold"]])
         return results
 
     def _search(self, images: list[np.ndarray]) -> list[Faces]:
-        """Detect boxes in images of any sizes, in one batch; the landmarks are those of the mean face."""
+        """Detect boxes in images of any sizes, in one batch.
+
+        Returns:
+            `list[Faces]`: their landmarks are those of the mean face, their scores are logits.
+        """
         if not images:
             return []
         height, width = (max(-(-image.shape[axis] // 32) * 32 for image in images) for axis in (0, 1))
@@ -230,40 +204,48 @@ class FaceDetector(BuiltInWeights, ModelMixin, ConfigMixin):
             target[: image.shape[0], : image.shape[1]] = image
         all_logits, all_boxes = self(to_tensor(padded, execution_device(self), self.dtype), return_dict=False)
         results = []
-        for scores, boxes in zip(all_logits.sigmoid().cpu().numpy(), all_boxes.cpu().numpy(), strict=True):
-            is_candidate = scores > self.config["search_threshold"]
-            boxes, scores = boxes[is_candidate], scores[is_candidate]
+        all_are_candidates = all_logits.sigmoid() > self.config["search_threshold"]
+        outputs = (output.cpu().numpy() for output in (all_logits, all_boxes, all_are_candidates))
+        for logits, boxes, is_candidate in zip(*outputs, strict=True):
+            boxes, logits = boxes[is_candidate], logits[is_candidate]
             corners = boxes.reshape(-1, 2, 2)
             sides = np.sqrt(np.prod(corners[:, 1] - corners[:, 0], axis=1))
             landmarks = corners.mean(axis=1)[:, None] + sides[:, None, None] * MEAN_FACE
-            results.append(suppress(Faces(boxes, landmarks, scores)))
+            results.append(suppress(Faces(boxes, landmarks, logits)))
         return results
 
-    def _cut_close_up(self, frame: np.ndarray, landmarks: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
-        """Cut out the square around a face; the edges of the frame are repeated.
+    def _read_close_ups(
+        self, frames: list[np.ndarray], found: list[Faces], network: nn.Module, cut: Cut
+    ) -> list[Faces]:
+        """Predict landmarks and logits of faces as the mean over a close-up of each and its mirror image.
+
+        Args:
+            frames (`list[np.ndarray]`, each of shape `(h, w, 3)`): RGB, uint8.
+            found (`list[Faces]`): The faces of each frame, with landmarks by which the close-ups are cut.
+            network (`nn.Module`): Reads close-ups.
+            cut (`Callable`): Cuts a close-up, see `close_ups/cutting.py`.
 
         Returns:
-            `tuple[np.ndarray, np.ndarray, int]`: the close-up of shape `(close_up_size, close_up_size, 3)`; its left
-            upper corner (x, y) and its side, in pixels of the frame.
+            `list[Faces]`: the same faces in the same order, with the landmarks of the network. Their scores are
+            logits: of the probability that the close-up shows a face.
         """
-        centre = landmarks.mean(axis=0)
-        half = CLOSE_UP_MARGIN * np.sqrt(((landmarks - centre) ** 2).sum(axis=1).mean())
-        side = max(round(2 * float(half)), 8)
-        left, top = np.rint(centre + 0.5 - side / 2).astype(int)
-        rows = np.clip(np.arange(top, top + side), 0, frame.shape[0] - 1)
-        columns = np.clip(np.arange(left, left + side), 0, frame.shape[1] - 1)
         size = self.config["close_up_size"]
-        return resize(frame[rows[:, None], columns], size, size), np.array([left, top]), side
-
-    def _read_close_ups(self, close_ups: tuple[np.ndarray, ...]) -> tuple[np.ndarray, np.ndarray]:
-        """Predict landmarks and scores as the mean over each close-up and its mirror image.
-
-        Returns:
-            `tuple[np.ndarray, np.ndarray]`: landmarks of shape `(n, 5, 2)`, relative to the centres of the close-ups,
-            in sides of them; and scores of shape `(n,)`, from 0 to 1.
-        """
-        images = to_tensor(close_ups, execution_device(self), self.dtype)
-        plain, mirrored = self.close_up_network(torch.cat([images, images.flip(-1)])).float().cpu().chunk(2)
-        scores = ((plain[:, 10] + mirrored[:, 10]) / 2).sigmoid().numpy()
+        close_ups = [
+            cut(frame, landmarks, size)
+            for frame, faces in zip(frames, found, strict=True)
+            for landmarks in faces.landmarks
+        ]
+        if not close_ups:
+            return found
+        images, matrices = zip(*close_ups, strict=True)
+        pixels = to_tensor(images, execution_device(self), self.dtype)
+        plain, mirrored = network(torch.cat([pixels, pixels.flip(-1)])).float().cpu().chunk(2)
+        logits = ((plain[:, 10] + mirrored[:, 10]) / 2).numpy()
         offsets, mirrored_offsets = (out[:, :10].unflatten(-1, (5, 2)).numpy() for out in (plain, mirrored))
-        return (offsets + mirrored_offsets[:, MIRRORED_ORDER] * (-1, 1)) / 2, scores
+        offsets = (offsets + mirrored_offsets[:, MIRRORED_ORDER] * (-1, 1)) / 2
+        landmarks = np.stack([to_frame(*each, size) for each in zip(offsets, matrices, strict=True)])
+        ends = np.cumsum([len(faces) for faces in found])[:-1]
+        return [
+            Faces(faces.boxes, *placed)
+            for faces, *placed in zip(found, np.split(landmarks, ends), np.split(logits, ends), strict=True)
+        ]

@@ -1,0 +1,1 @@
+"""Close-ups of faces that were found: how they are cut, and the networks that read them."""
