@@ -24,7 +24,7 @@ from ..offloading import entry_point, execution_device
 from ..video.pixels import to_tensor
 from .close_ups.cutting import MEAN_FACE, MIRRORED_ORDER, cut_aligned, cut_square, to_frame
 from .close_ups.networks import CloseUpNetwork, SeparableBlock, stage, stem
-from .detection import Faces, search_near_and_far, suppress
+from .detection import Faces, drop_parts_of_people, search_near_and_far, suppress
 
 
 # Cuts a close-up of a given size around landmarks in a frame, and returns the matrix from the frame to it.
@@ -187,7 +187,7 @@ class FaceDetector(BuiltInWeights, ModelMixin, ConfigMixin):
             order = np.argsort(-faces.scores, kind="stable")
             scores = (1 + np.tanh(faces.scores[order] / 2)) / 2  # the logistic function, without overflow
             sorted_faces = Faces(faces.boxes[order], faces.landmarks[order], scores)
-            results.append(sorted_faces[scores > self.config["threshold"]])
+            results.append(drop_parts_of_people(sorted_faces[scores > self.config["threshold"]]))
         return results
 
     def _search(self, images: list[np.ndarray]) -> list[Faces]:
