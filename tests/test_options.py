@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keep_hf import KeepPipeline
+from keep_hf import KeepPipeline, restore_dataset, restore_videos
 from keep_hf.options import EncodingOptions, RestorationOptions
 
 
@@ -136,11 +136,21 @@ def test_strengths_are_for_people_who_are_restored(options):
         RestorationOptions(person_strength={1: 0.5}, **options)
 
 
-@pytest.mark.parametrize("name", ["__call__", "restore_video", "stream", "follow"])
-def test_public_calls_have_the_same_options_and_defaults(name):
+CALLS = (KeepPipeline.__call__, KeepPipeline.restore_video, KeepPipeline.stream, restore_videos, restore_dataset)
+
+
+@pytest.mark.parametrize("call", CALLS, ids=lambda call: call.__qualname__)
+def test_public_calls_have_the_same_options_and_defaults(call):
+    assert_has_options(call, [field.name for field in fields(RestorationOptions)])
+
+
+def test_follow_has_the_options_of_detection():
+    assert_has_options(KeepPipeline.follow, ["faces", "min_face_size", "frame_rate"])
+
+
+def assert_has_options(call, names):
     defaults = {field.name: field.default for field in fields(RestorationOptions)}
-    parameters = inspect.signature(getattr(KeepPipeline, name)).parameters
-    names = ["faces", "min_face_size", "frame_rate"] if name == "follow" else list(defaults)
+    parameters = inspect.signature(call).parameters
     for option in names:
         assert parameters[option].kind is inspect.Parameter.KEYWORD_ONLY
         assert parameters[option].default == defaults[option]
