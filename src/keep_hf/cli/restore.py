@@ -21,7 +21,7 @@ from ..cluster.restore_videos import run as run_videos
 from ..cluster.tasks import RunSettings
 from ..faces.face_parser import load_parser
 from ..faces.identity import FaceIdentity
-from ..options import DEFAULT_MODEL, EncodingOptions, RestorationOptions
+from ..options import AUTO, DEFAULT_MODEL, EncodingOptions, RestorationOptions
 from ..pipeline import KeepPipeline
 from ..pipeline.keep_pipeline import SEGMENT_FRAMES
 from ..restoration.background import load_background
@@ -265,6 +265,9 @@ def print_results(report: dict[str, Any], aligned: bool) -> None:
     """Print what was done with each person of a video."""
     if not report["tracks"] and not aligned:
         print_message(f"{report['source']}: No faces found. The frames are unchanged.")
+    options = report["options"]
+    if options["strength"] != AUTO and not options["person_strength"]:
+        return  # one strength for all, as requested
     for track in report["tracks"]:
         print_message(f"{report['source']}: person {track['id']}: {track['strength']['reason']}")
 
