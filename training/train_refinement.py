@@ -12,9 +12,9 @@ import copy
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from keep_hf import FaceDetector
-from keep_hf.faces.close_ups.networks import CloseUpNetwork
 from keep_hf.video.media_files import find_images
 
 from .data.images import read_image
@@ -34,10 +34,10 @@ class RefinementStage(Stage):
     """Trains the landmarks and the scores of aligned close-ups.
 
     Args:
-        network ([`CloseUpNetwork`]): The network.
+        network (`nn.Module`): From `close_up_network`.
     """
 
-    def __init__(self, network: CloseUpNetwork) -> None:
+    def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 

@@ -23,7 +23,7 @@ from ..built_in import BuiltInWeights
 from ..offloading import entry_point, execution_device
 from ..video.pixels import to_tensor
 from .close_ups.cutting import MEAN_FACE, MIRRORED_ORDER, cut_aligned, cut_square, to_frame
-from .close_ups.networks import CloseUpNetwork, SeparableBlock, stage, stem
+from .close_ups.networks import SeparableBlock, close_up_network, stage, stem
 from .detection import Faces, drop_parts_of_people, search_near_and_far, suppress
 
 
@@ -98,8 +98,8 @@ class FaceDetector(BuiltInWeights, ModelMixin, ConfigMixin):
         output.bias = nn.Parameter(torch.tensor([-4.0, 0.0, 0.0, 0.0, 0.0]))
         self.head = nn.Sequential(SeparableBlock(neck_channels, neck_channels), output)
 
-        self.close_up_network = CloseUpNetwork(close_up_channels, close_up_size)
-        self.refinement_network = CloseUpNetwork(close_up_channels, close_up_size) if refinement else None
+        self.close_up_network = close_up_network(close_up_channels, close_up_size)
+        self.refinement_network = close_up_network(close_up_channels, close_up_size) if refinement else None
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Compile all networks; the arguments are those of `torch.compile`."""

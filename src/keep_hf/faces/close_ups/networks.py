@@ -37,8 +37,8 @@ def stage(in_channels: int, out_channels: int) -> nn.Sequential:
     )
 
 
-class CloseUpNetwork(nn.Sequential):
-    """Maps close-ups `(n, 3, size, size)`, RGB in [-1, 1], to eleven numbers each, `(n, 11)`.
+def close_up_network(channels: tuple[int, ...], size: int) -> nn.Sequential:
+    """A network that maps close-ups `(n, 3, size, size)`, RGB in [-1, 1], to eleven numbers each, `(n, 11)`.
 
     These are ten coordinates of the landmarks, from the centre of the close-up in sides of it, and the logit of the
     probability that the close-up shows a face.
@@ -47,11 +47,10 @@ class CloseUpNetwork(nn.Sequential):
         channels (`tuple[int, ...]`): At strides 2, 4, 8 and 16.
         size (`int`): Side of the close-ups in pixels, a multiple of 16.
     """
-
-    def __init__(self, channels: tuple[int, ...], size: int) -> None:
-        super().__init__(
-            stem(channels[0]),
-            *(stage(channels[i], channels[i + 1]) for i in range(3)),
-            nn.Flatten(),
-            nn.Linear(channels[3] * (size // 16) ** 2, 11),
-        )
+    # Not a class: diffusers, when it offloads blocks, takes slices of a sequence, which have its class.
+    return nn.Sequential(
+        stem(channels[0]),
+        *(stage(channels[i], channels[i + 1]) for i in range(3)),
+        nn.Flatten(),
+        nn.Linear(channels[3] * (size // 16) ** 2, 11),
+    )
