@@ -81,8 +81,8 @@ def restore_videos(
         engine (`"ray"` or `"local"`, *optional*, defaults to `"ray"`): Where the workers are: in a Ray cluster, or one
             worker in this process.
         address, num_workers: See [`keep_hf.cluster.ray_engine.run_on_ray`].
-        aligned, faces, min_face_size, fidelity, strength, person_strength, upscale, gain_mode, latency, background,
-            frame_rate: See [`RestorationOptions`].
+        aligned, faces, min_face_size, fidelity, strength, person_strength: See [`RestorationOptions`].
+        upscale, gain_mode, latency, background, frame_rate: See [`RestorationOptions`].
         video_stream, strict, codec, crf, preset, segment_frames: See `KeepPipeline.restore_video`.
         resume (`bool`, *optional*, defaults to `False`): Continue a run that was interrupted. What its journal says is
             finished is not repeated.

@@ -232,8 +232,8 @@ def restore_dataset(
         num_shards (`int`, *optional*): Number of shards of the result. By default one for each file of the source or,
             where every video is a file, one for every 100. More shards let more processes work, and lose less when
             one is interrupted.
-        aligned, faces, min_face_size, fidelity, strength, person_strength, upscale, gain_mode, latency, background,
-            frame_rate: See [`RestorationOptions`].
+        aligned, faces, min_face_size, fidelity, strength, person_strength: See [`RestorationOptions`].
+        upscale, gain_mode, latency, background, frame_rate: See [`RestorationOptions`].
         video_stream, strict, codec, crf, preset: See `KeepPipeline.restore_video`.
         resume (`bool`, *optional*, defaults to `False`): Continue after the shards that are uploaded. The source is
             read at the same commit as before.

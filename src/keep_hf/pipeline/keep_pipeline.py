@@ -85,8 +85,8 @@ class KeepPipeline(ConnectedPipeline):
             video: Path of a video file, animated image or image folder; list or iterator of `PIL.Image` or of uint8
                 arrays `(h, w, 3)`; uint8 array `(t, h, w, c)`; float array `(t, h, w, c)` or float tensor
                 `(t, c, h, w)` in [0, 1]. Several videos: a list of these, or the `frames` of an earlier call.
-            aligned, faces, min_face_size, fidelity, strength, person_strength, upscale, gain_mode, latency,
-                background, frame_rate: See [`RestorationOptions`].
+            aligned, faces, min_face_size, fidelity, strength, person_strength: See [`RestorationOptions`].
+            upscale, gain_mode, latency, background, frame_rate: See [`RestorationOptions`].
             output_type (`str`, *optional*, defaults to `"pil"`): `"pil"`, `"np"` or `"pt"`.
             return_dict (`bool`, *optional*, defaults to `True`): Whether to return a [`KeepPipelineOutput`].
 
@@ -164,8 +164,8 @@ class KeepPipeline(ConnectedPipeline):
             source (`str` or `os.PathLike`): Video file, animated GIF, PNG or WebP, or image folder.
             target (`str` or `os.PathLike`): `.mp4`, `.mov`, `.mkv` or `.webm` file; a name without suffix becomes an
                 image folder.
-            aligned, faces, min_face_size, fidelity, strength, person_strength, upscale, gain_mode, latency,
-                background, frame_rate: See [`RestorationOptions`].
+            aligned, faces, min_face_size, fidelity, strength, person_strength: See [`RestorationOptions`].
+            upscale, gain_mode, latency, background, frame_rate: See [`RestorationOptions`].
             video_stream (`int`, *optional*): Which video stream of a file is restored, as its index among all streams.
                 By default the one that is marked as the default, or else the first. Others are copied.
             strict (`bool`, *optional*, defaults to `False`): Raise an error if the source is truncated or damaged. By
@@ -250,8 +250,8 @@ class KeepPipeline(ConnectedPipeline):
                     show(restored)
 
         Args:
-            aligned, faces, min_face_size, fidelity, strength, person_strength, upscale, gain_mode, latency,
-                background, frame_rate: See [`RestorationOptions`].
+            aligned, faces, min_face_size, fidelity, strength, person_strength: See [`RestorationOptions`].
+            upscale, gain_mode, latency, background, frame_rate: See [`RestorationOptions`].
 
         Returns:
             [`FaceStream`]
