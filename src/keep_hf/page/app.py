@@ -3,6 +3,7 @@
 a video, a part of it ──> its people ──> selection and options ──> restoration ──> comparison of before and after
 """
 
+import json
 import math
 import os
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from .endpoints.documentation import DocumentedBlocks
 from .examples import RESULT, SHOWN
 from .interface.browser_copy import BrowserCopyHandlers
 from .interface.handlers import Handlers
-from .interface.layout import Components, lay_out
+from .interface.layout import PRESETS, Components, lay_out
 from .interface.several_videos import add_several
 from .interface.upload_guard import UploadGuard
 from .jobs.clients import ClientLimits
@@ -176,7 +177,8 @@ def connect(demo: gr.Blocks, components: Components, handlers: Handlers) -> None
     # "always_last": a click while the one before is being handled would be lost otherwise.
     components.faces.select(handlers.chose_people, people, None, trigger_mode="always_last", **AT_ONCE)
     options = [components.fidelity, components.strength]
-    components.preset.input(handlers.chose_preset, components.preset, options, **AT_ONCE)
+    # In the browser: a click on "Restore" right after it sends what was chosen.
+    components.preset.input(None, components.preset, options, js=f"(name) => ({json.dumps(PRESETS)})[name]", **AT_ONCE)
     clicks = [
         button.click(handler, components.request(), [components.session, *rendered], **AS_SENT)
         for button, handler in ((components.run, handlers.restore_part), (components.preview, handlers.preview))

@@ -19,7 +19,7 @@ from ..jobs.service import JobService
 from ..jobs.sessions import Session
 from ..messages import error_html, status_html
 from ..requests import RestorationRequest
-from .layout import PRESETS, Components
+from .layout import Components
 from .rendering import Renderer, Updates, shown_video
 
 
@@ -131,11 +131,6 @@ class Handlers:
     def _choose_people(session: Session, faces: dict[str, Any] | None) -> None:
         if faces:
             session.choose_people(PartKey(*faces["part"]), _chosen(faces))
-
-    @staticmethod
-    def chose_preset(name: str) -> tuple[float, float | str]:
-        """A preset -> fidelity, strength."""
-        return PRESETS[name]
 
     def restore_part(self, request: gr.Request, *values: Any) -> Updates:
         """Restore the part; `values` are those of [`Components.request`].
