@@ -3,9 +3,9 @@
     python -m benchmarks.page_cancels
 
 A short drawn video is uploaded once and restored with keep-tiny. Then restorations are started and cancelled, after
-random times of up to that of a whole one. A state is clean if it has a message, no progress bar, and the buttons of a
-page that is idle; a page that shows progress again after that is not. Prints the number of states with each message,
-and those that are not clean. The exit code is 0 if all are clean.
+random times of up to about that of a whole one. A state is clean if it has a message, no progress bar, and the buttons
+of a page that is idle; a page that shows progress again after that is not. Prints the number of states with each
+message, and those that are not clean. The exit code is 0 if all are clean.
 """
 
 import argparse
@@ -28,6 +28,7 @@ from keep_hf.page import build_demo
 
 CANCELLED = "Cancelled."
 TIMEOUT = 120_000  # milliseconds
+LATEST = 0.7  # of the time of a job as the page shows it, which is longer than that of the job
 SETTLING = 500  # milliseconds; the page asks for changes every 400 while a job runs
 SIZE, FRAME_RATE = 192, 10
 # Two choices in turn, so that no request is that of the job before, whose result would be returned.
@@ -88,7 +89,8 @@ def cancel_at_random_moments(page: Page, count: int) -> list[PageState]:
     for number in range(count):
         page.get_by_label(PRESETS[number % 2]).check()
         page.click("#run")
-        page.wait_for_timeout(1000 * moments.uniform(0, duration))
+        expect(page.locator("#cancel")).to_be_enabled()  # the request was answered
+        page.wait_for_timeout(1000 * moments.uniform(0, LATEST * duration))
         page.evaluate("document.querySelector('#cancel').click()")  # ignored if it is disabled: the job has ended
         deadline = time.monotonic() + TIMEOUT / 1000
         while not read_state(page).is_clean and time.monotonic() < deadline:
