@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
+from answering import Answers
+
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -35,9 +37,7 @@ def serve(
     files_url = repo_id if kind == "models" else f"{kind}/{repo_id}"
     api_url = f"api/{kind}/{repo_id}"
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
+    class Handler(Answers, BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             if token and self.headers["Authorization"] != f"Bearer {token}":
                 self.answer(401, b"", {"X-Error-Code": "RepoNotFound"})
@@ -93,21 +93,6 @@ def serve(
                 downloaded.append(name)
             tag = hashlib.sha1(content).hexdigest()
             self.answer(200, content, {"X-Repo-Commit": COMMIT, "ETag": f'"{tag}"'})
-
-        def send_json(self, value: object) -> None:
-            self.answer(200, json.dumps(value).encode(), {"Content-Type": "application/json"})
-
-        def answer(self, status: int, content: bytes, headers: dict[str, str]) -> None:
-            self.send_response(status)
-            for header, value in headers.items():
-                self.send_header(header, value)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(content)
-
-        def log_message(self, *args: object) -> None:
-            pass
 
     def files() -> list[tuple[str, int]]:
         return [

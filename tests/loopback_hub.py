@@ -18,6 +18,7 @@ import fsspec
 import pytest
 from huggingface_hub import constants
 
+from answering import Answers
 from hub_server import set_endpoint
 
 
@@ -93,10 +94,9 @@ def use_hub(monkeypatch: pytest.MonkeyPatch, hub: LoopbackHub, cache: object) ->
     fsspec.get_filesystem_class("hf").clear_instance_cache()
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(Answers, BaseHTTPRequestHandler):
     """Answers the requests of huggingface_hub."""
 
-    protocol_version = "HTTP/1.1"
     hub: LoopbackHub
 
     def do_GET(self) -> None:
@@ -223,21 +223,6 @@ class Handler(BaseHTTPRequestHandler):
             self.rfile.readline()
         self.rfile.readline()
         return body
-
-    def send_json(self, value: object) -> None:
-        self.answer(200, json.dumps(value).encode(), {"Content-Type": "application/json"})
-
-    def answer(self, status: int, content: bytes, headers: dict[str, str]) -> None:
-        self.send_response(status)
-        for header, value in headers.items():
-            self.send_header(header, value)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(content)
-
-    def log_message(self, *args: object) -> None:
-        pass
 
 
 def upload_mode(path: str) -> str:

@@ -19,7 +19,7 @@ from keep_hf.video.media_files import find_images
 
 from .data.images import read_image
 from .data.landmark_examples import EYE_DISTANCE, LandmarkExamples
-from .data.teacher_labels import label_drawn_people, label_portraits
+from .data.teacher_labels import label_all
 from .loop.config import Parser, TrainerConfig, add_arguments, positive
 from .loop.stage import Batch, Stage, StageOutput
 from .loop.trainer import Trainer
@@ -90,9 +90,7 @@ def main(arguments: list[str] | None = None) -> None:
     errors = [read_image(path) for path in find_images(args.errors)] if args.errors else []
 
     def make_examples(sources: list[str], seed: int) -> LandmarkExamples:
-        portraits = label_portraits(sources, teacher, args.frames_per_video)
-        portraits += label_drawn_people(teacher)
-        print(f"{len(portraits)} portraits labelled by the teacher", flush=True)
+        portraits = label_all(sources, teacher, args.frames_per_video)
         return LandmarkExamples(portraits, errors, detector.config["close_up_size"], seed)
 
     Trainer(

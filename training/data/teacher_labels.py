@@ -71,6 +71,13 @@ def label_portraits(sources: list[str], teacher: YuNet | FaceDetector, frames_pe
     return portraits
 
 
+def label_all(sources: list[str], teacher: YuNet | FaceDetector, frames_per_video: int) -> list[Portrait]:
+    """Label what a detector learns from: the portraits in folders (see `label_portraits`), and drawn people."""
+    portraits = label_portraits(sources, teacher, frames_per_video) + label_drawn_people(teacher)
+    print(f"{len(portraits)} portraits labelled by the teacher", flush=True)
+    return portraits
+
+
 def label_drawn_people(teacher: YuNet | FaceDetector) -> list[Portrait]:
     """Label the drawn people of `keep_hf.drawn_people`, the only drawings in which the detector should find a face."""
     portraits = [label(draw_person(MAX_SIDE, number), teacher) for number in range(NUM_DRAWN)]
