@@ -11,6 +11,7 @@ drawings.py). mine_errors.py collects those in which a trained detector still fi
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +29,8 @@ from .preparation.detectors import load_detector
 
 
 BOX_WEIGHT, LANDMARK_WEIGHT, CHECK_WEIGHT = 5.0, 20.0, 2.0
+# For the score of the close-up network alone; train_refinement.py has those for three networks.
+THRESHOLDS = {"search_threshold": 0.5, "threshold": 0.9}
 
 
 class DetectorStage(Stage):
@@ -142,7 +145,8 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error(f"--mosaic-size must be a multiple of 32, got {args.mosaic_size}")
     config = TrainerConfig.from_args(args)
     torch.manual_seed(args.seed)
-    detector = FaceDetector.from_pretrained(args.initial, refinement=False) if args.initial else FaceDetector()
+    settings: dict[str, Any] = {"refinement": False, **THRESHOLDS}
+    detector = FaceDetector.from_pretrained(args.initial, **settings) if args.initial else FaceDetector(**settings)
     teacher = load_detector(args.teacher)
     errors = [read_image(path) for path in find_images(args.errors)] if args.errors else []
 

@@ -28,6 +28,8 @@ from .train_detector import close_up_loss
 
 
 LANDMARK_WEIGHT = 20.0
+# For the mean logit of search and close-ups; chosen on degraded portraits that were held out.
+REFINED_THRESHOLDS = {"search_threshold": 0.4, "threshold": 0.88}
 
 
 class RefinementStage(Stage):
@@ -55,13 +57,14 @@ class RefinementStage(Stage):
 def add_refinement(detector: FaceDetector) -> FaceDetector:
     """Return a detector with the same weights and a refinement network.
 
-    A new refinement network starts as a copy of the close-up network, whose task is nearly the same.
+    A new refinement network starts as a copy of the close-up network, whose task is nearly the same. The thresholds
+    are those of the score with three networks.
     """
     if detector.config["refinement"]:
         return detector
     # Names that start with "_" are about the file.
     settings = {name: value for name, value in detector.config.items() if not name.startswith("_")}
-    extended = FaceDetector(**{**settings, "refinement": True})
+    extended = FaceDetector(**{**settings, "refinement": True, **REFINED_THRESHOLDS})
     weights = detector.state_dict()
     copies = {name.replace("close_up", "refinement"): value for name, value in weights.items() if "close_up" in name}
     extended.load_state_dict(weights | copies)

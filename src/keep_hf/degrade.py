@@ -27,7 +27,8 @@ from .video.writer import VideoWriter
 
 
 SMALLEST_SIDE = 16
-COLOUR = Colour(MATRIX_601)  # of the conversion to YUV and back in memory
+# Of the conversion to YUV and back in memory. It has to be exact: a network learns to undo any shift of the colours.
+COLOUR = Colour(MATRIX_601)
 INTERPOLATIONS = (cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_CUBIC)
 
 

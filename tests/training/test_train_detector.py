@@ -179,7 +179,9 @@ def test_the_detector_is_trained_and_a_resumed_run_has_the_same_bits(folder, tmp
     assert [line["step"] for line in log if "validation loss" in line] == [2, 3]
     saved = load_file(tmp_path / "whole/detector/diffusion_pytorch_model.safetensors")
     assert {value.dtype for value in saved.values() if value.is_floating_point()} == {torch.float16}
-    assert isinstance(load_detector(str(tmp_path / "whole/detector")), FaceDetector)
+    trained = load_detector(str(tmp_path / "whole/detector"))
+    assert isinstance(trained, FaceDetector)
+    assert (trained.config["search_threshold"], trained.config["threshold"]) == (0.5, 0.9)
 
 
 def test_wrong_sizes_are_reported(capsys):

@@ -94,6 +94,7 @@ def test_a_new_refinement_network_is_a_copy_of_the_close_up_network():
     detector = FaceDetector(block_out_channels=(4, 4, 8, 8, 8), neck_channels=8, close_up_channels=(4, 4, 8, 8))
     extended = add_refinement(detector)
     assert extended.config["refinement"]
+    assert (extended.config["search_threshold"], extended.config["threshold"]) == (0.4, 0.88)
     weights = extended.state_dict()
     for name, value in detector.state_dict().items():
         assert torch.equal(weights[name], value)

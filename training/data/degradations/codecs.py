@@ -8,12 +8,11 @@ import cv2
 import numpy as np
 from av.video.codeccontext import VideoCodecContext
 
-from keep_hf.video.colour import MATRIX_601, Colour, from_rgb, to_rgb
+from keep_hf.degrade import COLOUR
+from keep_hf.video.colour import from_rgb, to_rgb
 from keep_hf.video.segments.encoding import REPRODUCIBLE
 
 
-# Of the conversion to YUV and back. It has to be exact: a network learns to undo any shift of the colours.
-COLOUR = Colour(MATRIX_601)
 COMPRESSIONS = {
     "none": 0.1,
     "jpeg": 0.15,

@@ -46,7 +46,7 @@ def cut_square(frame: np.ndarray, landmarks: np.ndarray, size: int) -> tuple[np.
 
 
 def cut_aligned(frame: np.ndarray, landmarks: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Cut out the square around a face whose landmarks fit those of the mean face best.
+    """Cut out the square around a face whose landmarks fit those of the mean face best; it is grey outside the frame.
 
     Args, Returns:
         See [`cut_square`].
