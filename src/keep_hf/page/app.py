@@ -160,7 +160,7 @@ AS_SENT: dict[str, Any] = AT_ONCE | {"preprocess": False}
 def connect(demo: gr.Blocks, components: Components, handlers: Handlers) -> None:
     """Connect the events of the components with their handlers."""
     page, rendered = [components.session, components.shown], components.rendered()
-    chosen = [components.session, components.video, components.about, components.start, components.end, *rendered]
+    chosen = [components.session, components.video, *rendered]
     opened = demo.load(handlers.opened, components.session, chosen, js=READ_SESSION, **AT_ONCE)
     # One event for all of these, of which the last one counts: a choice cannot overtake another one.
     chose = gr.on(
@@ -172,7 +172,7 @@ def connect(demo: gr.Blocks, components: Components, handlers: Handlers) -> None
         **AS_SENT,
     )
     components.timer.tick(handlers.changed, page, rendered, **AT_ONCE)
-    components.find.click(handlers.find_again, page, [components.about, *rendered], **AT_ONCE)
+    components.find.click(handlers.find_again, page, rendered, **AT_ONCE)
     people = [components.session, components.faces]
     # "always_last": a click while the one before is being handled would be lost otherwise.
     components.faces.select(handlers.chose_people, people, None, trigger_mode="always_last", **AT_ONCE)

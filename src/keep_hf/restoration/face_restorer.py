@@ -159,8 +159,7 @@ class FaceRestorer:
                 matrices = {number: block.segments[number].matrix(frame.index) for number in pairs}
                 composition = self.compositor.compose(frame, pairs, matrices)
             by_track = {face.track_id: pairs[face.segment] for face in frame.faces}
-            found = composition.judgements
-            judgements = {face.track_id: found[face.segment] for face in frame.faces if found}
+            judgements = {face.track_id: composition.judgements[face.segment] for face in frame.faces}
             yield RestoredFrame(frame, composition.image, by_track, composition.pastes, judgements)
 
     def _to_pair(self, state: KalmanState) -> FacePair:

@@ -73,6 +73,15 @@ def test_a_click_before_the_answer_to_another_video(browser, clips):
     assert (restoration.start, restoration.end, restoration.people) == (0.0, 40 / FRAME_RATE, ())
 
 
+def test_a_click_that_is_handled_before_the_choice_of_another_video(browser, clips):
+    """An answer that names the video as shown brings the part of that video, too."""
+    browser.take(browser.choose(clips["two"]))
+    answer = browser.restore(clips["long"])
+    end = answer[browser.components.end]
+    assert (end["value"], end["maximum"]) == (40 / FRAME_RATE, 40 / FRAME_RATE)
+    assert browser.session.view().part.end == 40 / FRAME_RATE
+
+
 def test_a_field_that_is_empty_while_one_types(browser, clips):
     browser.take(browser.choose(clips["two"]))
     part = browser.session.view().part

@@ -5,27 +5,24 @@ error becomes a message on the page.
 """
 
 import contextlib
-import math
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from ..clips import ClipInfo
 from ..jobs.choices import Chosen, name_people
 from ..jobs.clients import client_of
 from ..jobs.job import PartKey, RestoreRequest
 from ..jobs.service import JobService
 from ..jobs.sessions import Session
-from ..messages import error_html, status_html
+from ..messages import error_html
 from ..requests import RestorationRequest
 from .layout import Components
-from .rendering import Renderer, Updates, shown_video
+from .rendering import VIDEO, Renderer, Updates, shown_video, tenths
 
 
-NO_VIDEO = ValueError("There is no video yet: upload one, record one, or take one of the examples.")
-
-NO_PART = ValueError("The part has no start or no end: enter both, in seconds.")  # a field is empty while one types
+NO_VIDEO = "There is no video yet: upload one, record one, or take one of the examples."
+NO_PART = "The part has no start or no end: enter both, in seconds."  # a field is empty while one types
 
 
 class Handlers:
@@ -52,14 +49,10 @@ class Handlers:
         part = session.view().part
         if part is not None:
             try:
-                path = self.service.find_video(part.video)
-                updates |= {
-                    self.components.video: str(path),
-                    **self._describe(self.service.describe(part.video), part),
-                }
+                updates[self.components.video] = str(self.service.find_video(part.video))
             except ValueError as error:
                 updates[self.components.about] = error_html(error, None)
-        return updates | self._renderer.render(session, "")
+        return self._renderer.render(session, "") | updates
 
     def changed(self, session_id: str, shown: str) -> Updates:
         """The browser asks for changes."""
@@ -82,18 +75,16 @@ class Handlers:
         """Another video, another part of it, or no video."""
         session = self._session(session_id, request)
         updates: Updates = {self.components.session: session.id}
-        video = _path(upload)
+        video, is_other = _path(upload), False
         try:
             if not video:
                 session.choose(None)
-                updates |= {self.components.about: "", **self._sliders(1.0, 0.0, 1.0)}
             else:
                 checksum = self.service.add_video(Path(video))
-                clip = self.service.describe(checksum)
                 key = session.view().part
-                if key is None or key.video != checksum:
+                is_other = key is None or key.video != checksum
+                if key is None or is_other:
                     key = self._longest_part(checksum)
-                    updates |= self._describe(clip, key)
                 # Otherwise the video is displayed again after a reload, perhaps before the sliders.
                 elif event.target is not self.components.video and start is not None and end is not None:
                     key = PartKey(checksum, start, end)
@@ -102,8 +93,8 @@ class Handlers:
                 updates |= self._choose(session, key, Path(video).name)
         except Exception as error:
             session.choose(None)
-            updates |= {self.components.about: error_html(error, video), **self._sliders(1.0, 0.0, 1.0)}
-        return updates | self._renderer.render(session, shown)
+            updates[self.components.about] = error_html(error, video)
+        return self._renderer.render(session, shown, always=VIDEO if is_other else "") | updates
 
     def _choose(self, session: Session, key: PartKey, name: str) -> Updates:
         """Choose a part; if there is no place in the queue for the search, all else works."""
@@ -160,14 +151,14 @@ class Handlers:
         video = _path(upload)
         try:
             if not video:
-                raise NO_VIDEO
+                raise ValueError(NO_VIDEO)
             checksum = self.service.add_video(Path(video))
             if shown_video(shown) != checksum:
                 # The browser does not have the answer to the choice of this video: what it sends is of another one.
                 whole = self._longest_part(checksum)
                 start, end, faces = whole.start, whole.end, None
             if start is None or end is None:
-                raise NO_PART
+                raise ValueError(NO_PART)
             restoration = RestorationRequest(start, end, (), *options)
             numbered_in = None
             if faces:
@@ -203,21 +194,7 @@ class Handlers:
 
     def _longest_part(self, video: str) -> PartKey:
         """The part of a video that is chosen first: all of it, or as much as can be restored at a time."""
-        return PartKey(video, 0.0, min(_tenths(self.service.describe(video).seconds), self.service.limits.seconds))
-
-    def _describe(self, clip: ClipInfo, part: PartKey) -> Updates:
-        """The line about a video, and the sliders for its parts."""
-        seconds, limit = _tenths(clip.seconds), self.service.limits.seconds
-        about = f"{clip.seconds:.1f} seconds, {clip.num_frames} frames of {clip.width} x {clip.height} pixels."
-        if seconds > limit:
-            about += f" Only {limit:g} seconds can be restored at a time: the first {limit:g} are selected."
-        return {self.components.about: status_html(about), **self._sliders(seconds, part.start, part.end)}
-
-    def _sliders(self, seconds: float, start: float, end: float) -> Updates:
-        return {
-            self.components.start: gr.update(value=start, maximum=seconds),
-            self.components.end: gr.update(value=end, maximum=seconds),
-        }
+        return PartKey(video, 0.0, min(tenths(self.service.describe(video).seconds), self.service.limits.seconds))
 
 
 def _chosen(faces: dict[str, Any]) -> Chosen:
@@ -228,7 +205,3 @@ def _chosen(faces: dict[str, Any]) -> Chosen:
 def _path(upload: dict[str, Any] | None) -> str | None:
     """The path of an upload, which gradio has checked, from what the browser sends."""
     return upload["path"] if upload else None
-
-
-def _tenths(seconds: float) -> float:
-    return math.ceil(seconds * 10) / 10

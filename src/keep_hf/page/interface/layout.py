@@ -81,7 +81,17 @@ class Components:
     def rendered(self) -> list:
         """What [`Renderer`] changes."""
         return [
-            *(self.shown, self.timer, self.example, self.found, self.find, self.faces),
+            *(
+                self.shown,
+                self.timer,
+                self.about,
+                self.start,
+                self.end,
+                self.example,
+                self.found,
+                self.find,
+                self.faces,
+            ),
             *(self.preview, self.run, self.cancel, self.estimate, self.status),
             *(self.result, self.compare, self.after, self.both, self.report, self.data),
         ]

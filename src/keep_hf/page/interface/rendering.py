@@ -6,6 +6,7 @@ so the next request corrects what it has replaced.
 """
 
 import json
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -19,7 +20,7 @@ from ..jobs.choices import name_people
 from ..jobs.job import JobState, JobView, RestoreRequest
 from ..jobs.service import JobService
 from ..jobs.sessions import Session, SessionView
-from ..messages import count_people, error_line, status_html
+from ..messages import count_people, error_html, error_line, status_html
 from ..progress import Progress
 from ..requests import PREVIEW_SECONDS, RestorationRequest, RestoredPart
 from .layout import STRENGTHS, Components
@@ -27,7 +28,7 @@ from .layout import STRENGTHS, Components
 
 BUSY_SECONDS, IDLE_SECONDS = 0.4, 2.0  # between two requests of the browser
 NEW_SECONDS = 10.0  # a result that is younger is scrolled to
-VIDEO = "video"  # the key of the video that the browser shows, among those of the groups
+VIDEO = "video"  # the group whose key is the SHA-256 of the video that the browser shows
 Updates = dict[Any, Any]  # components -> values
 
 
@@ -48,7 +49,7 @@ class Renderer:
         Args:
             session ([`Session`]): The session.
             shown (`str`): What the browser shows: the value of `shown` from an earlier call, or empty.
-            always (`str`, *optional*): A group that is sent in any case, because it may show the error of a click.
+            always (`str`, *optional*): A group that is sent in any case, because the browser may show something else.
         """
         view, page = session.view(), self.components
         before: dict[str, str] = json.loads(shown) if shown else {}
@@ -58,6 +59,7 @@ class Renderer:
         heading = f"{result} {result_mark(view)}"
         # The choice of people is not a part of a key: the browser has changed what it shows by itself.
         groups: dict[str, tuple[str, Callable[[], Updates]]] = {
+            VIDEO: (view.part.video if view.part else "", lambda: self._video(view)),
             "example": (str(view.part is None), lambda: {page.example: gr.update(visible=view.part is None)}),
             "estimate": (estimate, lambda: {page.estimate: estimate}),
             "status": (status, lambda: {page.status: status}),
@@ -67,12 +69,33 @@ class Renderer:
             "heading": (heading, lambda: {page.result: result_value(view, self.service.client_limits.seconds)}),
             "result": (result, lambda: self._result(view.result)),
         }
-        keys = {name: key for name, (key, _) in groups.items()} | {VIDEO: view.part.video if view.part else ""}
+        keys = {name: key for name, (key, _) in groups.items()}
         updates: Updates = {page.shown: json.dumps(keys) if keys != before else gr.skip()}
         for name, (key, build) in groups.items():
             if before.get(name) != key or name == always:
                 updates |= build()
         return updates
+
+    def _video(self, view: SessionView) -> Updates:
+        """The line about a video, and the sliders for its part. Later, the browser changes the part by itself."""
+        page, part = self.components, view.part
+        if part is None:
+            return {page.about: "", **self._sliders(1.0, 0.0, 1.0)}
+        try:
+            clip = self.service.describe(part.video)
+        except ValueError as error:  # deleted meanwhile
+            return {page.about: error_html(error, None)}
+        seconds, limit = tenths(clip.seconds), self.service.limits.seconds
+        about = f"{clip.seconds:.1f} seconds, {clip.num_frames} frames of {clip.width} x {clip.height} pixels."
+        if seconds > limit:
+            about += f" Only {limit:g} seconds can be restored at a time: the first {limit:g} are selected."
+        return {page.about: status_html(about), **self._sliders(seconds, part.start, part.end)}
+
+    def _sliders(self, seconds: float, start: float, end: float) -> Updates:
+        return {
+            self.components.start: gr.update(value=start, maximum=seconds),
+            self.components.end: gr.update(value=end, maximum=seconds),
+        }
 
     def _estimate(self, view: SessionView) -> str:
         """The expected time of the whole restoration and of the preview, as HTML."""
@@ -114,6 +137,11 @@ class Renderer:
             component: gr.update(value=str(path), visible=True) for component, path in zip(files, paths, strict=True)
         }
         return {self.components.compare: gr.update(value=value, visible=True), **saved}
+
+
+def tenths(seconds: float) -> float:
+    """Seconds, rounded up to a step of the sliders."""
+    return math.ceil(seconds * 10) / 10
 
 
 def _is_busy(job: JobView | None) -> bool:

@@ -63,20 +63,29 @@ class Choices:
             found ([`FoundPeople`]): The people of a part.
             chosen (`Chosen`): The chosen ones.
         """
-        for person in found.people:
-            places, number = _places(found, person), person.number
-            self._changes = [other for other in self._changes if not places.count_overlaps(other.places)]
-            if number not in chosen or chosen[number] is not None:
-                self._changes.append(_Change(places, number in chosen, chosen.get(number)))
+        everyone = [(_places(found, person), person.number) for person in found.people]
+        earlier = [
+            change
+            for change in self._changes
+            if not any(places.count_overlaps(change.places) for places, _ in everyone)
+        ]
+        self._changes = earlier + [
+            _Change(places, number in chosen, chosen.get(number))
+            for places, number in everyone
+            if number not in chosen or chosen[number] is not None
+        ]
 
     def recall(self, found: FoundPeople) -> Chosen:
         """The chosen people of a part: those who were not left out."""
-        chosen = {}
+        chosen: Chosen = {}
         for person in found.people:
             places = _places(found, person)
-            changes = [change for change in self._changes if places.count_overlaps(change.places)]
-            if all(change.is_chosen for change in changes):
-                chosen[person.number] = changes[0].strength if changes else None
+            # People who cross have a few frames in common, too.
+            change = max(self._changes, key=lambda change: places.count_overlaps(change.places), default=None)
+            if change is None or not places.count_overlaps(change.places):
+                chosen[person.number] = None
+            elif change.is_chosen:
+                chosen[person.number] = change.strength
         return chosen
 
 

@@ -92,6 +92,7 @@ class SessionBatches:
     def __init__(self, service: JobService) -> None:
         self._service = service
         self._batches: dict[str, Batch] = {}
+        self._lock = threading.Lock()  # handlers run in threads
         service.call_before_close(self._close)
 
     def start(self, session: Session, videos: Sequence[Path], options: RestorationRequest) -> None:
@@ -102,10 +103,11 @@ class SessionBatches:
             videos (`Sequence[Path]`): The uploads.
             options ([`RestorationRequest`]): How to restore them.
         """
-        self.cancel(session.id)
-        self._batches = {key: batch for key, batch in self._batches.items() if self._service.has_session(key)}
-        steps = restore_several(self._service, session.client, videos, options)
-        self._batches[session.id] = Batch(session, steps)
+        with self._lock:
+            self.cancel(session.id)
+            self._batches = {key: batch for key, batch in self._batches.items() if self._service.has_session(key)}
+            steps = restore_several(self._service, session.client, videos, options)
+            self._batches[session.id] = Batch(session, steps)
 
     def view(self, session_id: str) -> BatchView | None:
         """The batch of a session at this moment, if there is one."""
@@ -118,7 +120,9 @@ class SessionBatches:
             batch.cancel()
 
     def _close(self) -> None:
-        for batch in self._batches.values():
+        with self._lock:
+            batches = list(self._batches.values())
+        for batch in batches:
             batch.cancel()
-        for batch in self._batches.values():
+        for batch in batches:
             batch.join()
