@@ -51,6 +51,7 @@ class StoreClaims:
     def __init__(self, root: RemoteFile, machine: str, watch: Watch) -> None:
         self.root, self.machine, self._watch = root, machine, watch
         self._names: list[str] = []
+        self._taken: dict[str, int] = {}  # generations of the claims of this process
         self._listed = -LIST_AGE
         self._end = threading.Event()
 
@@ -86,16 +87,20 @@ class StoreClaims:
         if newest >= 0:
             owner = (self._claim(name, newest).read() or b"").decode()
             if owner == self.machine:
+                self._taken[name] = newest
                 return True  # of a process that was killed
             # Without an owner it was released at this moment; the next list shows that.
             if not owner or not self._watch.is_unchanged(owner, self._beat(owner).read()):
                 return False
-        return self._claim(name, newest + 1).create(self.machine.encode())
+        if not self._claim(name, newest + 1).create(self.machine.encode()):
+            return False
+        self._taken[name] = newest + 1
+        return True
 
     def release(self, name: str) -> None:
-        """Remove the claim, and those that it took over; the newest is the last."""
+        """Remove the claim, and those that it took over; the newest is the last. One that took it over stays."""
         self._listed = -LIST_AGE
-        for generation in sorted(self._generations(name)):
+        for generation in range(self._taken.pop(name) + 1):
             with contextlib.suppress(OSError):
                 self._claim(name, generation).remove()
 

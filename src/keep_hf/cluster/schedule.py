@@ -135,7 +135,7 @@ class Schedule:
             self._add(Task(JOIN, video, self._planned.pop(video)))
 
     def _finish(self, video: Video, report: dict[str, Any]) -> None:
-        video.remove_folder()
+        video.remove_scenes()
         self.reports[video] = report
 
     def _check_version(self, video: Video, plan: VideoPlan) -> None:

@@ -1,5 +1,6 @@
 """What is sent to workers and back: paths, numbers and text, never frames."""
 
+import contextlib
 import re
 import shutil
 from dataclasses import dataclass
@@ -50,6 +51,16 @@ class Video:
                 "move the folder away, or choose another output."
             )
         shutil.rmtree(self.folder)
+
+    def remove_scenes(self) -> None:
+        """Delete the restored scenes of a finished video. What cannot be deleted stays: the result is not affected."""
+        if not self.folder.exists():
+            return
+        for path in self.folder.iterdir():
+            if SCENE_FOLDER.fullmatch(path.name):
+                shutil.rmtree(path, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            self.folder.rmdir()
 
     def scene_target(self, scene: Scene) -> Path:
         """The name of a restored scene: a folder `NAME.part` with its segments."""

@@ -60,7 +60,8 @@ class DatasetRequest:
     @property
     def shared(self) -> Path:
         """The folder of the manifest, the claims and the work that is not uploaded yet."""
-        key = f"{self.output.root} {self.output.config} {self.split}"
+        root = self.output.root
+        key = f"{root.absolute() if isinstance(root, Path) else root} {self.output.config} {self.split}"
         return self.work_dir / "datasets" / hashlib.sha256(key.encode()).hexdigest()[:32]
 
     def open_source(self, revision: str) -> SourceSplit:
@@ -96,6 +97,8 @@ def begin(request: DatasetRequest) -> Beginning:
         OSError: If one of them cannot be reached.
     """
     output, (repository, wanted) = request.output, request.repository
+    if str(output.root).rstrip("/") == f"hf://datasets/{repository}":
+        raise ValueError(f"{output.root} is the source, which would be changed: choose another output.")
     revision = find_commit(repository, wanted)
     source = request.open_source(revision)
     if request.num_shards is not None:

@@ -77,7 +77,7 @@ class Choices:
 
     def recall(self, found: FoundPeople) -> Chosen:
         """The chosen people of a part: those who were not left out."""
-        chosen: Chosen = {}
+        chosen: dict[int, Strength | None] = {}
         for person in found.people:
             places = _places(found, person)
             # People who cross have a few frames in common, too.
