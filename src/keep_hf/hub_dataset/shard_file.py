@@ -87,7 +87,7 @@ class ShardWriter:
             for field in self.schema
         ]
         table = self._arrow.Table.from_arrays(arrays, schema=self.schema)
-        # A row may name any file or address: nothing that only this machine or its token can read gets into the result.
+        # A row may name any file or address: what only this machine or its token can read stays out of the result.
         self._tables.append(embed_table_storage(table, local_files=False, remote_files=False))
         if sum(each.nbytes for each in self._tables) >= MAX_GROUP_BYTES:
             self._write_group()
