@@ -118,6 +118,21 @@ def test_resuming_a_folder_skips_finished_videos(model, source, tmp_path):
     assert (target / "a.mp4").read_bytes() != b"done"
 
 
+def test_an_interrupted_run_reports_what_it_has_done(model, source, tmp_path, monkeypatch):
+    write_videos(source, long=4, short=2)
+    restore_video = KeepPipeline.restore_video
+
+    def interrupt(self, video, *args, **options):
+        if Path(video).name == "short.mp4":
+            raise KeyboardInterrupt
+        return restore_video(self, video, *args, **options)
+
+    monkeypatch.setattr(KeepPipeline, "restore_video", interrupt)
+    assert run(source, tmp_path / "out", model, "--report", str(tmp_path / "report.json")) == 1
+    reports = json.loads((tmp_path / "report.json").read_text())
+    assert [Path(report["source"]).name for report in reports] == ["long.mp4"]
+
+
 def test_two_ranks_and_another_run_restore_every_video_once(model, source, tmp_path):
     write_videos(source, a=12, b=8, c=4, d=2, e=2, f=2)
     (source / "bad.mp4").write_text("no video")

@@ -77,14 +77,18 @@ def run(args: argparse.Namespace) -> None:
     def restore_one(job: Job) -> dict[str, Any]:
         return restore_job(pipe, job, copies, args, options, encoding)
 
+    reports: list[dict[str, Any]] = []
     failures: dict[str, str] = {}
-    if folder is None:
-        reports = [restore_one(plan.jobs[0])]
-    else:
-        reports, failures = restore_folder(folder, args.input, restore_one)
-    if args.report:
-        name = args.report.stem + (f"-{state.process_index}" if state.num_processes > 1 else "")
-        save_report(args.report.with_stem(name), reports, failures, folder is not None)
+    try:
+        if folder is None:
+            reports.append(restore_one(plan.jobs[0]))
+        else:
+            restore_folder(folder, args.input, restore_one, reports, failures)
+    finally:
+        # Also after an interruption: torchrun ends all processes when the first one exits because a video has failed.
+        if args.report and (reports or folder is not None):
+            name = args.report.stem + (f"-{state.process_index}" if state.num_processes > 1 else "")
+            save_report(args.report.with_stem(name), reports, failures, folder is not None)
     if folder is not None and is_remote(args.output) and state.is_main_process:
         (RemoteFile.parse(args.output) / PurePosixPath(MANIFEST)).upload(folder.manifest.path)
     if folder is not None and folder.num_failed:

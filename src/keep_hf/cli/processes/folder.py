@@ -39,20 +39,21 @@ def path_in_folder(source: Path | RemoteFile, root: Path) -> str:
 
 
 def restore_folder(
-    folder: SharedFolder, root: Path, restore: Callable[[Job], dict[str, Any]]
-) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    folder: SharedFolder,
+    root: Path,
+    restore: Callable[[Job], dict[str, Any]],
+    reports: list[dict[str, Any]],
+    failures: dict[str, str],
+) -> None:
     """Restore the videos that this process claims, until all are finished, by this process or by others.
 
     Args:
         folder ([`SharedFolder`]): The work.
         root (`Path`): The folder of the videos.
         restore (`Callable[[Job], dict]`): Restores a video and returns its report.
-
-    Returns:
-        `tuple[list[dict], dict[str, str]]`: The reports of this process, and why its other videos failed, by their
-            paths in the folder.
+        reports (`list[dict]`): Gets the reports of this process.
+        failures (`dict[str, str]`): Gets the reasons why its other videos failed, by their paths in the folder.
     """
-    reports, failures = [], {}
     with folder:
         for job in folder.take_jobs():
             started = time.monotonic()
@@ -68,4 +69,3 @@ def restore_folder(
             reports.append(report)
             outcome = RESTORED if report["tracks"] else NO_FACES
             folder.record(job, outcome, seconds=time.monotonic() - started, frames=report["frames"])
-    return reports, failures
