@@ -75,7 +75,8 @@ class Handlers:
         """Another video, another part of it, or no video."""
         session = self._session(session_id, request)
         updates: Updates = {self.components.session: session.id}
-        video, is_other = _path(upload), False
+        video = _path(upload)
+        is_other = not video  # than the one of the browser's last answer: the line about a file may be an error
         try:
             if not video:
                 session.choose(None)
