@@ -83,3 +83,16 @@ def test_grey_video_stays_grey(pipe, video):
         restored = np.stack(stream.step(grey) + stream.flush())
     assert (restored != grey).any()
     assert np.ptp(restored.astype(int), axis=-1).max() == 0
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.5, 1.0])
+def test_the_tint_of_a_crop_stays(pipe, video, strength):
+    """A sepia crop is grey by the published rule; the correction has no colour, and the crop keeps its own."""
+    tint = np.array([30, 10, -20])
+    crops = (40 + video[:3, :SIZE, :SIZE, :1] // 2 + tint).astype(np.uint8)
+    with pipe.stream(aligned=True, strength=strength) as stream:
+        restored = np.stack(stream.step(crops) + stream.flush()).astype(int)
+    assert (restored != crops).any() == (strength > 0)
+    inside = ((restored > 0) & (restored < 255)).all(axis=-1)
+    assert inside.mean() > 0.5
+    np.testing.assert_array_equal((restored - restored[..., 1:2])[inside], np.broadcast_to(tint - 10, restored.shape)[inside])

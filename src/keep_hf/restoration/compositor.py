@@ -136,6 +136,7 @@ class FaceCompositor:
         step = max(1, min(frame.image.shape[:2]) // GREY_SAMPLES)
         limit = STILL_GREY_LIMIT if self.smoothed.is_grey else GREY_LIMIT
         self.smoothed.is_grey = is_grey(frame.image[::step, ::step], limit)
+        coloured = pairs
         if self.smoothed.is_grey:
             # A correction of a frame with a tint has no colour of its own: the tint stays.
             pairs = {segment: self._remove_colour(pair) for segment, pair in pairs.items()}
@@ -144,7 +145,8 @@ class FaceCompositor:
             ((segment, pair),) = pairs.items()
             weight = judgements[segment].weight
             image = cv2.addWeighted(pair.restored, weight, pair.crop, 1 - weight, 0)
-            return Composition(image, None, judgements)
+            tint = cv2.subtract(coloured[segment].crop, pair.crop, dtype=cv2.CV_16S)
+            return Composition(cv2.add(image, tint, dtype=cv2.CV_8U), None, judgements)
 
         masks = self._measure_masks(pairs)
         offsets = {} if self.adds_corrections else self._measure_colour_offsets(pairs, masks)
