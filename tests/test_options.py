@@ -112,6 +112,15 @@ def test_numbers_of_tracks_become_integers(faces):
     assert all(type(number) is int for number in numbers)
 
 
+def test_numbers_of_numpy_become_plain():
+    values = {"min_face_size": np.float64(40), "fidelity": np.float32(0.5), "strength": np.float16(0.5)}
+    options = RestorationOptions(**values, upscale=np.int64(2), frame_rate=np.float32(30))
+    assert {name: type(getattr(options, name)) for name in values} == dict.fromkeys(values, float)
+    assert (type(options.upscale), type(options.frame_rate)) == (int, float)
+    assert options == RestorationOptions(min_face_size=40, fidelity=0.5, strength=0.5, upscale=2, frame_rate=30)
+    assert type(EncodingOptions(crf=np.uint8(18)).crf) is int
+
+
 def test_official_mode_blends_nothing_unless_it_is_asked_to():
     assert RestorationOptions().fixed_strength() is None
     assert RestorationOptions(gain_mode="official").fixed_strength() == 1

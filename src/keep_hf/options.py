@@ -99,6 +99,8 @@ class RestorationOptions:
                 f"frame_rate must be from {MIN_FRAME_RATE} to {MAX_FRAME_RATE:,} frames per second, got "
                 f"{self.frame_rate!r}."
             )
+        for name in ("min_face_size", "fidelity", "strength", "upscale", "frame_rate"):
+            object.__setattr__(self, name, _plain(getattr(self, name)))
 
     def _check_person_strength(self) -> dict[int, float | str] | None:
         """The strengths of single people in the order of their numbers, as `int` and `float`."""
@@ -144,6 +146,13 @@ def _is_from(low: float, value: object, high: float) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool) and low <= float(value) <= high
 
 
+def _plain(value: Any) -> Any:
+    """A number as `int` or `float`, also one of numpy, which saved states and reports must not hold."""
+    if isinstance(value, Integral):
+        return int(value)
+    return float(value) if isinstance(value, Real) else value
+
+
 def _is_strength(value: object) -> bool:
     return (isinstance(value, str) and value == AUTO) or _is_from(0, value, 1)
 
@@ -186,5 +195,6 @@ class EncodingOptions:
             raise ValueError(f"codec must be one of {', '.join(CODECS)}, got {self.codec!r}.")
         if self.crf is not None and not (isinstance(self.crf, Integral) and _is_from(0, self.crf, LARGEST_CRF)):
             raise ValueError(f"crf must be from 0 to {LARGEST_CRF}, got {self.crf!r}.")
+        object.__setattr__(self, "crf", _plain(self.crf))
         if self.preset is not None and not (isinstance(self.preset, str) and self.preset in PRESETS):
             raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {self.preset!r}.")

@@ -1,6 +1,7 @@
 """What an interrupted restoration leaves, how it is resumed, and that only the same job is."""
 
 import errno
+import json
 import sys
 from unittest.mock import patch
 
@@ -110,13 +111,16 @@ def test_a_strict_run_that_fails_is_resumed_without_strict(make_pipe, tmp_path):
 
 
 def test_a_failed_joining_is_repeated_without_restoring(make_pipe, tmp_path, monkeypatch):
-    source = make_source(tmp_path / "in.mp4", 12, frame_rate=5)
+    source, target = make_source(tmp_path / "in.mp4", 12, frame_rate=5), tmp_path / "out.mp4"
+    # Saved states are read without numpy's numbers.
+    options = {"segment_frames": 5, "upscale": np.int64(2), "crf": np.int64(18)}
     with monkeypatch.context() as patch:
         patch.setattr(Muxer, "_write", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left")))
         with pytest.raises(OSError, match="No space left"):
-            make_pipe(*[ONE] * 12, gain_window=4).restore_video(source, tmp_path / "out.mp4", segment_frames=5)
+            make_pipe(*[ONE] * 12, gain_window=4).restore_video(source, target, **options)
     pipe = make_pipe(*[ONE] * 12, gain_window=4)
-    report = pipe.restore_video(source, tmp_path / "out.mp4", segment_frames=5, resume=True)
+    report = pipe.restore_video(source, target, **options, resume=True)
+    assert json.loads(json.dumps(report))["size"] == [2 * 168, 2 * 112]
     assert pipe.detector.num_seen == 0
     assert report["frames"] == 12
     assert not (tmp_path / "out.mp4.part").exists()

@@ -69,7 +69,7 @@ class ConnectedPipeline(SavedPipeline):
             raise ValueError("The gain network and the flow network go together: pass both or neither.")
         if not isinstance(gain_window, int) or not 1 <= gain_window <= MAX_GAIN_WINDOW:
             raise ValueError(f"gain_window must be from 1 to {MAX_GAIN_WINDOW} frames, got {gain_window!r}.")
-        RestorationOptions(fidelity=fidelity)  # checks it
+        fidelity = RestorationOptions(fidelity=fidelity).fidelity  # checked, and a plain number
         if fidelity is None:
             # KEEP always uses the features of the crop in full; 0.5 is CodeFormer's own default.
             fidelity = 0.5 if kalman is None else 1.0

@@ -195,10 +195,10 @@ class KeepPipeline(ConnectedPipeline):
         options = RestorationOptions.from_arguments(locals())
         encoding = EncodingOptions(codec=codec, crf=crf, preset=preset)
         started = time.perf_counter()
-        with open_video(source, frame_rate, strict, video_stream) as reader:
+        with open_video(source, options.frame_rate, strict, video_stream) as reader:
             frame_rate = float(reader.frame_rate)
-            size = self.vq.config.sample_size
-            width, height = (size, size) if aligned else (reader.width * upscale, reader.height * upscale)
+            size, factor = self.vq.config.sample_size, options.upscale
+            width, height = (size, size) if aligned else (reader.width * factor, reader.height * factor)
             with (
                 create_video(target, reader, width, height, resume, encoding) as writer,
                 self._open_stream(options, frame_rate, is_exact=writer.bits > 8) as stream,
@@ -260,7 +260,7 @@ class KeepPipeline(ConnectedPipeline):
             ValueError: If an option has a value that is not allowed.
         """
         options = RestorationOptions.from_arguments(locals())
-        return self._open_stream(options, frame_rate)
+        return self._open_stream(options, options.frame_rate)
 
     @torch.no_grad()
     def follow(
@@ -288,16 +288,18 @@ class KeepPipeline(ConnectedPipeline):
         Raises:
             ValueError: If an option has a value that is not allowed, or the video cannot be read.
         """
-        RestorationOptions(faces=faces, min_face_size=min_face_size, frame_rate=frame_rate)  # checks them
+        options = RestorationOptions(faces=faces, min_face_size=min_face_size, frame_rate=frame_rate)
         detector = self.face_detector()
+
+        def follower(rate: float) -> FaceFollower:
+            return FaceFollower(detector, rate, options.faces, options.min_face_size, identity=self.identity)
+
         try:
             if isinstance(video, str | os.PathLike):
-                with open_video(video, frame_rate, video_stream=video_stream) as reader:
-                    rate = float(reader.frame_rate)
-                    follower = FaceFollower(detector, rate, faces, min_face_size, identity=self.identity)
-                    return follower.tracks(frame.image for frame in prefetch(reader.read()))
-            follower = FaceFollower(detector, frame_rate, faces, min_face_size, identity=self.identity)
-            return follower.tracks(read_frames(video))
+                with open_video(video, options.frame_rate, video_stream=video_stream) as reader:
+                    frames = prefetch(reader.read())
+                    return follower(float(reader.frame_rate)).tracks(frame.image for frame in frames)
+            return follower(options.frame_rate).tracks(read_frames(video))
         finally:
             self.maybe_free_model_hooks()
 

@@ -52,7 +52,7 @@ def restore_file(
     Raises:
         ValueError: If the earlier run was another job or saved another version of the state.
     """
-    job = pack(dict(job))  # options may be numpy's numbers
+    job = pack(dict(job))  # as it is saved
     earlier = writer.resumed
     if earlier is None and writer.num_written:
         raise ValueError(f"The saved state of {writer.path} is damaged; start again without resume.")
