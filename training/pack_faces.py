@@ -64,7 +64,13 @@ def read_source(folder: Path, detector: str) -> Iterator[tuple[Path, dict[str, A
 
 
 def write_packs(files: Iterator[tuple[Path, dict[str, Any]]], output: Path, max_size: float) -> int:
-    """Write `pack_001.tar` and so on, each at most about `max_size` bytes; returns their number."""
+    """Write `pack_001.tar` and so on, each at most about `max_size` bytes; returns their number.
+
+    Raises:
+        ValueError: If there are packs already, which the training would read, too.
+    """
+    if any(output.glob("*.tar")):
+        raise ValueError(f"{output} has packs already: name a new folder.")
     number = size = 0
     for path, meta in files:
         content = path.read_bytes()

@@ -12,7 +12,7 @@ from accelerate.state import AcceleratorState
 from safetensors.torch import load_file, save_file
 
 from conftest import make_clip
-from keep_hf import KeepPipeline
+from keep_hf import KeepPipeline, VideoReader
 from keep_hf.models.direct import DirectPath
 from media import write_clip
 from portraits import write_labelled_portraits
@@ -56,17 +56,22 @@ def test_a_folder_without_sources_is_rejected(tmp_path):
         read_packs(tmp_path)
 
 
-def test_videos_are_packed_with_the_alignment_of_every_frame(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("name", "rotation"), [("a.mp4", None), ("a.mkv", None), ("a.mp4", 90)])
+def test_videos_are_packed_with_the_alignment_of_every_frame(tmp_path, monkeypatch, name, rotation):
     from conftest import KnownFaces, make_faces
 
     (tmp_path / "clips").mkdir()
-    write_clip(tmp_path / "clips" / "a.mp4", images=list(make_clip(4, 96, 96)))
+    source = write_clip(tmp_path / "clips" / name, images=list(make_clip(4, 96, 112)), rotation=rotation)
     monkeypatch.setattr("training.pack_faces.load_detector", lambda name: KnownFaces([make_faces((16, 16, 64))]))
     assert write_packs(read_source(tmp_path / "clips", "known"), tmp_path, 1e9) == 1
     portraits, (video,) = read_packs(tmp_path)
     assert not portraits
-    assert len(video.frames) == len(video.matrices) == 4
+    assert len(video.matrices) == 4
     np.testing.assert_allclose(video.matrices[0], [[8, 0, -128], [0, 8, -128]], atol=0.1)
+    with VideoReader(source) as reader:
+        np.testing.assert_array_equal(video.frames, [frame.image for frame in reader])
+    with pytest.raises(ValueError, match="has packs already"):
+        write_packs(iter(()), tmp_path, 1e9)
 
 
 # The run

@@ -5,7 +5,6 @@ landmarks, and with video files and the alignment of every frame. A crop is inte
 Everything random depends on (seed, number of the sample) only.
 """
 
-import io
 import itertools
 import json
 import tarfile
@@ -15,16 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import av
 import cv2
 import numpy as np
 import torch
 
 from keep_hf.faces.alignment import estimate_alignment
-from keep_hf.video.colour import read_colour, to_rgb
 
 from ..loop.stage import TrainingSet
 from .degradations.clips import DEFAULT_SHARES, DegradationShares, degrade_clip
+from .stored_video import open_content
 
 
 SIZE = 512  # side of the aligned crops
@@ -61,10 +59,10 @@ def read_packs(folder: Path) -> tuple[list[Source], list[Source]]:
 
 
 def decode(name: str, content: bytes, meta: dict[str, Any]) -> Source:
-    """Decode a portrait or a video of a pack."""
-    if name.endswith(".mp4"):
-        with av.open(io.BytesIO(content), "r") as container:
-            decoded = [to_rgb(frame, read_colour(frame, Path(name))) for frame in container.decode(video=0)]
+    """Decode a portrait, or a video: its frames are those for which `pack_faces.py` has found the alignment."""
+    if "matrices" in meta:
+        with open_content(content, Path(name).suffix) as reader:
+            decoded = [frame.image for frame in reader]
         return Source([decoded[i] for i in meta["frames"]], np.array(meta["matrices"], np.float64))
     image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
     if image is None:

@@ -58,8 +58,15 @@ def open_row(rows: Dataset, index: int, column: str) -> Iterator[VideoReader]:
         with VideoReader(video["path"]) as reader:
             yield reader
         return
-    with tempfile.NamedTemporaryFile(suffix=".mp4") as file:
-        file.write(video["bytes"])
+    with open_content(video["bytes"], ".mp4") as reader:
+        yield reader
+
+
+@contextmanager
+def open_content(content: bytes, suffix: str) -> Iterator[VideoReader]:
+    """Open the content of a video file, which is written to a temporary file with this suffix."""
+    with tempfile.NamedTemporaryFile(suffix=suffix) as file:
+        file.write(content)
         file.flush()
         with VideoReader(file.name) as reader:
             yield reader
