@@ -167,13 +167,17 @@ def test_folders_are_measured_file_by_file(videos, tmp_path, capsys):
     for name, source, truth in (("a", "degraded", "sharp"), ("deep/b", "sharp", "sharp"), ("c", "short", "sharp")):
         (restored / f"{name}.mkv").write_bytes(videos[source].read_bytes())
         (reference / f"{name}.mkv").write_bytes(videos[truth].read_bytes())
-    # A video that cannot be measured does not stop the others.
+    for folder, length in ((restored, 100), (reference, None)):
+        (folder / "d.mkv").write_bytes(videos["sharp"].read_bytes()[:length])
+    # A video that cannot be opened or measured does not stop the others.
     assert run(restored, reference, "--aligned", "--report", report) == 1
     out, err = capsys.readouterr()
-    first, last = err.splitlines()
-    assert first.startswith("keep-hf: c: ")
-    assert "ends after 4 frames" in first
-    assert "1 of 3 videos failed" in last
+    opened, measured, last = err.splitlines()
+    assert opened.startswith("keep-hf: d: ")
+    assert "d.mkv is not a video" in opened
+    assert measured.startswith("keep-hf: c: ")
+    assert "ends after 4 frames" in measured
+    assert "2 of 4 videos failed" in last
     rows = tables(out)["Faces"]
     assert list(rows) == ["a", "deep/b", "**Mean**"]
     assert rows["deep/b"]["PSNR (dB) ↑"] == "inf"

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from pathlib import Path
 
 from ..evaluation.evaluate import evaluate_video
 from ..evaluation.networks import Networks
@@ -21,7 +22,8 @@ MODEL_OPTIONS = ("identity", "landmarks", "lpips", "flow")
 def run(args: argparse.Namespace) -> None:
     """Measure each pair of videos, print tables and write the report and plots."""
     check_arguments(args)
-    pairs = open_pairs(args)
+    found = pair_videos(args.restored, args.reference)
+    pairs = open_pairs(args, found)
     args.device = selected_device(args)
     networks = Networks.load(
         args.identity, args.landmarks, args.lpips, args.lpips_weights, load_flow(args), args.device
@@ -39,7 +41,7 @@ def run(args: argparse.Namespace) -> None:
         try:
             evaluation = evaluate_video(pair, networks, detector, name=name, **options)
         except (ValueError, OSError) as error:
-            if len(pairs) == 1:
+            if len(found) == 1:
                 raise
             # One bad file must not stop the batch.
             print_message(f"{name}: {error}")
@@ -51,8 +53,8 @@ def run(args: argparse.Namespace) -> None:
         print(report.to_markdown())
         if args.report:
             report.save(args.report)
-    if failed := len(pairs) - len(report.evaluations):
-        raise ValueError(f"{failed} of {len(pairs)} videos failed.")
+    if failed := len(found) - len(report.evaluations):
+        raise ValueError(f"{failed} of {len(found)} videos failed.")
 
 
 def check_arguments(args: argparse.Namespace) -> None:
@@ -72,13 +74,30 @@ def check_arguments(args: argparse.Namespace) -> None:
         args.plots.mkdir(parents=True, exist_ok=True)
 
 
-def open_pairs(args: argparse.Namespace) -> dict[str, VideoPair]:
-    """Open all videos and their references, by name."""
-    show_progress = sys.stderr.isatty()
-    return {
-        name: VideoPair(restored, reference, args.resize, args.frame_rate, show_progress)
-        for name, restored, reference in pair_videos(args.restored, args.reference)
-    }
+def open_pairs(args: argparse.Namespace, found: list[tuple[str, Path, Path | None]]) -> dict[str, VideoPair]:
+    """Open videos and their references, before a model is loaded; of several, those that can be opened.
+
+    Args:
+        args (`argparse.Namespace`): The arguments of the command.
+        found (`list[tuple[str, Path, Path | None]]`): From [`pair_videos`].
+
+    Returns:
+        `dict[str, VideoPair]`: by name. Those that cannot be opened are reported on stderr.
+
+    Raises:
+        ValueError: If none can be opened.
+    """
+    pairs = {}
+    for name, restored, reference in found:
+        try:
+            pairs[name] = VideoPair(restored, reference, args.resize, args.frame_rate, sys.stderr.isatty())
+        except (ValueError, OSError) as error:
+            if len(found) == 1:
+                raise
+            print_message(f"{name}: {error}")
+    if not pairs:
+        raise ValueError(f"{len(found)} of {len(found)} videos failed.")
+    return pairs
 
 
 def load_flow(args: argparse.Namespace) -> GMFlow | DISFlow:
