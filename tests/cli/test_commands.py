@@ -116,7 +116,10 @@ def test_the_command_runs_as_a_program(crops_file, tmp_path):
 
 def test_a_video_without_faces_is_reported(model, crops_file, tmp_path, capsys):
     assert main(["restore", str(crops_file), str(tmp_path / "out.mp4"), "--model", model]) == 0
-    assert "No faces found." in capsys.readouterr().err
+    assert "No faces found. The frames are unchanged." in capsys.readouterr().err
+    command = ["restore", str(crops_file), str(tmp_path / "selected.mp4"), "--model", model, "--faces", "7"]
+    assert main(command) == 0
+    assert "None of the selected people found. The frames are unchanged." in capsys.readouterr().err
     assert np.abs(read_images(tmp_path / "out.mp4").astype(int) - read_images(crops_file)).mean() < 6
 
 
@@ -249,12 +252,17 @@ def test_outputs_that_cannot_be_written_are_refused_before_any_work(crops_file, 
     missing, text = tmp_path / "missing", tmp_path / "notes.txt"
     text.touch()
     assert "contact sheet" in fails(["faces", crops_file, "--sheet", missing / "a.png"], capsys)
+    (tmp_path / "frames").mkdir()
+    (tmp_path / "in.png").touch()
+    assert "would replace" in fails(["faces", tmp_path / "in.png", "--sheet", tmp_path / "in.png"], capsys)
+    sheet = tmp_path / "frames" / "people.png"
+    assert "would be a frame of" in fails(["faces", tmp_path / "frames", "--sheet", sheet], capsys)
     assert "a.gif must be a .jpg or a .png" in fails(["faces", crops_file, "--sheet", tmp_path / "a.gif"], capsys)
     assert "report" in fails(["restore", crops_file, tmp_path / "o.mp4", "--report", missing / "a.json"], capsys)
     assert "report" in fails(["evaluate", crops_file, "--report", tmp_path], capsys)
     assert "report" in fails(["benchmark", "--report", missing / "a.json"], capsys)
     assert "notes.txt is a file" in fails(["evaluate", crops_file, "--plots", text], capsys)
-    assert files(tmp_path) == ["in.mp4", "notes.txt"]
+    assert files(tmp_path) == ["frames", "in.mp4", "in.png", "notes.txt"]
 
 
 def test_a_foreign_folder_is_reported_without_a_hint(model, crops_file, tmp_path, capsys):

@@ -68,7 +68,7 @@ def test_faces_are_detected_in_the_reference(tmp_path):
     assert found.faces is None
     assert found.profile.person is None
     report = Report([found], REFERENCE_METRICS, Networks().missing(REFERENCE_METRICS), {"faces": "none"})
-    assert "- clip: no faces found." in report.to_markdown()
+    assert "- clip: no faces were measured." in report.to_markdown()
     assert "\nFaces\n" not in report.to_markdown()
 
 

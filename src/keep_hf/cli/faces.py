@@ -8,7 +8,7 @@ from PIL import Image
 from ..faces.contact_sheet import draw_people
 from ..faces.identity import FaceIdentity
 from ..faces.tracking.tracks import FaceTrack
-from ..restoration.report.wording import format_time
+from ..restoration.report.wording import format_time, missing_people
 from ..video.media_files import check_exists
 from ..video.open import open_video
 from .loading import load_pipeline, selected_device
@@ -18,9 +18,11 @@ from .output import check_output_path, print_message
 def run(args: argparse.Namespace) -> None:
     """Print one line per person, and write the contact sheet."""
     if args.sheet:
-        check_output_path(args.sheet, "contact sheet")
+        check_output_path(args.sheet, "contact sheet", [args.input])
         if args.sheet.suffix.lower() not in (".jpg", ".png"):
             raise ValueError(f"{args.sheet} must be a .jpg or a .png.")
+        if args.sheet.resolve().parent == args.input.resolve():
+            raise ValueError(f"{args.sheet} would be a frame of {args.input}; choose another folder.")
     check_exists(args.input)
     pipe = load_pipeline(args)
     if args.identity:
@@ -33,7 +35,7 @@ def run(args: argparse.Namespace) -> None:
         for track in tracks:
             print(describe_person(track, float(reader.frame_rate)))
         if not tracks:
-            print("No faces found.")
+            print(f"{missing_people({'faces': 'all', 'min_face_size': args.min_face_size})} found.")
         if args.sheet:
             sheet = draw_people((frame.image for frame in reader.read()), tracks)
             Image.fromarray(sheet).save(args.sheet)

@@ -26,6 +26,7 @@ from ..pipeline import KeepPipeline
 from ..pipeline.keep_pipeline import SEGMENT_FRAMES
 from ..restoration.background import load_background
 from ..restoration.report.report_page import describe_video, render_report
+from ..restoration.report.wording import missing_people
 from ..restoration.state import pack
 from .loading import DTYPES, load_pipeline, selected_device
 from .output import (
@@ -267,9 +268,9 @@ def save_report(path: Path, reports: list[dict[str, Any]], failures: dict[str, s
 
 def print_results(report: dict[str, Any], aligned: bool) -> None:
     """Print what was done with each person of a video."""
-    if not report["tracks"] and not aligned:
-        print_message(f"{report['source']}: No faces found. The frames are unchanged.")
     options = report["options"]
+    if not report["tracks"] and not aligned:
+        print_message(f"{report['source']}: {missing_people(options)} found. The frames are unchanged.")
     if options["strength"] != AUTO and not options["person_strength"]:
         return  # one strength for all, as requested
     for track in report["tracks"]:

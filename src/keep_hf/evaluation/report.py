@@ -102,7 +102,7 @@ class Report:
                     small, large = ("{} x {}".format(*sides) for sides in (evaluation.size, size))
                     notes.append(f"{source} was shrunk by area from {large} to {small}.")
             if not evaluation.people:
-                notes.append(f"{evaluation.name}: no faces found.")
+                notes.append(f"{evaluation.name}: no faces were measured.")
         if any(evaluation.whole and evaluation.people for evaluation in self.evaluations):
             notes.append(
                 "Faces are crops of 512 x 512, cut from the restored video and the reference by the same matrices; "

@@ -77,7 +77,12 @@ def test_the_result_of_a_video():
     size = "0.4 seconds, 10 frames of 96 x 64 pixels."
     assert describe_result(report(tracks)) == f"{size} 2 people were restored, and 1 left unchanged."
     assert describe_result(report(tracks[:1])) == f"{size} 1 person was restored."
-    assert describe_result(report([])) == f"{size} No faces were found, so nothing was restored."
+    for options, missing in (
+        ({}, "No faces"),
+        ({"faces": "largest", "min_face_size": 40.5}, "No faces of 40.5 pixels or more"),
+        ({"faces": [7]}, "None of the selected people"),
+    ):
+        assert describe_result(report([], **options)) == f"{size} {missing} were found, so nothing was restored."
 
 
 def test_what_else_was_left_unchanged():

@@ -114,12 +114,20 @@ def describe_result(report: Mapping[str, Any]) -> str:
     size = f"{frames / rate:.1f} seconds, {count(frames, 'frame', 'frames')} of {width} x {height} pixels."
     percents = [restored_percent(track) for track in report["tracks"]]
     if not percents:
-        return f"{size} No faces were found, so nothing was restored."
+        return f"{size} {missing_people(report['options'])} were found, so nothing was restored."
     num_changed = sum(percent >= CHANGED for percent in percents)
     people = f"{count(num_changed, 'person was', 'people were')} restored"
     if left := len(percents) - num_changed:
         people += f", and {left} left unchanged"
     return f"{size} {people}."
+
+
+def missing_people(options: Mapping[str, Any]) -> str:
+    """What was looked for in a video without people: "No faces", or "None of the selected people"."""
+    if not isinstance(options["faces"], str):
+        return "None of the selected people"
+    least = options["min_face_size"]
+    return f"No faces of {least:g} pixels or more" if least else "No faces"
 
 
 def describe_recognition(report: Mapping[str, Any]) -> str:
