@@ -262,7 +262,7 @@ def test_outputs_that_cannot_be_written_are_refused_before_any_work(crops_file, 
     assert "report" in fails(["evaluate", crops_file, "--report", tmp_path], capsys)
     assert "report" in fails(["benchmark", "--report", missing / "a.json"], capsys)
     assert "notes.txt is a file" in fails(["evaluate", crops_file, "--plots", text], capsys)
-    assert files(tmp_path) == ["frames", "in.mp4", "in.png", "notes.txt"]
+    assert files(tmp_path) == ["in.mp4", "in.png", "notes.txt"]
 
 
 def test_a_foreign_folder_is_reported_without_a_hint(model, crops_file, tmp_path, capsys):

@@ -95,4 +95,4 @@ def test_the_tint_of_a_crop_stays(pipe, video, strength):
     assert (restored != crops).any() == (strength > 0)
     inside = ((restored > 0) & (restored < 255)).all(axis=-1)
     assert inside.mean() > 0.5
-    np.testing.assert_array_equal((restored - restored[..., 1:2])[inside], np.broadcast_to(tint - 10, restored.shape)[inside])
+    assert ((restored - restored[..., 1:2])[inside] == tint - 10).all()
