@@ -1,4 +1,8 @@
-"""One row of a dataset: its video is restored, or the reason why not is recorded."""
+"""One row of a dataset: its video is restored, or the reason why not is recorded.
+
+Only a fault of the video is recorded. What concerns the machine, such as a full disk or too little memory, is raised:
+another run may succeed.
+"""
 
 import json
 import os
@@ -12,7 +16,9 @@ from typing import Any
 from torch import OutOfMemoryError
 
 from ..batch.manifest import FAILED, NO_FACES, RESTORED
-from ..video.segments.output_format import OUTPUT_FORMATS
+from ..state_version import SavedStateError
+from ..video.part_folder import OutputInUseError, part_path, sync
+from ..video.segments.output_format import OUTPUT_FORMATS, MissingEncoderError
 from .source import SourceSplit
 
 
@@ -55,6 +61,9 @@ def restore_row(source: SourceSplit, row: Any, folder: Path, restore: Restore, c
 
     Raises:
         OSError: If the video cannot be downloaded, or files cannot be written: another run may succeed.
+        MemoryError: If there is not enough memory: another machine may have more.
+        OutputInUseError: If another process restores the row.
+        MissingEncoderError: If this installation cannot encode the result.
     """
     if (folder / RESULT).exists():
         return RowResult(**json.loads((folder / RESULT).read_text()))
@@ -64,20 +73,34 @@ def restore_row(source: SourceSplit, row: Any, folder: Path, restore: Restore, c
     video, target = folder / f"source{safe_suffix(name)}", restored_path(folder, result_name)
     try:
         source.fetch(row, video)
-        report = restore(video, target)
+        try:
+            report = restore(video, target)
+        except SavedStateError:
+            # Damaged by a power failure, or saved with other versions of libraries: not the fault of the video.
+            shutil.rmtree(part_path(target), ignore_errors=True)
+            report = restore(video, target)
         if target.stat().st_size > MAX_BYTES:
             raise ValueError(f"the result has {target.stat().st_size:,} bytes; a row holds at most {MAX_BYTES:,}.")
         result = RowResult(RESTORED if report["tracks"] else NO_FACES, None, result_name, describe(report))
-    except (ValueError, MemoryError, OutOfMemoryError) as error:
+    except (MemoryError, OutOfMemoryError) as error:
+        raise MemoryError(f"{name}: there is not enough memory to restore it.") from error
+    except (OutputInUseError, MissingEncoderError, SavedStateError):
+        raise
+    except ValueError as error:
         shutil.rmtree(folder)  # with unfinished segments
         folder.mkdir()
-        message = str(error) or "not enough memory"
-        result = RowResult(FAILED, message.replace(str(video), name).replace(str(target), result_name))
+        result = RowResult(FAILED, str(error).replace(str(video), name).replace(str(target), result_name))
     video.unlink(missing_ok=True)
-    new = folder / f"{RESULT}.new"
-    new.write_text(json.dumps(asdict(result)))
-    os.replace(new, folder / RESULT)
+    save_result(result, folder / RESULT)
     return result
+
+
+def save_result(result: RowResult, path: Path) -> None:
+    """Write what became of a row into a file that appears complete, also after a power failure."""
+    new = path.with_name(f"{path.name}.new")
+    new.write_text(json.dumps(asdict(result)))
+    sync(new)
+    os.replace(new, path)
 
 
 def restored_path(folder: Path, name: str) -> Path:

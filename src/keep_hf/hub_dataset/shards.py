@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from torch import OutOfMemoryError
+
 from ..batch.manifest import FAILED, RESTORED
 from ..batch.remote_file import RemoteFile
 from ..batch.shared_folder import Job, SharedFolder
@@ -87,7 +89,7 @@ class ShardRestorer:
                 started = time.monotonic()
                 try:
                     result = self.restore_shard(indices[job.name])
-                except (ValueError, OSError, MemoryError) as error:
+                except (ValueError, OSError, MemoryError, OutOfMemoryError) as error:
                     result = ShardResult(job.name, error=str(error) or "not enough memory")
                 outcome = RESTORED if result.error is None else FAILED
                 shared.record(job, outcome, result.error, time.monotonic() - started, result.frames)

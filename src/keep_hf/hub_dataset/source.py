@@ -10,6 +10,7 @@ import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from json import JSONDecodeError
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -148,7 +149,7 @@ class SourceSplit:
 
         Raises:
             ValueError: If there is no video, or it is neither in the row nor a file of the dataset.
-            OSError: If it cannot be downloaded.
+            OSError: If it cannot be downloaded, or the dataset cannot be reached.
         """
         if target.exists():
             return
@@ -173,6 +174,9 @@ class SourceSplit:
             with report_dataset_errors(self.repository), fsspec.open(path, "rb") as source, open(target, "wb") as file:
                 shutil.copyfileobj(source, file, 2**20)
         except FileNotFoundError as error:
+            # Without access to the dataset no file seems to exist, and fsspec remembers that.
+            fsspec.filesystem("hf").invalidate_cache()
+            find_commit(self.repository, self.revision)
             raise ValueError(f"{path} does not exist.") from error
 
     def _num_rows(self) -> int:
@@ -192,6 +196,8 @@ def report_dataset_errors(repository: str) -> Iterator[None]:
         if type(error) is FileNotFoundError:
             raise
         raise OSError(f"hf://datasets/{repository}: {_first_line(error)}") from error
+    except JSONDecodeError as error:
+        raise OSError(f"hf://datasets/{repository}: the answer of the Hub cannot be read: {error}") from error
     except ValueError as error:
         raise ValueError(f"hf://datasets/{repository}: {_first_line(error)}") from error
     # The libraries below raise errors of their own, without a common base.

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from ..state_version import SavedStateError
 from ..video.decoding.source import VideoFrame
 from ..video.image_folder import ImageFolderWriter
 from ..video.reader import VideoReader, prefetch
@@ -50,12 +51,12 @@ def restore_file(
         report of the stream, and what was damaged in the source.
 
     Raises:
-        ValueError: If the earlier run was another job or saved another version of the state.
+        SavedStateError: If the earlier run was another job or saved another version of the state.
     """
     job = pack(dict(job))  # as it is saved
     earlier = writer.resumed
     if earlier is None and writer.num_written:
-        raise ValueError(f"The saved state of {writer.path} is damaged; start again without resume.")
+        raise SavedStateError(f"The saved state of {writer.path} is damaged; start again without resume.")
     if earlier is not None:
         with report_damage(writer.path):
             check_job(earlier["job"], job, writer.path)
@@ -107,7 +108,7 @@ def restore_file(
 
 @contextlib.contextmanager
 def report_damage(path: Path) -> Iterator[None]:
-    """Re-raise what a saved state of the wrong structure causes, as a `ValueError` that says what to do.
+    """Re-raise what a saved state of the wrong structure causes, as a `SavedStateError` that says what to do.
 
     Args:
         path (`Path`): The target, for the message.
@@ -115,7 +116,7 @@ def report_damage(path: Path) -> Iterator[None]:
     try:
         yield
     except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError) as error:
-        raise ValueError(
+        raise SavedStateError(
             f"The saved state of {path} is damaged ({type(error).__name__}: {error}); start again without resume."
         ) from error
 
@@ -129,7 +130,7 @@ def check_job(earlier: Mapping[str, Any], job: Mapping[str, Any], path: Path) ->
         path (`Path`): The target, for the message.
 
     Raises:
-        ValueError: With the name and both values of everything that differs.
+        SavedStateError: With the name and both values of everything that differs.
     """
     changes = [
         f"{name} was {earlier.get(name)} and is {job.get(name)}"
@@ -137,7 +138,7 @@ def check_job(earlier: Mapping[str, Any], job: Mapping[str, Any], path: Path) ->
         if earlier.get(name) != job.get(name)
     ]
     if changes:
-        raise ValueError(
+        raise SavedStateError(
             f"{path} was started as another job: {', '.join(changes)}. Use the same settings, or start again without "
             "resume."
         )

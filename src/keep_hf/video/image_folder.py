@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
-from ..state_version import check_state_version
+from ..state_version import SavedStateError, check_state_version
 from .animation import AnimationReader
 from .colour import Colour
 from .decoding.damage import Damage
@@ -139,12 +139,12 @@ class ImageFolderState:
         """Restore a state that `state_dict` returned.
 
         Raises:
-            ValueError: If another version of the package saved it, or it is damaged.
+            SavedStateError: If another version of the package saved it, or it is damaged.
         """
         check_state_version(state, STATE_VERSION, "ImageFolderWriter")
         num_written = state.get("num_written")
         if not isinstance(num_written, int) or num_written < 0 or "caller_state" not in state:
-            raise ValueError("The saved state of ImageFolderWriter is damaged; start again without resume.")
+            raise SavedStateError("The saved state of ImageFolderWriter is damaged; start again without resume.")
         return cls(num_written, state["caller_state"])
 
 
@@ -225,7 +225,7 @@ class ImageFolderWriter:
         found = {path.name for path in self._images.iterdir()}
         kept = {self._name(index) for index in range(self.num_written)}
         if not kept <= found:
-            raise ValueError(
+            raise SavedStateError(
                 f"{self._images / min(kept - found)} is missing; start again without resume, which deletes "
                 f"{self._folder.path}."
             )

@@ -18,7 +18,7 @@ from typing import IO, Any
 import av
 import torch
 
-from ..state_version import check_state_version
+from ..state_version import SavedStateError, check_state_version
 
 
 if sys.platform == "win32":
@@ -32,6 +32,10 @@ STATE_VERSION = 1
 MAX_NAME_BYTES = 255
 
 Setting = str | int | float | None
+
+
+class OutputInUseError(ValueError):
+    """Another process writes the output at the same time."""
 
 
 def part_path(target: Path) -> Path:
@@ -129,13 +133,13 @@ class PartFolder:
     def _acquire_lock(self) -> IO[bytes]:
         file = lock_file(self.path / LOCK)
         if file is None:
-            raise ValueError(f"{self.target} is being written by another process; wait, or choose another name.")
+            raise OutputInUseError(f"{self.target} is being written by another process; wait, or choose another name.")
         return file
 
     def _load(self) -> dict[str, Any]:
         path = self.path / STATE
         if not path.is_file():  # reading a pipe would never end
-            raise ValueError(f"{path} is no file; start again without resume, which deletes {self.path}.")
+            raise SavedStateError(f"{path} is no file; start again without resume, which deletes {self.path}.")
         try:
             # torch.load does not compare the checksums that torch.save wrote.
             with zipfile.ZipFile(path) as archive:
@@ -144,7 +148,7 @@ class PartFolder:
             state = torch.load(path, map_location="cpu", weights_only=True)
             settings, content = dict(state["settings"]), dict(state["content"])
         except Exception as error:
-            raise ValueError(
+            raise SavedStateError(
                 f"{path} is damaged ({type(error).__name__}); start again without resume, which deletes {self.path}."
             ) from error
         check_state_version(state, STATE_VERSION, str(path))
@@ -154,7 +158,7 @@ class PartFolder:
             if settings.get(name) != value
         ]
         if differing:
-            raise ValueError(
+            raise SavedStateError(
                 f"{self.target} was started with other settings: {', '.join(differing)}. Use the same settings, or "
                 f"start again without resume, which deletes {self.path}."
             )

@@ -21,7 +21,7 @@ import av
 import numpy as np
 
 from ..options import EncodingOptions
-from ..state_version import check_state_version
+from ..state_version import SavedStateError, check_state_version
 from .colour import Colour
 from .deep.deep_image import DeepImage
 from .media_files import check_output_size
@@ -71,7 +71,7 @@ class WriterState:
         """Restore a state that `state_dict` returned.
 
         Raises:
-            ValueError: If another version of the package saved it, or it is damaged.
+            SavedStateError: If another version of the package saved it, or it is damaged.
         """
         check_state_version(state, STATE_VERSION, "VideoWriter")
         content = {name: value for name, value in state.items() if name != "version"}
@@ -86,7 +86,7 @@ class WriterState:
             and isinstance(content["last_pts"], int | None)
         )
         if not is_valid:
-            raise ValueError("The saved state of VideoWriter is damaged; start again without resume.")
+            raise SavedStateError("The saved state of VideoWriter is damaged; start again without resume.")
         return cls(**content)
 
 
@@ -227,7 +227,7 @@ class VideoWriter:
         for path, expected in zip(segments, self._checksums, strict=True):
             if not path.is_file() or checksum(path) != expected:
                 problem = "damaged" if path.exists() else "missing"
-                raise ValueError(
+                raise SavedStateError(
                     f"{path} is {problem}; start again without resume, which deletes {self._folder.path}."
                 )
         self._folder.keep([path.name for path in segments])

@@ -16,6 +16,10 @@ from .encoding import Encoding
 Source = VideoReader | AnimationReader | ImageFolderReader
 
 
+class MissingEncoderError(ValueError):
+    """This installation cannot encode a video that another one can."""
+
+
 class OutputFormat(NamedTuple):
     """FFmpeg's name of a container format, and the codecs that it is written with, the default first."""
 
@@ -88,14 +92,14 @@ def check_encoder(path: Path, codec: str, encoding: Encoding) -> None:
     """Check that this build of PyAV has the encoder, for these pixels.
 
     Raises:
-        ValueError: If it has not.
+        MissingEncoderError: If it has not.
     """
     encoder = encoding.encoder
     formats = av.Codec(encoder, "w").video_formats or [] if encoder in av.codecs_available else []
     if encoding.pixel_format not in [format.name for format in formats]:
         others = [other for other in OUTPUT_FORMATS[path.suffix.lower()].codecs if other != codec]
         remedy = f"pass codec={others[0]!r}" if others else "write another format"
-        raise ValueError(
+        raise MissingEncoderError(
             f"{path}: this build of PyAV cannot encode {encoding.pixel_format} with {encoder}, which {codec} needs; "
             f"{remedy}, or install PyAV from PyPI."
         )
