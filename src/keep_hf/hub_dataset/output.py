@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import tempfile
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -16,6 +17,7 @@ from typing import Any
 from huggingface_hub import DatasetCard, HfApi
 
 from ..batch.remote_file import RemoteFile, is_remote, report_errors
+from ..video.part_folder import sync
 from .card import add_split
 from .shard_file import read_job
 from .source import parse_repository
@@ -114,9 +116,13 @@ class DatasetOutput:
             place.upload(source)
             return
         place.parent.mkdir(parents=True, exist_ok=True)
-        part = place.with_name(f"{place.name}.part")
-        shutil.copyfile(source, part)
-        os.replace(part, place)
+        part = place.with_name(f"{uuid.uuid4().hex}.part")  # another process may write the same file
+        try:
+            shutil.copyfile(source, part)
+            sync(part)
+            os.replace(part, place)
+        finally:
+            part.unlink(missing_ok=True)
 
     def write_card(self, job: Mapping[str, Any], model: str, licence: str | None) -> None:
         """Write the card, or add this split to it if there is one.
