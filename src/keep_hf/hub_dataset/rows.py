@@ -24,8 +24,8 @@ from .source import SourceSplit
 
 # What differs from run to run, or is the name of a temporary file.
 LEFT_OUT = ("source", "target", "seconds", "peak_memory_bytes")
-# A column of videos has 32-bit offsets.
-MAX_BYTES = 2**31 - 1
+# A value is in one page of a Parquet file, whose size, with headers and after compression, has 31 bits.
+MAX_BYTES = 2_000_000_000
 RESULT = "result.json"
 
 # Restores a video: source, target -> report.

@@ -13,7 +13,8 @@ from .rows import RowResult, restored_path
 OUTCOME, REASON, REPORT = "restoration_outcome", "restoration_reason", "restoration_report"
 # Key of the job in the metadata of the file.
 JOB = b"keep_hf"
-# As `datasets` writes them: a reader gets a group of rows at once.
+# As `datasets` writes them: a reader gets a group of rows at once. A larger row is a group of its own: offsets in a
+# column have 32 bits, so a group of videos with more than 2 GiB could not be read at once.
 MAX_GROUP_BYTES = 100_000_000
 
 
@@ -88,9 +89,10 @@ class ShardWriter:
         ]
         table = self._arrow.Table.from_arrays(arrays, schema=self.schema)
         # A row may name any file or address: what only this machine or its token can read stays out of the result.
-        self._tables.append(embed_table_storage(table, local_files=False, remote_files=False))
-        if sum(each.nbytes for each in self._tables) >= MAX_GROUP_BYTES:
+        table = embed_table_storage(table, local_files=False, remote_files=False)
+        if sum(each.nbytes for each in (*self._tables, table)) > MAX_GROUP_BYTES:
             self._write_group()
+        self._tables.append(table)
 
     def _write_group(self) -> None:
         if self._tables:
