@@ -160,6 +160,9 @@ def test_the_outcome_is_left_to_the_process_that_took_over(tmp_path):
         assert successor is not None
         folder.record(job, RESTORED)
         assert outcomes(tmp_path) == []
+        # A result that exists is not made again only because this process may not record it.
+        job.target.write_text("done")
+        assert folder._is_done(job)
     assert not successor.is_lost()
     assert len(list((hidden / "claims").iterdir())) == 1
     successor.release()

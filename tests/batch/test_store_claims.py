@@ -88,6 +88,20 @@ def test_an_interrupted_machine_leaves_nothing_in_the_store(memory, tmp_path):
     assert memory.find("bucket") == []
 
 
+def test_a_store_that_fails_at_the_start_leaves_no_sign_of_life(memory, tmp_path, monkeypatch):
+    def fail(self, content):
+        raise OSError(f"{self} cannot be reached.")
+
+    monkeypatch.setattr(RemoteFile, "create", fail)
+    job = Job(tmp_path / "a.mp4", RemoteFile("memory", "bucket/out/a.mp4"), "a.mp4")
+    shared = SharedFolder(tmp_path / "work", [job], 0, resume=True)
+    with pytest.raises(OSError, match="cannot be reached"), shared:
+        raise AssertionError("it must not be entered")
+    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("keep-hf")] == []
+    assert not (tmp_path / "work" / ".keep-hf").exists()
+    assert memory.find("bucket") == []
+
+
 def test_a_store_without_conditional_writes_is_named(memory, tmp_path, monkeypatch):
     root = RemoteFile("memory", "bucket/out")
     monkeypatch.setattr(RemoteFile, "create", lambda self, content: self.write(content) or True)

@@ -113,27 +113,30 @@ class SharedFolder:
         self.manifest, self._start = Manifest(folder, start), start
         self._hidden = folder / HIDDEN
         self._watch = Watch(self._hidden / "processes", patience)
+        self._resources = contextlib.ExitStack()
         self._claim: Claim | None = None
         self._machines: StoreClaims | None = None
         self._claimed: Job | None = None  # on this machine and in the store
 
     def __enter__(self) -> "SharedFolder":
-        self._hidden.mkdir(parents=True, exist_ok=True)
-        self._heartbeat = Heartbeat(self._watch.folder, self._start)
-        self._claims = Claims(self._hidden / "claims", self._heartbeat, self._watch)
-        if (root := _find_store(self.jobs)) is not None:
-            machine = machine_name(self._hidden)
-            self._machines = StoreClaims(root, machine, Watch(self._hidden, self._watch.patience)).__enter__()
+        with contextlib.ExitStack() as resources:  # closed in the reverse order, also if a store cannot be reached
+            self._hidden.mkdir(parents=True, exist_ok=True)
+            resources.callback(self._tidy_up)
+            heartbeat = Heartbeat(self._watch.folder, self._start)
+            resources.callback(heartbeat.close)
+            self._claims = Claims(self._hidden / "claims", heartbeat, self._watch)
+            if (root := _find_store(self.jobs)) is not None:
+                machine = machine_name(self._hidden)
+                machines = StoreClaims(root, machine, Watch(self._hidden, self._watch.patience))
+                self._machines = resources.enter_context(machines)
+            resources.callback(self._release)
+            self._resources = resources.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._release()
-        if self._machines is not None:
-            self._machines.__exit__(kind, error, traceback)
-        self._heartbeat.close()
-        self._tidy_up()
+        self._resources.close()
 
     @property
     def num_failed(self) -> int:
@@ -167,10 +170,12 @@ class SharedFolder:
     def _is_done(self, job: Job) -> bool:
         """Whether another process has finished the job that is claimed, or was killed just after that."""
         self._read_outcomes()
-        if job.name not in self.outcomes and self.resume and job.target.exists():
-            self.record(job, ALREADY_DONE)
-            self._read_outcomes()
-        return job.name in self.outcomes
+        if job.name in self.outcomes:
+            return True
+        if not self.resume or not job.target.exists():
+            return False
+        self.record(job, ALREADY_DONE)
+        return True
 
     def record(self, job: Job, outcome: str, reason: str | None = None, seconds: float = 0.0, frames: int = 0) -> None:
         """Append the outcome of the job that is claimed to the manifest; see [`Outcome`] for the arguments."""

@@ -57,7 +57,12 @@ class StoreClaims:
 
     def __enter__(self) -> "StoreClaims":
         self._show_life()
-        if self._beat(self.machine).create(b""):
+        try:
+            can_replace = self._beat(self.machine).create(b"")
+        except BaseException:
+            self._end_life()
+            raise
+        if can_replace:
             warnings.warn(
                 f"{self.root} replaces files that exist when asked not to, so machines cannot claim videos there: do "
                 "not let two machines write to it at the same time.",
@@ -70,9 +75,7 @@ class StoreClaims:
     def __exit__(self, *error: object) -> None:
         self._end.set()
         self._thread.join()
-        # Another process of this machine creates it again.
-        with contextlib.suppress(OSError):
-            self._beat(self.machine).remove()
+        self._end_life()
 
     def take(self, name: str) -> bool:
         """Claim a video for this machine; `False` if another machine works on it.
@@ -124,6 +127,11 @@ class StoreClaims:
 
     def _show_life(self) -> None:
         self._beat(self.machine).write(uuid.uuid4().hex.encode())
+
+    def _end_life(self) -> None:
+        # Another process of this machine creates it again.
+        with contextlib.suppress(OSError):
+            self._beat(self.machine).remove()
 
 
 def _key(name: str) -> str:
