@@ -166,6 +166,21 @@ def test_strengths_of_people_are_reported_and_survive_an_interruption(make_pipe,
         restore("out.mp4", person_strength={1: 0, 5: 1, 2: 1})
 
 
+def test_options_with_the_same_result_are_the_same_job(make_pipe, tmp_path):
+    """With `gain_mode="official"`, `"auto"` is 1 for all people."""
+    source = make_source(tmp_path / "in.mp4", 20, frame_rate=5)
+
+    def restore(**options) -> dict:
+        pipe = make_pipe(*[TWO] * 20, gain_window=4)
+        return pipe.restore_video(source, tmp_path / "out.mp4", gain_mode="official", segment_frames=4, **options)
+
+    with patch.object(FaceFollower, "flush", side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
+        restore(person_strength={1: "auto"})
+    report = restore(strength=1, person_strength={1: 1}, resume=True)
+    assert report["options"]["person_strength"] == {1: 1}
+    assert [track["strength"]["weight"] for track in report["tracks"]] == [1, 1]
+
+
 # Only the same job is resumed.
 
 

@@ -160,11 +160,16 @@ class ConnectedPipeline(SavedPipeline):
         return self.config.fidelity if options.fidelity is None else options.fidelity
 
     def _describe_job(self, options: RestorationOptions, frame_rate: float) -> dict[str, Any]:
-        """Everything that the result depends on, by name: a run that is resumed must have the same."""
+        """Everything that the result depends on, by name: a run that is resumed must have the same.
+
+        Different options with the same result have one description.
+        """
+        strengths = {number: _describe_strength(options, number) for number in options.person_strength or ()}
         return vars(options) | {
             "faces": options.faces if isinstance(options.faces, str) else sorted(options.faces),
             "fidelity": self._fidelity(options),
-            "strength": AUTO if options.fixed_strength() is None else options.fixed_strength(),
+            "strength": _describe_strength(options),
+            "person_strength": strengths or None,
             "background": describe_background(options.background),
             "frame_rate": frame_rate,
             "gain_window": self.config.gain_window,
@@ -173,3 +178,8 @@ class ConnectedPipeline(SavedPipeline):
             "compiled": self.is_compiled,
             "version of keep_hf": __version__,
         }
+
+
+def _describe_strength(options: RestorationOptions, person: int | None = None) -> float | str:
+    fixed = options.fixed_strength(person)
+    return AUTO if fixed is None else fixed
