@@ -210,12 +210,13 @@ def restore_job(
         settings = {"video_stream": args.video_stream, "strict": args.strict} | vars(encoding)
         if isinstance(job.target, RemoteFile):  # the checksum of the weights takes a while
             settings |= pack(pipe._describe_job(options, options.frame_rate))
-        report = copies.find_finished(job, settings) if args.resume else None
+        copy = copies.begin(job)
+        report = copy.find_finished(settings) if args.resume else None
         if report is None:
-            source = copies.fetch(job)
+            source = copy.fetch()
             report = restore(pipe, source, target, args, options, encoding)
-            copies.keep(job, settings, report)
-        copies.deliver(job)
+            copy.keep(settings, report)
+        copy.deliver()
     except (ValueError, OSError) as error:
         message = name_file(error, source) if isinstance(job.source, Path) else str(error)
         message = message.replace(str(source), str(job.source))
