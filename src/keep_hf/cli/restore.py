@@ -67,10 +67,10 @@ def run(args: argparse.Namespace) -> None:
     # PartialState needs `cpu=True`, or every process finds itself alone.
     state = PartialState(cpu=args.device.type == "cpu")
     folder = None if plan.shared is None else begin_folder(plan.shared, plan.jobs, args.resume, state)
-    # The processes exchange nothing else through their group.
-    state.destroy_process_group()
-    if folder is None and not state.is_main_process:
-        return  # one video is work for one process
+    if folder is None:
+        state.destroy_process_group()
+        if not state.is_main_process:
+            return  # one video is work for one process
 
     pipe = prepare_pipeline(args)
     options = restoration_options(args, load_enlarger(args))

@@ -6,14 +6,14 @@ from functools import partial
 from pathlib import Path
 
 from accelerate import PartialState
-from accelerate.utils import broadcast_object_list
 
-from ...hub_dataset.restore_dataset import Beginning, DatasetRequest, DatasetRun, begin
+from ...hub_dataset.restore_dataset import DatasetRequest, DatasetRun, begin
 from ...hub_dataset.shards import ShardResult
 from ...options import EncodingOptions, RestorationOptions
 from ...pipeline import KeepPipeline
 from ..loading import selected_device
 from ..output import print_message
+from .agreement import agree
 
 
 def run_dataset(
@@ -62,22 +62,6 @@ def run_dataset(
             f"{num_failed} of {beginning.num_shards} shards failed. What is finished is in {request.shared}: --resume "
             "continues from there."
         )
-
-
-def agree(state: PartialState, begin: Callable[[], Beginning]) -> Beginning:
-    """Call a function in the main process, and return its result, or raise its error, in all processes."""
-    outcome: Beginning | Exception | None = None
-    if state.is_main_process:
-        try:
-            outcome = begin()
-        except (ValueError, OSError) as error:
-            outcome = error
-    (outcome,) = broadcast_object_list([outcome])
-    state.destroy_process_group()  # the processes exchange nothing else through their group
-    if isinstance(outcome, Exception):
-        raise outcome
-    assert outcome is not None
-    return outcome
 
 
 def print_shard(result: ShardResult) -> None:

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
-from accelerate.utils import broadcast_object_list
 from torch import OutOfMemoryError
 
 from ...batch.manifest import FAILED, NO_FACES, RESTORED
 from ...batch.remote_file import RemoteFile
 from ...batch.shared_folder import Job, SharedFolder, find_start, record_finished
 from ..output import print_message
+from .agreement import agree
 
 
 def begin_folder(folder: Path, jobs: list[Job], resume: bool, state: PartialState) -> SharedFolder:
@@ -24,13 +24,14 @@ def begin_folder(folder: Path, jobs: list[Job], resume: bool, state: PartialStat
         resume (`bool`): Whether results that exist are finished.
         state (`PartialState`): The processes of this run.
     """
-    start = 0
-    if state.is_main_process:
+
+    def find() -> int:
         start = find_start(folder)
         if resume:
             record_finished(folder, jobs, start)
-    (start,) = broadcast_object_list([start])
-    return SharedFolder(folder, jobs, start, resume)
+        return start
+
+    return SharedFolder(folder, jobs, agree(state, find), resume)
 
 
 def path_in_folder(source: Path | RemoteFile, root: Path) -> str:
