@@ -14,6 +14,7 @@ from datasets import Features, Image, Value, Video, load_dataset
 
 from conftest import SIZE, make_clip, make_components
 from keep_hf import KeepPipeline, restore_dataset
+from keep_hf.batch.members import Heartbeat
 from keep_hf.cli import main
 from loopback_hub import LoopbackHub, run_hub, use_hub
 from media import write_clip
@@ -22,6 +23,7 @@ from processes import launch
 
 pytestmark = pytest.mark.slow
 
+JOB = ".keep-hf/default-train.json"
 COLUMNS = Features({"id": Value("int64"), "video": Video(), "thumbnail": Image(), "label": Value("string")})
 
 
@@ -92,6 +94,7 @@ def test_a_dataset_becomes_a_dataset_of_restored_videos(hub, pipe, clips, tmp_pa
     repository = hub.repositories["datasets/me/restored"]
     assert repository.private
     assert sorted(repository.files) == [
+        JOB,
         "README.md",
         "data/train-00000-of-00002.parquet",
         "data/train-00001-of-00002.parquet",
@@ -135,7 +138,8 @@ def test_a_failed_upload_loses_nothing(hub, pipe, clips, tmp_path, monkeypatch):
     failed, done = restore(pipe, tmp_path)
     assert "The storage is full" in failed.error
     assert (done.error, done.rows) == (None, {"restored": 2})
-    assert sorted(hub.repositories["datasets/me/restored"].files) == ["README.md", "data/train-00001-of-00002.parquet"]
+    files = sorted(hub.repositories["datasets/me/restored"].files)
+    assert files == [JOB, "README.md", "data/train-00001-of-00002.parquet"]
     hub.refuse = lambda path: False
     restored = count_restorations(monkeypatch)
     (uploaded,) = restore(pipe, tmp_path, resume=True)
@@ -152,7 +156,7 @@ def test_an_interrupted_run_continues_with_the_next_row_of_the_same_commit(hub, 
         with pytest.raises(KeyboardInterrupt):
             restore(pipe, tmp_path)
     result = hub.repositories["datasets/me/restored"]
-    assert sorted(result.files) == ["README.md", "data/train-00000-of-00002.parquet"]
+    assert sorted(result.files) == [JOB, "README.md", "data/train-00000-of-00002.parquet"]
     with pytest.raises(ValueError, match="has shards of the split 'train' already"):
         restore(pipe, tmp_path)
     with pytest.raises(ValueError, match=r"started as another job: fidelity was 1\.0 and is 0\.5"):
@@ -166,6 +170,71 @@ def test_an_interrupted_run_continues_with_the_next_row_of_the_same_commit(hub, 
     assert {name: result.files[name] for name in files if name != "README.md"} == {
         name: content for name, content in files.items() if name != "README.md"
     }
+
+
+def test_a_run_is_resumed_before_its_first_upload(hub, pipe, clips, tmp_path, monkeypatch):
+    make_dataset(hub, clips)
+    source = hub.repositories["datasets/me/clips"]
+    started, newer = source.commits[-1][0], parquet([row(7, None)])
+    with monkeypatch.context() as patch:
+        count_restorations(patch, stop_after=0)
+        with pytest.raises(KeyboardInterrupt):
+            restore(pipe, tmp_path)
+    result = hub.repositories["datasets/me/restored"]
+    assert sorted(result.files) == [JOB, "README.md"]
+    source.commit({"data/train-00001-of-00002.parquet": newer})
+    elsewhere = tmp_path / "other machine"
+    with pytest.raises(ValueError, match=r"started as another job: fidelity was 1\.0 and is 0\.5"):
+        restore(pipe, tmp_path, resume=True, fidelity=0.5, work_dir=elsewhere)
+    # A run that is at work is joined.
+    (shared,) = (tmp_path / "work" / "datasets").iterdir()
+    other = Heartbeat(shared / ".keep-hf" / "processes", 0)
+    with pytest.raises(ValueError, match=r"started as another job: fidelity was 1\.0 and is 0\.5"):
+        restore(pipe, tmp_path, fidelity=0.5)
+    other.close()
+    restore(pipe, tmp_path, resume=True, work_dir=elsewhere)
+    assert [row["id"] for row in read_rows("me/restored")] == [0, 1, 9, 2, 3]
+    assert f"Commit `{started}`" in result.files["README.md"].decode()
+
+
+def test_a_run_without_shards_starts_again_with_the_newest_commit(hub, pipe, clips, tmp_path, monkeypatch):
+    make_dataset(hub, clips)
+    with monkeypatch.context() as patch:
+        count_restorations(patch, stop_after=0)
+        with pytest.raises(KeyboardInterrupt):
+            restore(pipe, tmp_path)
+    newest = hub.repositories["datasets/me/clips"].commit(
+        {"data/train-00001-of-00002.parquet": parquet([row(7, None)])}
+    )
+    restore(pipe, tmp_path, strength=0.5)
+    result = hub.repositories["datasets/me/restored"]
+    assert [row["id"] for row in read_rows("me/restored")] == [0, 1, 9, 7]
+    assert json.loads(result.files[JOB])["revision"] == newest
+    card = result.files["README.md"].decode()
+    assert card.count("## Split `train` of `default`") == 1
+    assert f"Commit `{newest}`" in card
+    assert "| strength | 0.5 |" in card
+
+
+def test_an_output_of_another_origin_is_refused(hub, pipe, clips, tmp_path):
+    make_dataset(hub, clips)
+    hub.create("datasets/me/foreign", {"README.md": b"# Mine\n", "data/train-00000-of-00001.csv": b"id\n1\n"})
+    with pytest.raises(
+        ValueError, match=r"has files that keep-hf has not written, such as data/train-00000-of-00001\.csv"
+    ):
+        restore(pipe, tmp_path, "hf://datasets/me/foreign")
+    assert len(hub.repositories["datasets/me/foreign"].commits) == 2
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    (folder / "a.jpg").write_text("a")
+    with pytest.raises(ValueError, match=r"such as a\.jpg: choose an output that is new or empty"):
+        restore(pipe, tmp_path, str(folder))
+    # What the Hub writes into a new repository is no content.
+    hub.create("datasets/me/new", {"README.md": b"---\nlicense: mit\n---\n", ".gitattributes": b""})
+    restore(pipe, tmp_path, "hf://datasets/me/new")
+    card = hub.repositories["datasets/me/new"].files["README.md"].decode()
+    assert "license: mit" in card
+    assert "## Split `train`" in card
 
 
 def test_videos_that_are_files_are_fetched_one_by_one(hub, pipe, clips, tmp_path):
@@ -286,7 +355,7 @@ def test_two_processes_share_the_shards(hub, pipe, model, clips, tmp_path):
     assert launched.stderr.count(": row ") == 1
     assert "broken.mp4 is not a video" in launched.stderr
     files = hub.repositories["datasets/me/restored"].files
-    assert len(hub.repositories["datasets/me/restored"].commits) == 1 + 1 + 4  # empty, the card, every shard once
+    assert len(hub.repositories["datasets/me/restored"].commits) == 1 + 2 + 4  # empty, job and card, every shard once
     for path in (tmp_path / "expected").rglob("*.parquet"):
         assert files[path.relative_to(tmp_path / "expected").as_posix()] == path.read_bytes()
 

@@ -70,6 +70,11 @@ def find_start(folder: Path) -> int:
     return min([Manifest(folder).size(), *(member.start for member in watch.members())])
 
 
+def is_at_work(folder: Path) -> bool:
+    """Whether another run is at work in the folder."""
+    return any(Watch(folder / HIDDEN / "processes").members())
+
+
 def record_finished(folder: Path, jobs: Sequence[Job], start: int) -> None:
     """Write into the manifest which results exist before a run that is resumed.
 

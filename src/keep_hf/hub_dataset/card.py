@@ -1,5 +1,6 @@
 """The card of a dataset of restored videos: what made it, and from what."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -52,8 +53,9 @@ def add_split(
     job: Mapping[str, Any],
     model: str,
     licence: str | None,
+    is_new: bool,
 ) -> str | None:
-    """The card with a section for a split, or `None` if it has one already.
+    """The card with a section for a split, or `None` if it does not change.
 
     Args:
         card (`DatasetCard`, *optional*): The card of the dataset.
@@ -62,19 +64,30 @@ def add_split(
         job (`Mapping`): What the result depends on.
         model (`str`): The model, as the user named it.
         licence (`str`, *optional*): Licence of its weights.
+        is_new (`bool`): Whether a section that is there is replaced: an earlier run has written it. Otherwise it stays
+            as it is, with all changes of users.
     """
     heading = f"Split `{split}` of `{config}`"
     if card is None:
         weights = f", and that of the model, {licence}, to its weights" if licence else ""
         text = INTRODUCTION.format(name=name, source=job["source"], weights=weights)
         card = DatasetCard(f"---\n{DatasetCardData(tags=TAGS).to_yaml()}\n---\n{text}")
-    if f"## {heading}" in card.text:
+    before = str(card)
+    earlier = re.search(rf"^## {re.escape(heading)}\n.*?(?=^## |\Z)", card.text, re.MULTILINE | re.DOTALL)
+    if earlier is not None and not is_new:
         return None
     rows = [f"| {key} | {value} |" for key, value in job.items() if key not in NO_OPTIONS and value is not None]
-    section = SECTION.format(heading=heading, model=model, options="\n".join(rows), **job)
+    section = SECTION.format(heading=heading, model=model, options="\n".join(rows), **job).strip() + "\n"
     configs = {entry["config_name"]: entry for entry in card.data.get("configs") or []}
     entry = configs.setdefault(config, {"config_name": config, "data_files": []})
-    entry["data_files"].append({"split": split, "path": pattern})
+    files = {"split": split, "path": pattern}
+    if files not in entry["data_files"]:
+        entry["data_files"].append(files)
     card.data["configs"] = list(configs.values())
-    card.text = card.text.rstrip("\n") + "\n" + section
-    return str(card)
+    if earlier is None:
+        card.text = f"{card.text.rstrip()}\n\n{section}"
+    else:
+        after = card.text[earlier.end() :]
+        card.text = card.text[: earlier.start()] + section + ("\n" + after if after else "")
+    new = str(card)
+    return None if new == before else new

@@ -1,9 +1,11 @@
 """The dataset of restored videos: where its shards are, and how they get there.
 
 On the Hub it is a repository, which is created as a private one. A local folder or another store works as well:
-`load_dataset` reads all of them.
+`load_dataset` reads all of them. From the start on, the output has the job of each split in a hidden folder: a run
+that is resumed, on any machine, reads the same commit of the source with the same options.
 """
 
+import json
 import os
 import re
 import shutil
@@ -17,6 +19,7 @@ from typing import Any
 from huggingface_hub import DatasetCard, HfApi
 
 from ..batch.remote_file import RemoteFile, is_remote, report_errors
+from ..batch.store_claims import FOLDER
 from ..video.part_folder import sync
 from .card import add_split
 from .shard_file import read_job
@@ -24,6 +27,19 @@ from .source import parse_repository
 
 
 CARD = PurePosixPath("README.md")
+
+
+@dataclass(frozen=True)
+class EarlierWork:
+    """What earlier runs have written of a split.
+
+    Args:
+        job (`dict`, *optional*): The job of the last one.
+        has_shards (`bool`): Whether there are shards.
+    """
+
+    job: dict[str, Any] | None
+    has_shards: bool
 
 
 @dataclass(frozen=True)
@@ -81,21 +97,47 @@ class DatasetOutput:
         """The file of a shard."""
         return self.root / self.shard_name(index, num_shards)
 
-    def find_job(self) -> dict[str, Any] | None:
-        """The job of the shards that are there, or `None` if there are none.
+    @property
+    def job_name(self) -> PurePosixPath:
+        """The file with the job of the split; `load_dataset` skips hidden folders."""
+        return FOLDER / f"{self.config}-{self.split}.json"
+
+    def find_earlier_work(self) -> EarlierWork:
+        """What earlier runs have written of the split.
 
         Raises:
-            ValueError: If this program has not written them.
+            ValueError: If the output has files that this program has not written.
         """
+        names = self._list_files()
         pattern = re.compile(rf"{re.escape(f'{self.folder}/{self.split}')}-\d{{5}}-of-\d{{5}}\.parquet")
-        if isinstance(self.root, Path):
-            names = [PurePosixPath(path.relative_to(self.root).as_posix()) for path in self.root.rglob("*.parquet")]
-        else:
-            names = list(self.root.find())
-        name = next((name for name in sorted(names) if pattern.fullmatch(str(name))), None)
-        if name is None:
-            return None
+        shard = next((name for name in names if pattern.fullmatch(str(name))), None)
+        if shard is not None:
+            return EarlierWork(self._read_job(shard), True)
+        if self.job_name in names:
+            return EarlierWork(json.loads(self._read(self.job_name)), False)
+        foreign = [name for name in names if name != CARD and not name.parts[0].startswith(".")]
+        if foreign and not any(name.parent == FOLDER and name.suffix == ".json" for name in names):
+            raise ValueError(
+                f"{self.root} has files that keep-hf has not written, such as {foreign[0]}: choose an output that is "
+                "new or empty."
+            )
+        return EarlierWork(None, False)
+
+    def _list_files(self) -> list[PurePosixPath]:
+        if isinstance(self.root, RemoteFile):
+            return sorted(self.root.find())
+        found = [path for path in self.root.rglob("*") if path.is_file()]
+        return sorted(PurePosixPath(path.relative_to(self.root).as_posix()) for path in found)
+
+    def _read(self, name: PurePosixPath) -> bytes:
         place = self.root / name
+        content = place.read_bytes() if isinstance(place, Path) else place.read()
+        if content is None:
+            raise OSError(f"{place} was deleted meanwhile; start again.")
+        return content
+
+    def _read_job(self, shard: PurePosixPath) -> dict[str, Any]:
+        place = self.root / shard
         if isinstance(place, Path):
             job = read_job(place)
         else:
@@ -124,13 +166,21 @@ class DatasetOutput:
         finally:
             part.unlink(missing_ok=True)
 
-    def write_card(self, job: Mapping[str, Any], model: str, licence: str | None) -> None:
+    def write_job(self, job: Mapping[str, Any]) -> None:
+        """Write what the result depends on, for runs that are resumed."""
+        with tempfile.TemporaryDirectory() as temporary:
+            path = Path(temporary) / self.job_name.name
+            path.write_text(json.dumps(dict(job), indent=2), encoding="utf-8")
+            self.put(path, self.job_name)
+
+    def write_card(self, job: Mapping[str, Any], model: str, licence: str | None, is_new: bool) -> None:
         """Write the card, or add this split to it if there is one.
 
         Args:
             job (`Mapping`): What the result depends on.
             model (`str`): The model, as the user named it.
             licence (`str`, *optional*): Licence of its weights.
+            is_new (`bool`): Whether what the card says about the split, from an earlier run, is to be replaced.
         """
         place = self.root / CARD
         with tempfile.TemporaryDirectory() as temporary:
@@ -143,7 +193,8 @@ class DatasetOutput:
                 place.download(path)
                 card = DatasetCard.load(path)
             name = place.parent.name if isinstance(place, Path) else PurePosixPath(place.path).parent.name
-            new = add_split(card, name, self.config, self.split, f"{self.folder}/{self.split}-*", job, model, licence)
+            pattern = f"{self.folder}/{self.split}-*"
+            new = add_split(card, name, self.config, self.split, pattern, job, model, licence, is_new)
             if new is not None:
                 path.write_text(new, encoding="utf-8")
                 self.put(path, CARD)

@@ -14,7 +14,7 @@ import torch
 from huggingface_hub.constants import HF_HOME
 
 from ..batch.remote_file import RemoteFile, is_remote
-from ..batch.shared_folder import SharedFolder, find_start, record_finished
+from ..batch.shared_folder import SharedFolder, find_start, is_at_work, record_finished
 from ..options import AUTO, DEFAULT_MODEL, EncodingOptions, RestorationOptions
 from ..pipeline import KeepPipeline
 from ..restoration.resumable import check_job
@@ -79,7 +79,7 @@ class Beginning:
         revision (`str`): The commit of the source. A run that is resumed reads the same one, even if the source has
             changed since.
         num_shards (`int`): Number of shards.
-        job (`dict`, *optional*): The job of the shards that are there.
+        job (`dict`, *optional*): The job of the run that is resumed, or is at work.
         start (`int`): See [`SharedFolder`].
     """
 
@@ -93,7 +93,8 @@ def begin(request: DatasetRequest) -> Beginning:
     """Check the source, create the output, and find what is there.
 
     Raises:
-        ValueError: If the source or the output is impossible, or the output has shards and the run is not to resume.
+        ValueError: If the source or the output is impossible, the output has files of another origin, or it has shards
+            and the run is not to resume.
         OSError: If one of them cannot be reached.
     """
     output, (repository, wanted) = request.output, request.repository
@@ -104,16 +105,20 @@ def begin(request: DatasetRequest) -> Beginning:
     if request.num_shards is not None:
         source.count_shards(request.num_shards)  # an impossible number creates nothing
     output.create()
-    job = output.find_job()
-    if job is not None:
-        if not request.resume:
-            raise ValueError(
-                f"{output.root} has shards of the split {request.split!r} already: continue with resume, or choose "
-                "another output."
-            )
-        if wanted is None and job["revision"] != revision:
-            revision = job["revision"]
-            source = request.open_source(revision)
+    earlier_work = output.find_earlier_work()
+    if earlier_work.has_shards and not request.resume:
+        raise ValueError(
+            f"{output.root} has shards of the split {request.split!r} already: continue with resume, or choose "
+            "another output."
+        )
+    job = earlier_work.job if request.resume or is_at_work(request.shared) else None
+    if job is not None and job["source"] != repository:
+        raise ValueError(
+            f"{output.root} was started with the dataset {job['source']}, not {repository}: choose another output."
+        )
+    if job is not None and wanted is None and job["revision"] != revision:
+        revision = job["revision"]
+        source = request.open_source(revision)
     earlier = None if job is None else job["num_shards"]
     num_shards = source.count_shards(earlier if request.num_shards is None else request.num_shards)
     jobs = list_shards(f"datasets/{repository}@{revision}", output, num_shards)
@@ -134,13 +139,13 @@ class DatasetRun:
         options ([`RestorationOptions`]): The options of the restoration.
 
     Raises:
-        ValueError: If the shards that are there were made from something else, or with other options.
+        ValueError: If the run that is resumed has another source, or other options.
     """
 
     def __init__(
         self, request: DatasetRequest, beginning: Beginning, pipe: KeepPipeline, options: RestorationOptions
     ) -> None:
-        self.request, self.output, self.pipe = request, request.output, pipe
+        self.request, self.output, self.pipe, self.is_new = request, request.output, pipe, beginning.job is None
         source = request.open_source(beginning.revision)
         num_shards = source.count_shards(beginning.num_shards)
         job = pack(
@@ -180,11 +185,13 @@ class DatasetRun:
         jobs = list_shards(f"datasets/{source.repository}@{source.revision}", self.output, num_shards)
         self.shared = SharedFolder(request.shared, jobs, beginning.start, resume=True)
 
-    def write_card(self, model: str) -> None:
-        """Write the card of the result, or add this split to it."""
+    def describe(self, model: str) -> None:
+        """Write the job into the output, for runs that are resumed, and the card, for readers."""
+        if self.is_new:
+            self.output.write_job(self.job)
         # The place of a model on this machine does not belong into a card that others read.
         name = Path(model).name if Path(model).exists() else model
-        self.output.write_card(self.job, name, self.pipe.config.licence)
+        self.output.write_card(self.job, name, self.pipe.config.licence, self.is_new)
 
 
 def restore_dataset(
@@ -238,8 +245,8 @@ def restore_dataset(
         aligned, faces, min_face_size, fidelity, strength, person_strength: See [`RestorationOptions`].
         upscale, gain_mode, latency, background, frame_rate: See [`RestorationOptions`].
         video_stream, strict, codec, crf, preset: See `KeepPipeline.restore_video`.
-        resume (`bool`, *optional*, defaults to `False`): Continue after the shards that are uploaded. The source is
-            read at the same commit as before.
+        resume (`bool`, *optional*, defaults to `False`): Continue an earlier run, after the shards that are uploaded.
+            The source is read at the same commit as before, and the options must be the same.
         work_dir (`str` or `os.PathLike`, *optional*): Folder for what is not uploaded yet; by default in `HF_HOME`.
 
     Returns:
@@ -247,8 +254,9 @@ def restore_dataset(
             shards that were not uploaded, are kept in `work_dir` for the next run.
 
     Raises:
-        ValueError: If an option has a value that is not allowed, the dataset has no such split or column, the result
-            has shards and `resume` is not set, or they were made with other options.
+        ValueError: If an option has a value that is not allowed, the dataset has no such split or column, the target
+            has files that this program has not written, it has shards and `resume` is not set, or the run to resume
+            had other options.
         OSError: If the source or the target cannot be reached.
     """
     options = RestorationOptions.from_arguments(locals())
@@ -272,5 +280,5 @@ def restore_dataset(
     else:
         pipe = pipeline()
     run = DatasetRun(request, beginning, pipe, options)
-    run.write_card(pipeline if isinstance(pipeline, str) else "from a function")
+    run.describe(pipeline if isinstance(pipeline, str) else "from a function")
     return list(run.restorer.run(run.shared))

@@ -54,7 +54,7 @@ def run_dataset(
     beginning = agree(state, partial(begin, request))
     run = DatasetRun(request, beginning, *prepare())
     if state.is_main_process:
-        run.write_card(args.model)
+        run.describe(args.model)
     for result in run.restorer.run(run.shared):
         print_shard(result)
     if num_failed := run.shared.num_failed:
