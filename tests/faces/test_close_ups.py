@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from keep_hf.faces.close_ups.cutting import MARGIN, MEAN_FACE, cut_aligned, cut_square, from_frame, to_frame
+from keep_hf.faces.detector_parts.close_ups import MARGIN, MEAN_FACE, cut_aligned, cut_square, from_frame, to_frame
 
 
 SIZE = 96

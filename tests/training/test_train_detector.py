@@ -1,7 +1,6 @@
 """Training of the face detector: labels of a teacher, examples, the loss, and a run of a few steps."""
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +20,7 @@ from training.mine_errors import find_errors
 from training.mine_errors import main as mine_errors
 from training.preparation.detectors import load_detector
 from training.train_detector import close_up_loss, main, search_loss
+from training_runs import train_and_resume
 
 
 pytestmark = pytest.mark.slow
@@ -163,23 +163,14 @@ def test_the_loss_is_small_for_the_true_boxes_and_confident_scores():
 
 
 def test_the_detector_is_trained_and_a_resumed_run_has_the_same_bits(folder, tmp_path):
-    common = ["--data", folder, "--validation", folder, "--teacher", TEACHER, "--mosaic-size", 64, "--batch-size", 2]
-    common += ["--frames-per-video", 1, "--steps", 3, "--save-every", 2, "--log-every", 1, "--workers", 0]
-
-    def train(output: Path, *arguments: object) -> dict[str, torch.Tensor]:
-        main([str(word) for word in (*common, "--output", output, *arguments)])
-        return load_file(output / "checkpoints/step_3/model.safetensors")
-
-    whole = train(tmp_path / "whole")
-    shutil.copytree(tmp_path / "whole/checkpoints/step_2", tmp_path / "resumed/checkpoints/step_2")
-    resumed = train(tmp_path / "resumed", "--resume")
-    assert all(torch.equal(whole[key], resumed[key]) for key in whole)
-    log = [json.loads(line) for line in (tmp_path / "whole/log.jsonl").read_text().splitlines()]
+    arguments = ["--data", folder, "--validation", folder, "--teacher", TEACHER, "--mosaic-size", 64]
+    run = train_and_resume(main, tmp_path, *arguments, "--batch-size", 2, "--frames-per-video", 1)
+    log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     assert {"score loss", "box loss", "landmark loss", "gradient norm"} <= set(log[0])
     assert [line["step"] for line in log if "validation loss" in line] == [2, 3]
-    saved = load_file(tmp_path / "whole/detector/diffusion_pytorch_model.safetensors")
+    saved = load_file(run / "detector/diffusion_pytorch_model.safetensors")
     assert {value.dtype for value in saved.values() if value.is_floating_point()} == {torch.float16}
-    trained = load_detector(str(tmp_path / "whole/detector"))
+    trained = load_detector(str(run / "detector"))
     assert isinstance(trained, FaceDetector)
     assert (trained.config["search_threshold"], trained.config["threshold"]) == (0.5, 0.9)
 

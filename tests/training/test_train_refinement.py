@@ -1,6 +1,5 @@
 """Training of the refinement network of the detector: its examples, its start, and a run of a few steps."""
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +20,7 @@ from training.data.landmark_examples import (
 from training.data.teacher_labels import Portrait, label_portraits
 from training.preparation.detectors import load_detector
 from training.train_refinement import add_refinement, main
+from training_runs import train_and_resume
 
 
 pytestmark = pytest.mark.slow
@@ -104,20 +104,11 @@ def test_a_new_refinement_network_is_a_copy_of_the_close_up_network():
 
 
 def test_only_the_refinement_is_trained_and_a_resumed_run_has_the_same_bits(folder, tmp_path):
-    common = ["--data", folder, "--validation", folder, "--teacher", TEACHER, "--detector", "keep-tiny"]
-    common += ["--subfolder", "detector", "--batch-size", 4, "--frames-per-video", 1, "--steps", 3]
-    common += ["--save-every", 2, "--log-every", 1, "--workers", 0]
-
-    def train(output: Path, *arguments: object) -> dict[str, torch.Tensor]:
-        main([str(word) for word in (*common, "--output", output, *arguments)])
-        return load_file(output / "checkpoints/step_3/model.safetensors")
-
-    whole = train(tmp_path / "whole")
-    shutil.copytree(tmp_path / "whole/checkpoints/step_2", tmp_path / "resumed/checkpoints/step_2")
-    resumed = train(tmp_path / "resumed", "--resume")
-    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    arguments = ["--data", folder, "--validation", folder, "--teacher", TEACHER, "--detector", "keep-tiny"]
+    arguments += ["--subfolder", "detector", "--batch-size", 4, "--frames-per-video", 1]
+    run = train_and_resume(main, tmp_path, *arguments)
     before = load_file(Path(TEACHER) / "diffusion_pytorch_model.safetensors")
-    after = load_file(tmp_path / "whole/detector/diffusion_pytorch_model.safetensors")
+    after = load_file(run / "detector/diffusion_pytorch_model.safetensors")
     changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
     assert changed == {"refinement_network"}
-    assert load_detector(str(tmp_path / "whole/detector")).refinement_network is not None
+    assert load_detector(str(run / "detector")).refinement_network is not None

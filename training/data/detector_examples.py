@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import torch
 
-from keep_hf.faces.close_ups.cutting import MARGIN
+from keep_hf.faces.detector_parts.close_ups import MARGIN, spread
 from keep_hf.video.pixels import to_tensor
 
 from ..loop.stage import Batch, TrainingSet
@@ -174,8 +174,7 @@ def cut_close_up(
         `tuple[np.ndarray, np.ndarray]`: the square `(size, size, 3)`, and the matrix `(2, 3)` from the portrait to it.
     """
     middle = portrait.landmarks.mean(axis=0)
-    spread = np.sqrt(((portrait.landmarks - middle) ** 2).sum(axis=1).mean())
-    side = 2 * MARGIN * spread * zoom
+    side = 2 * MARGIN * spread(portrait.landmarks) * zoom
     # Cut at twice the size and averaged.
     matrix = similarity_transform(angle, 2 * size / side, middle, size + shift * 2 * size)
     wide = cv2.warpAffine(portrait.image, matrix, (2 * size, 2 * size), borderMode=cv2.BORDER_REPLICATE)

@@ -8,7 +8,15 @@ A face is degraded at its size in a frame, and cut afterwards, so that blocks, n
 import numpy as np
 import torch
 
-from keep_hf.faces.close_ups.cutting import MARGIN, MEAN_FACE, cut_aligned, from_frame
+from keep_hf.faces.detector_parts.close_ups import (
+    MARGIN,
+    MEAN_EYE_DISTANCE,
+    MEAN_FACE,
+    MEAN_SPREAD,
+    cut_aligned,
+    from_frame,
+    spread,
+)
 from keep_hf.video.pixels import to_tensor
 
 from ..loop.stage import Batch, TrainingSet
@@ -35,7 +43,7 @@ SHIFT, ZOOM, ANGLE, POINT = 0.04, 0.06, 0.05, 0.05
 # Half a frame around a face, in half close-ups
 REACH = 1.35
 # The distance of the eyes of the mean face in a close-up, in sides of the close-up
-EYE_DISTANCE = float((MEAN_FACE[1, 0] - MEAN_FACE[0, 0]) / (2 * MARGIN * np.sqrt(MEAN_FACE.var(axis=0).sum())))
+EYE_DISTANCE = MEAN_EYE_DISTANCE / (2 * MARGIN * MEAN_SPREAD)
 
 
 class LandmarkExamples(TrainingSet):
@@ -95,14 +103,14 @@ def make_aligned_error(
     """A degraded image without a face, or beside one, as it is cut by landmarks `(size, size, 3)`."""
     side = round(REACH * float(np.exp(rng.uniform(*np.log(EYE_DISTANCES)))) / EYE_DISTANCE)
     image = make_wrong_close_up(rng, portraits, errors, side)
-    mean_face = (MEAN_FACE - MEAN_FACE.mean(axis=0)) * (EYE_DISTANCE / (MEAN_FACE[1, 0] - MEAN_FACE[0, 0]) / REACH)
+    mean_face = (MEAN_FACE - MEAN_FACE.mean(axis=0)) * (EYE_DISTANCE / MEAN_EYE_DISTANCE / REACH)
     return cut_aligned(image, disturb(rng, (mean_face + 0.5) * side), size)[0]
 
 
 def disturb(rng: np.random.Generator, landmarks: np.ndarray) -> np.ndarray:
     """Landmarks `(5, 2)` with errors like those of the detector's first network."""
     centre, size = landmarks.mean(axis=0), 2.5 if rng.random() < 1 / 3 else 1.0
-    eyes = EYE_DISTANCE * 2 * MARGIN * np.sqrt(landmarks.var(axis=0).sum())
+    eyes = EYE_DISTANCE * 2 * MARGIN * spread(landmarks)
     angle, zoom = rng.normal(0, ANGLE * size), np.exp(rng.normal(0, ZOOM * size))
     turn = zoom * np.array([(np.cos(angle), -np.sin(angle)), (np.sin(angle), np.cos(angle))])
     errors = rng.normal(0, SHIFT * size, 2) + rng.normal(0, POINT * size, (5, 2))

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 
 from keep_hf.drawn_people import draw_person
-from keep_hf.faces.close_ups.cutting import MIRRORED_ORDER
 from keep_hf.faces.detector import FaceDetector
+from keep_hf.faces.detector_parts.close_ups import MIRRORED_ORDER
 from keep_hf.faces.yunet import YuNet
 from keep_hf.video.media_files import is_image, is_video
 from keep_hf.video.reader import VideoReader

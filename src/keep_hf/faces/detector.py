@@ -22,9 +22,9 @@ from torch import nn
 from ..built_in import BuiltInWeights
 from ..offloading import entry_point, execution_device
 from ..video.pixels import to_tensor
-from .close_ups.cutting import MEAN_FACE, MIRRORED_ORDER, cut_aligned, cut_square, to_frame
-from .close_ups.networks import SeparableBlock, close_up_network, stage, stem
 from .detection import Faces, drop_parts_of_people, search_near_and_far, suppress
+from .detector_parts.close_ups import MEAN_FACE, MIRRORED_ORDER, cut_aligned, cut_square, to_frame
+from .detector_parts.networks import SeparableBlock, close_up_network, stage, stem
 
 
 # Cuts a close-up of a given size around landmarks in a frame, and returns the matrix from the frame to it.
@@ -223,7 +223,7 @@ class FaceDetector(BuiltInWeights, ModelMixin, ConfigMixin):
             frames (`list[np.ndarray]`, each of shape `(h, w, 3)`): RGB, uint8.
             found (`list[Faces]`): The faces of each frame, with landmarks by which the close-ups are cut.
             network (`nn.Module`): Reads close-ups.
-            cut (`Callable`): Cuts a close-up, see `close_ups/cutting.py`.
+            cut (`Callable`): Cuts a close-up, see `detector_parts/close_ups.py`.
 
         Returns:
             `list[Faces]`: the same faces in the same order, with the landmarks of the network. Their scores are

@@ -1,4 +1,4 @@
-"""The network that reads close-ups of faces, and its blocks, of which the search for faces also consists."""
+"""The blocks of the detector: the search for boxes consists of them, and so does the network that reads close-ups."""
 
 import torch
 import torch.nn.functional as F

@@ -13,11 +13,20 @@ from ..detection import resize
 
 # Landmarks of the mean face, relative to the centre of its box, in sides of the box (the square root of its area).
 MEAN_FACE = np.array([(-0.195, -0.131), (0.195, -0.131), (0, 0.111), (-0.177, 0.271), (0.177, 0.271)], np.float32)
+# The distance between its eyes, in sides of the box
+MEAN_EYE_DISTANCE = float(MEAN_FACE[1, 0] - MEAN_FACE[0, 0])
 # In a mirrored image the left eye is the right one, and so on.
 MIRRORED_ORDER = [1, 0, 2, 4, 3]
-# Half the side of a close-up over the root mean square distance of the landmarks from their centre
-MARGIN = 2.1
+MARGIN = 2.1  # half the side of a close-up over the spread of the landmarks
 MIN_SIDE = 8.0  # of a close-up in pixels of the frame
+
+
+def spread(landmarks: np.ndarray) -> float:
+    """The root mean square distance of landmarks `(5, 2)` from their centre."""
+    return float(np.sqrt(((landmarks - landmarks.mean(axis=0)) ** 2).sum(axis=1).mean()))
+
+
+MEAN_SPREAD = spread(MEAN_FACE.astype(np.float64))
 
 
 def cut_square(frame: np.ndarray, landmarks: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -33,8 +42,7 @@ def cut_square(frame: np.ndarray, landmarks: np.ndarray, size: int) -> tuple[np.
         the pixels of the frame to those of the close-up.
     """
     centre = landmarks.mean(axis=0)
-    half = MARGIN * np.sqrt(((landmarks - centre) ** 2).sum(axis=1).mean())
-    side = max(round(2 * float(half)), round(MIN_SIDE))
+    side = max(round(2 * MARGIN * spread(landmarks)), round(MIN_SIDE))
     left, top = np.rint(centre + 0.5 - side / 2).astype(int)
     rows = np.clip(np.arange(top, top + side), 0, frame.shape[0] - 1)
     columns = np.clip(np.arange(left, left + side), 0, frame.shape[1] - 1)
@@ -62,8 +70,7 @@ def align(landmarks: np.ndarray, size: int) -> np.ndarray:
     """
     centre, target_centre = landmarks.mean(axis=0, dtype=np.float64), MEAN_FACE.mean(axis=0, dtype=np.float64)
     source, target = landmarks - centre, MEAN_FACE - target_centre
-    spread = np.sqrt((target**2).sum(axis=1).mean())
-    target = target * (size / (2 * MARGIN * spread))
+    target = target * (size / (2 * MARGIN * MEAN_SPREAD))
     x, y = source @ (1, 1j), target @ (1, 1j)
     # Landmarks that coincide have no direction: the close-up is upright then, and of the least size.
     energy = max(float((np.abs(x) ** 2).sum()), 1e-6)

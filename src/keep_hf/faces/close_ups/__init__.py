@@ -1,1 +1,0 @@
-"""Close-ups of faces that were found: how they are cut, and the networks that read them."""
