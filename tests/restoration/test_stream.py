@@ -55,6 +55,15 @@ def test_the_result_does_not_depend_on_the_steps(open_stream, video):
     np.testing.assert_array_equal(all_at_once, one)
 
 
+@pytest.mark.parametrize("several", [list, tuple, iter])
+def test_images_come_back_as_images(open_stream, video, several):
+    images = [Image.fromarray(image) for image in video[:3]]
+    with open_stream(FACES[:3]) as stream:
+        restored = stream.step(several(images)) + stream.flush()
+    np.testing.assert_array_equal(np.stack([np.asarray(image) for image in restored]), video[:3])
+    assert all(isinstance(image, Image.Image) for image in restored)
+
+
 @pytest.mark.parametrize(
     "options", [{}, {"aligned": True}, {"gain_mode": "official"}, {"faces": "largest"}, {"latency": "low"}]
 )

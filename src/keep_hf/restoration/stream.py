@@ -87,7 +87,8 @@ class FaceStream:
             ValueError: If the frames have a form, type, range or size that is not supported.
         """
         single = isinstance(frames, Image.Image) or (isinstance(frames, np.ndarray) and frames.ndim == 3)
-        frames = [frames] if single else frames
+        if single or isinstance(frames, Iterator):
+            frames = [frames] if single else list(frames)
         if isinstance(frames, list | tuple):
             self._returns_pil = any(isinstance(frame, Image.Image) for frame in frames)
         return [self._convert(done.image) for image in read_frames(frames) for done in self.advance(image)]
