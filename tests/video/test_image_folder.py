@@ -197,6 +197,31 @@ def test_resuming(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+def test_resuming_where_the_output_is_inside_the_source(tmp_path):
+    """What the writer adds to the folder, or anything else that is no frame, does not make it another source."""
+    folder, size = make_folder(tmp_path / "in"), {"width": 96, "height": 64}
+    with (
+        pytest.raises(RuntimeError),
+        ImageFolderWriter(folder / "out", ImageFolderReader(folder), **size) as writer,
+    ):
+        writer.write(gradient(0, 96, 64))
+        writer.end_segment(None)
+        raise RuntimeError
+    (folder / "notes.txt").write_text("not an image")
+    with ImageFolderWriter(folder / "out", ImageFolderReader(folder), **size, resume=True) as writer:
+        assert writer.num_written == 1
+    with pytest.raises(RuntimeError), ImageFolderWriter(folder / "again", ImageFolderReader(folder), **size) as writer:
+        writer.write(gradient(0, 96, 64))
+        writer.end_segment(None)
+        raise RuntimeError
+    Image.fromarray(gradient(6, 96, 64)).save(folder / "img4.png")
+    with (
+        pytest.raises(ValueError, match="size of the source was"),
+        ImageFolderWriter(folder / "again", ImageFolderReader(folder), **size, resume=True),
+    ):
+        pass
+
+
 def test_folders_that_cannot_be_written(tmp_path):
     folder = make_folder(tmp_path / "in", ("a.png", "a.bmp"))
     (tmp_path / "file").touch()

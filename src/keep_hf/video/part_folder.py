@@ -19,6 +19,7 @@ import av
 import torch
 
 from ..state_version import SavedStateError, check_state_version
+from .media_files import is_image
 
 
 if sys.platform == "win32":
@@ -184,8 +185,11 @@ def lock_file(path: Path) -> IO[bytes] | None:
 
 
 def describe_source(path: Path) -> dict[str, Setting]:
-    """Identify a version of a video or of a folder of images, as settings of a `PartFolder`."""
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    """Identify a version of a video or of a folder of images, as settings of a `PartFolder`.
+
+    Only the images of a folder count: it may also hold the output, which changes meanwhile.
+    """
+    files = [file for file in path.iterdir() if is_image(file)] if path.is_dir() else [path]
     stats = [file.stat() for file in files]
     return {
         "source": str(path.resolve()),
