@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from training.loop.config import TrainerConfig
+from training.loop.config import Parser, TrainerConfig, add_loop_arguments
 from training.loop.phases import Phase, Phases
 from training.loop.stage import Batch, Stage, StageOutput, TrainingSet
 from training.loop.trainer import MIN_SCALE, Trainer
@@ -146,6 +146,19 @@ def test_checkpoints_are_written_after_some_minutes(tmp_path, monkeypatch):
     )
     make_trainer(config).run()
     assert checkpoints(tmp_path) == ["step_3", "step_6", "step_8"]
+
+
+@pytest.mark.parametrize("option", ["--minutes", "--save-minutes", "--learning-rate"])
+@pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "long"])
+def test_a_budget_or_rate_that_never_ends_a_run_is_rejected(option, value, capsys):
+    parser = Parser("")
+    add_loop_arguments(parser)
+    words = [option, value] if option == "--minutes" else ["--steps", "1", option, value]
+    with pytest.raises(SystemExit):
+        parser.parse_args(words)
+    assert f"{option}: must be a number above 0, got '{value}'" in capsys.readouterr().err
+    words[-1] = "2.5e-1"
+    assert getattr(parser.parse_args(words), option[2:].replace("-", "_")) == 0.25
 
 
 def test_a_run_has_steps_or_minutes(tmp_path):

@@ -123,8 +123,8 @@ def add_loop_arguments(parser: argparse.ArgumentParser) -> None:
     add, default = parser.add_argument, TrainerConfig
     budget = parser.add_mutually_exclusive_group(required=True)
     budget.add_argument("--steps", type=positive, help="number of optimizer steps of the whole run")
-    budget.add_argument("--minutes", type=float, help="time of the whole run, over all its sessions")
-    add("--learning-rate", type=float, default=default.learning_rate, help="peak of the cosine schedule")
+    budget.add_argument("--minutes", type=positive_number, help="time of the whole run, over all its sessions")
+    add("--learning-rate", type=positive_number, default=default.learning_rate, help="peak of the cosine schedule")
     add("--final-learning-rate", type=float, default=default.final_learning_rate, help="end of the cosine schedule")
     add("--halve-at", type=int, nargs="*", default=[], help="steps at which the learning rate is halved")
     add("--warmup", type=int, default=default.warmup, help="steps of linear warm-up")
@@ -136,13 +136,29 @@ def add_loop_arguments(parser: argparse.ArgumentParser) -> None:
     add("--gradient-accumulation", type=positive, default=default.gradient_accumulation, help="batches per step")
     add("--workers", type=int, default=default.workers, help="processes that load data")
     add("--save-every", type=positive, default=default.save_every, help="steps between checkpoints with validation")
-    add("--save-minutes", type=float, default=default.save_minutes, help="minutes between further checkpoints")
+    add(
+        "--save-minutes",
+        type=positive_number,
+        default=default.save_minutes,
+        help="minutes between further checkpoints",
+    )
     add("--check-every", type=positive, default=default.check_every, help="steps between checks for NaN")
     add("--log-every", type=positive, default=default.log_every, help="steps between lines of the log")
     add("--trackers", nargs="+", choices=["tensorboard", "wandb"], default=[], help="where to log besides log.jsonl")
     add("--checkpoints-total-limit", type=positive, default=default.checkpoints_total_limit, help="older are deleted")
     add("--resume", action="store_true", help="continue from the newest checkpoint in --output")
     add("--seed", type=int, default=default.seed, help="of everything random")
+
+
+def positive_number(text: str) -> float:
+    """Parse a number above 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a number above 0, got {text!r}")
+    return number
 
 
 def positive(text: str) -> int:
