@@ -4,11 +4,13 @@ import pytest
 from accelerate import PartialState
 
 from conftest import make_clip
+from hub_server import serve, set_endpoint
 from keep_hf import VideoReader
 from keep_hf.cli import main
 from keep_hf.cli.restore import advise_larger_model
 from keep_hf.options import RestorationOptions
 from media import write_clip
+from onnx_files import write_embedding_network
 from published import checkpoint_file, published_state_dict, small_codeformer
 from release_server import serve_releases
 
@@ -46,6 +48,20 @@ def test_one_command_leads_from_an_empty_cache_to_a_video(server, tmp_path, caps
     assert licence.startswith("keep-hf: warning: codeformer.pth is published under the NTU S-Lab License 1.0")
     # Everything is in the folder of --cache-dir.
     assert [path.name for path in (tmp_path / "cache").iterdir()] == ["keep_hf"]
+
+
+def test_networks_beside_the_model_are_in_the_same_cache(tmp_path, monkeypatch):
+    write_clip(tmp_path / "in.mp4", images=list(make_clip(3, 64, 64)))
+    (tmp_path / "repository").mkdir()
+    write_embedding_network(tmp_path / "repository" / "network.onnx")
+    with serve(tmp_path / "repository", "me/network") as (endpoint, downloaded):
+        set_endpoint(monkeypatch, endpoint)
+        for command in (["faces", "in.mp4"], ["evaluate", "in.mp4", "--aligned"], ["restore", "in.mp4", "out.mp4"]):
+            cache = tmp_path / command[0]
+            paths = [str(tmp_path / word) if word.endswith(".mp4") else word for word in command]
+            assert main([*paths, "--model", "keep-tiny", "--identity", "me/network", "--cache-dir", str(cache)]) == 0
+            assert (cache / "models--me--network").is_dir()
+        assert downloaded == ["network.onnx"] * 3
 
 
 def test_a_failed_download_is_one_line(server, tmp_path, capsys):

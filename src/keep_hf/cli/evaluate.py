@@ -26,7 +26,7 @@ def run(args: argparse.Namespace) -> None:
     pairs = open_pairs(args, found)
     args.device = selected_device(args)
     networks = Networks.load(
-        args.identity, args.landmarks, args.lpips, args.lpips_weights, load_flow(args), args.device
+        args.identity, args.landmarks, args.lpips, args.lpips_weights, load_flow(args), args.device, args.cache_dir
     )
     models = {name: getattr(args, name) for name in MODEL_OPTIONS if getattr(args, name)}
     detector = None

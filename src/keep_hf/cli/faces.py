@@ -26,7 +26,7 @@ def run(args: argparse.Namespace) -> None:
     check_exists(args.input)
     pipe = load_pipeline(args)
     if args.identity:
-        pipe.register_modules(identity=FaceIdentity.from_pretrained(args.identity))
+        pipe.register_modules(identity=FaceIdentity.from_pretrained(args.identity, cache_dir=args.cache_dir))
     pipe.to(selected_device(args))
     tracks = pipe.follow(
         args.input, min_face_size=args.min_face_size, frame_rate=args.frame_rate, video_stream=args.video_stream

@@ -158,9 +158,9 @@ def prepare_pipeline(args: argparse.Namespace) -> KeepPipeline:
     """The pipeline on its device, with all optional components that the arguments name."""
     pipe = load_pipeline(args)
     if args.parser:
-        pipe.register_modules(parser=load_parser(args.parser, DTYPES[args.dtype]))
+        pipe.register_modules(parser=load_parser(args.parser, DTYPES[args.dtype], args.cache_dir))
     if args.identity:
-        pipe.register_modules(identity=FaceIdentity.from_pretrained(args.identity))
+        pipe.register_modules(identity=FaceIdentity.from_pretrained(args.identity, cache_dir=args.cache_dir))
     pipe.to(args.device)
     if args.compile:
         pipe.compile()

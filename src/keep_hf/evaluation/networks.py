@@ -52,6 +52,7 @@ class Networks:
         lpips_weights: str | Path | None = None,
         flow: GMFlow | DISFlow | None = None,
         device: torch.device | str = "cpu",
+        cache_dir: str | Path | None = None,
     ) -> "Networks":
         """Load networks from files, folders or the Hub.
 
@@ -61,14 +62,17 @@ class Networks:
             lpips_weights (`str` or `Path`, *optional*): File of the channel weights, if `lpips` is a backbone.
             flow ([`GMFlow`] or [`DISFlow`], *optional*): Estimator that is already loaded.
             device (`torch.device` or `str`, defaults to `"cpu"`): Device of the networks.
+            cache_dir (`str` or `Path`, *optional*): Folder for downloads; that of huggingface_hub by default.
 
         Raises:
             ValueError: If a file or folder is missing or contains something else.
         """
+        cache = {"cache_dir": cache_dir}
+        needs_lpips = lpips is not None or lpips_weights is not None
         return cls(
-            identity=None if identity is None else FaceIdentity.from_pretrained(identity).to(device),
-            landmarks=None if landmarks is None else LandmarkNetwork.from_pretrained(landmarks).to(device),
-            lpips=None if lpips is None and lpips_weights is None else _load_lpips(lpips, lpips_weights).to(device),
+            identity=None if identity is None else FaceIdentity.from_pretrained(identity, **cache).to(device),
+            landmarks=None if landmarks is None else LandmarkNetwork.from_pretrained(landmarks, **cache).to(device),
+            lpips=_load_lpips(lpips, lpips_weights, cache_dir).to(device) if needs_lpips else None,
             flow=flow,
         )
 
@@ -83,10 +87,12 @@ class Networks:
         return missing
 
 
-def _load_lpips(source: str | Path | None, weights: str | Path | None) -> LPIPS:
+def _load_lpips(source: str | Path | None, weights: str | Path | None, cache_dir: str | Path | None) -> LPIPS:
     if source is None or (weights is None and Path(source).is_file()):
         raise ValueError(
             "LPIPS is loaded from a folder or Hub repository (--lpips), or from the file of a backbone (--lpips) and "
             f"the file of the channel weights (--lpips-weights); got {source} and {weights}."
         )
-    return LPIPS.from_pretrained(source) if weights is None else LPIPS.from_checkpoints(source, weights)
+    if weights is not None:
+        return LPIPS.from_checkpoints(source, weights)
+    return LPIPS.from_pretrained(source, cache_dir=cache_dir)

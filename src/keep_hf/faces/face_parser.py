@@ -37,7 +37,9 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 BLUR = 1 / 64
 
 
-def load_parser(name: str | Path, dtype: torch.dtype = torch.float32) -> "SegformerForSemanticSegmentation":
+def load_parser(
+    name: str | Path, dtype: torch.dtype = torch.float32, cache_dir: str | Path | None = None
+) -> "SegformerForSemanticSegmentation":
     """Load a face parser.
 
     Args:
@@ -45,6 +47,8 @@ def load_parser(name: str | Path, dtype: torch.dtype = torch.float32) -> "Segfor
             Folder or Hub id, such as `"jonathandinu/face-parsing"`.
         dtype (`torch.dtype`, *optional*, defaults to `torch.float32`):
             Type of the weights.
+        cache_dir (`str` or `Path`, *optional*):
+            Folder for downloads; that of huggingface_hub by default.
 
     Returns:
         `transformers.SegformerForSemanticSegmentation`: the network, to be passed as the component `parser` of a
@@ -57,7 +61,9 @@ def load_parser(name: str | Path, dtype: torch.dtype = torch.float32) -> "Segfor
         raise ValueError("face parsing needs transformers, which is not installed: pip install transformers.")
     from transformers import SegformerForSemanticSegmentation
 
-    loaded: Any = SegformerForSemanticSegmentation.from_pretrained(name, dtype=dtype, output_loading_info=True)
+    loaded: Any = SegformerForSemanticSegmentation.from_pretrained(
+        name, dtype=dtype, cache_dir=cache_dir, output_loading_info=True
+    )
     parser, loading = loaded
     if loading["missing_keys"]:
         missing = sorted(loading["missing_keys"])
