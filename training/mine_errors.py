@@ -1,6 +1,6 @@
 """Collect images without a face in which a trained face detector finds one, for further training.
 
-    python -m training.mine_errors --detector runs/detector/detector --data portraits/ faces/ --output errors/ \\
+    python -m training.mine_errors --detector runs/detector/detector --data portraits/ videos/ --output errors/ \\
         --teacher face_detection_yunet_2023mar.onnx
     accelerate launch -m training.train_detector --initial runs/detector/detector --errors errors/ ...
 

@@ -1,6 +1,6 @@
 """Train the small face detector of keep_hf on images and videos of faces, with YuNet as the teacher.
 
-    accelerate launch -m training.train_detector --data portraits/ faces/ --output runs/detector --steps 3000 \\
+    accelerate launch -m training.train_detector --data portraits/ videos/ --output runs/detector --steps 3000 \\
         --teacher face_detection_yunet_2023mar.onnx
 
 No labels are needed: the teacher detects the face in every clean image, at several sizes and mirrored, and the medians

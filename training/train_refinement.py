@@ -1,6 +1,6 @@
 """Train the refinement network of a face detector, which places landmarks exactly and rejects false faces.
 
-    accelerate launch -m training.train_refinement --data portraits/ faces/ --output runs/refinement --steps 6000 \\
+    accelerate launch -m training.train_refinement --data portraits/ videos/ --output runs/refinement --steps 6000 \\
         --detector runs/detector/detector --teacher face_detection_yunet_2023mar.onnx --errors errors/
 
 The labels are those of `train_detector` (teacher_labels.py); the examples are close-ups of degraded faces that are

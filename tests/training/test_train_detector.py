@@ -55,6 +55,12 @@ def test_faces_are_labelled_and_the_rest_is_left_out(portraits, tmp_path):
         label_portraits([str(tmp_path)], load_detector(TEACHER), frames_per_video=2)
 
 
+def test_a_folder_without_anything_to_label_is_named(folder, tmp_path):
+    (tmp_path / "shard-00000.tar").touch()
+    with pytest.raises(ValueError, match=f"^{tmp_path} has no images or videos"):
+        label_portraits([str(folder), str(tmp_path)], load_detector(TEACHER), frames_per_video=2)
+
+
 def test_the_teacher_finds_the_faces_of_mosaics_and_close_ups(portraits, monkeypatch):
     monkeypatch.setattr("training.data.detector_examples.degrade", lambda rng, image, smallest: image)
     teacher, rng = load_detector(TEACHER), np.random.default_rng(0)

@@ -59,8 +59,11 @@ def label_portraits(sources: list[str], teacher: YuNet | FaceDetector, frames_pe
         `list[Portrait]`: in the order of their paths, at most 400 pixels wide and high.
 
     Raises:
-        ValueError: If there is no portrait, or a file cannot be read.
+        ValueError: If a folder has nothing to label, no portrait is found, or a file cannot be read.
     """
+    for source in sources:
+        if not any(is_image(path) or is_video(path) for path in Path(source).rglob("*")):
+            raise ValueError(f"{source} has no images or videos to label; shards of clips (.tar) are not read.")
     portraits = []
     for image in _read_images(sources, frames_per_video):
         portrait = label(_shrink(image, MAX_SIDE), teacher)
