@@ -383,6 +383,7 @@ def test_convert_rejects_other_files(tmp_path, capsys):
     torch.save({"weight": torch.zeros(2)}, checkpoint)
     assert "not a checkpoint of KEEP" in fails(["convert", checkpoint, tmp_path / "out"], capsys)
     assert "no checkpoint file" in fails(["convert", tmp_path / "missing.pth", tmp_path / "out"], capsys)
+    assert "name a folder" in fails(["convert", checkpoint, checkpoint], capsys)
     assert files(tmp_path) == ["other.pth"]
 
 

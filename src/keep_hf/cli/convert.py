@@ -12,6 +12,8 @@ from ..pipeline import KeepPipeline
 
 def run(args: argparse.Namespace) -> None:
     """Write a folder with the pipeline, or with the flow network if the checkpoint holds nothing else."""
+    if args.output.exists() and not args.output.is_dir():
+        raise ValueError(f"{args.output} is a file; name a folder to write.")
     path = locate_checkpoint(args.checkpoint, DownloadOptions())
     origin = check_checkpoint(path)
     components = convert_checkpoint(load_checkpoint(path))
