@@ -51,6 +51,7 @@ def test_faces_are_labelled_and_the_rest_is_left_out(portraits, tmp_path):
     assert error < 0.15 * EYE_DISTANCE
     mirrored = np.linalg.norm(portraits[0].mirrored().landmarks - portraits[1].landmarks, axis=1).mean()
     assert mirrored < 0.05 * EYE_DISTANCE
+    write_clip(tmp_path / "no_face.mp4", num_frames=2)
     with pytest.raises(ValueError, match="no image or video frame with exactly one face"):
         label_portraits([str(tmp_path)], load_detector(TEACHER), frames_per_video=2)
 
