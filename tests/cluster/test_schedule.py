@@ -129,6 +129,18 @@ def test_another_driver_repeats_nothing(videos):
     assert [events.count(event) for event in ("planned", "restored", "finished")] == [2, 4, 2]
 
 
+def test_a_result_that_was_deleted_is_restored_again(videos):
+    schedule = make_schedule(videos[:1])
+    schedule.finish(schedule.next(), plan(videos[0], 0, 60))
+    for _ in range(3):
+        done(schedule, schedule.next())
+    assert list(schedule.reports) == videos[:1]
+    videos[0].target.unlink()  # the folder of its scenes was removed when it was finished
+
+    schedule = make_schedule(videos[:1], resume=True)
+    assert [schedule.next().kind for _ in range(2)] == [SCENE, SCENE]
+
+
 def test_a_changed_source_is_not_resumed(videos):
     schedule = make_schedule(videos)
     schedule.finish(schedule.next(), plan(videos[0], 0, 60))

@@ -19,7 +19,7 @@ class Journal:
 
     Attributes:
         plans (`dict[str, VideoPlan]`): The plans of the earlier driver, by target.
-        scenes (`dict[str, set[int]]`): Numbers of the scenes that are restored, by target.
+        scenes (`dict[str, set[int]]`): Numbers of the scenes that are restored and not joined yet, by target.
         reports (`dict[str, dict]`): The reports of the videos that are finished, by target.
         messages (`dict[str, list[str]]`): The warnings of all tasks, by target.
     """
@@ -66,3 +66,4 @@ class Journal:
             self.scenes.setdefault(target, set()).add(entry["number"])
         elif entry["event"] == "finished":
             self.reports[target] = entry["report"]
+            self.scenes.pop(target, None)  # removed after this line; needed again if the result is deleted
