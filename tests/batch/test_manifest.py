@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 from keep_hf.batch.manifest import RESTORED, Manifest, Outcome
 
 
@@ -38,6 +40,23 @@ def test_only_new_outcomes_are_read(tmp_path):
     manifest.append(make_outcome("c"))
     assert list(manifest.read_new()) == list(Manifest(tmp_path, start).read_new()) == [make_outcome("c")]
     assert list(manifest.read_new()) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a limit for the size of files, which Windows lacks")
+def test_a_line_that_is_not_written_whole_is_an_error(tmp_path):
+    import resource
+
+    manifest = Manifest(tmp_path)
+    manifest.append(make_outcome("a"))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (manifest.size() + 20, limits[1]))  # as on a disk that is almost full
+    try:
+        with pytest.raises(OSError, match="too large"):
+            manifest.append(make_outcome("b"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    manifest.append(make_outcome("c"))
+    assert list(manifest.read_new()) == [make_outcome("a"), make_outcome("c")]
 
 
 def test_a_line_that_was_cut_off_is_left_out(tmp_path):

@@ -33,7 +33,9 @@ class JsonLines:
         lines = b"".join(json.dumps(entry).encode() + b"\n" for entry in entries)
         with open(self.path, "ab+", buffering=0) as file, _locked(file.fileno()):
             _remove_cut_line(file)
-            file.write(lines)
+            left = memoryview(lines)
+            while left:  # on a full disk, a part is written without an error first
+                left = left[file.write(left) :]
             os.fsync(file.fileno())
 
     def read_new(self) -> Iterator[dict[str, Any]]:
