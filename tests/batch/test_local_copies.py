@@ -1,5 +1,6 @@
 """Local copies of remote files: the result belongs to the version of the source that was read."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,30 @@ def test_the_copy_that_was_read_is_removed_after_the_delivery(memory, tmp_path):
     copy.deliver()
     assert files(tmp_path) == []
     assert JOB.target.read() == b"restored old"
+
+
+def test_copies_that_cannot_be_removed_do_not_fail_a_delivered_job(memory, tmp_path, monkeypatch):
+    def refuse(path: Path, ignore_errors: bool = False) -> None:
+        if not ignore_errors:
+            raise PermissionError(f"{path} is in use.")
+
+    JOB.source.write(b"old")
+    finish(LocalCopies(tmp_path))
+    monkeypatch.setattr("shutil.rmtree", refuse)
+    LocalCopies(tmp_path).begin(JOB).deliver()
+    assert JOB.target.read() == b"restored old"
+
+
+def test_copies_and_reports_are_on_the_disk_before_they_have_their_names(memory, tmp_path, monkeypatch):
+    """After a power failure, a file without its content would be taken for complete."""
+    synced = []
+    for module in ("remote_file", "local_copies"):
+        monkeypatch.setattr(f"keep_hf.batch.{module}.sync", lambda path: synced.append(path.read_bytes()))
+    JOB.source.write(b"old")
+    finish(LocalCopies(tmp_path))
+    assert synced[0] == b"old"
+    assert json.loads(synced[1])[1:] == [{"crf": 16}, {"frames": 1}]
+    assert len(synced) == 2
 
 
 def test_a_source_that_changes_while_it_is_downloaded_is_not_restored(memory, tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..video.part_folder import describe_source
+from ..video.part_folder import describe_source, sync
 from .remote_file import RemoteFile
 from .shared_folder import Job
 
@@ -95,6 +95,7 @@ class LocalCopy:
         path = self.target.with_name(REPORT)
         new = path.with_suffix(".new")
         new.write_text(json.dumps([self.version, dict(settings), dict(report)]))
+        sync(new)
         os.replace(new, path)
 
     def find_finished(self, settings: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -121,6 +122,6 @@ class LocalCopy:
                 self.job.target.upload(self.target)
             except OSError as error:
                 raise OSError(f"{error} The restored video is kept: --resume uploads it.") from error
-            shutil.rmtree(self.target.parent)
+            shutil.rmtree(self.target.parent, ignore_errors=True)  # the result is uploaded, whatever is left here
         if isinstance(self.job.source, RemoteFile):
             shutil.rmtree(self.source.parent, ignore_errors=True)

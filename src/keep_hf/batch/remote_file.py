@@ -17,6 +17,7 @@ import fsspec
 from fsspec import AbstractFileSystem
 
 from ..video.media_files import URL
+from ..video.part_folder import sync
 
 
 STORES = frozenset({"abfs", "az", "gcs", "gs", "hf", "memory", "s3"})
@@ -109,6 +110,7 @@ class RemoteFile:
         try:
             with report_errors(self):
                 self.system_now.get_file(self.path, str(part))
+            sync(part)  # after a power failure, a file with a part of its content would count as complete
             os.replace(part, target)
         finally:
             part.unlink(missing_ok=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
+from ..video.part_folder import sync
 from .rows import RowResult, restored_path
 
 
@@ -63,6 +64,7 @@ class ShardWriter:
             self._write_group()
         self._writer.close()
         if error is None:
+            sync(self._part)
             os.replace(self._part, self.path)
         else:
             self._part.unlink()

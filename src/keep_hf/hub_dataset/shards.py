@@ -111,7 +111,7 @@ class ShardRestorer:
         name = self.output.shard_name(index, self.num_shards)
         result = summarize(path, str(name))
         self.output.put(path, name)
-        shutil.rmtree(folder)
+        shutil.rmtree(folder, ignore_errors=True)  # the shard is uploaded, whatever is left here
         with contextlib.suppress(OSError):  # other shards are there
             folder.parent.rmdir()
         return result

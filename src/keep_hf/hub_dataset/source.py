@@ -17,6 +17,8 @@ from typing import Any
 import fsspec
 from huggingface_hub import HfApi
 
+from ..video.part_folder import sync
+
 
 REPOSITORY = re.compile(r"datasets/(?P<name>[^/@]+/[^/@]+)(@(?P<revision>[^/]+))?")
 # Where every video is a file of its own, rows are cheap to skip, and a shard may have any number of them.
@@ -162,6 +164,7 @@ class SourceSplit:
                 part.write_bytes(video["bytes"])
             else:
                 self._download(video["path"], part)
+            sync(part)
             os.replace(part, target)
         finally:
             part.unlink(missing_ok=True)
