@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> None:
     pipe = KeepPipeline.from_pretrained(args.pipeline, dtype=torch.float16, licence=args.licence)
     args.output.mkdir(parents=True, exist_ok=True)
     (args.output / "README.md").write_text(
-        format_model_card(pipe, args.push_to_hub or args.output.name, describe(args))
+        format_model_card(pipe, args.push_to_hub or args.output.name, describe(args)), encoding="utf-8"
     )
     pipe.save_pretrained(args.output)
     for file in (args.output / "model_index.json", *args.output.glob("*/config.json")):

@@ -19,6 +19,7 @@ from conftest import SIZE, make_clip, make_components
 from damaged import damage_packets
 from keep_hf import FaceDetector, KeepPipeline, VideoReader
 from keep_hf.cli import main
+from keep_hf.cli.output import write_text
 from keep_hf.models import fast_paths
 from keep_hf.models.recursion import KalmanRecursion
 from media import packets, write_clip, write_two_videos
@@ -350,6 +351,11 @@ def test_faces_are_listed_drawn_and_selected(model, tmp_path, capsys):
     assert changed_halves(both, one) == halves
     assert [track["strength"]["weight"] for track in json.loads((tmp_path / "r.json").read_text())["tracks"]] == [0, 1]
     assert "person 0: left as it is, as requested" in capsys.readouterr().err
+
+
+def test_reports_hold_names_that_are_no_utf_8(tmp_path):
+    write_text(tmp_path / "report.html", "é: caf\udce9.mp4")
+    assert (tmp_path / "report.html").read_text(encoding="utf-8") == r"é: caf\udce9.mp4"
 
 
 def test_a_full_disk_leaves_no_partial_file(model, crops_file, tmp_path, capsys):

@@ -1,6 +1,8 @@
 """`keep-hf evaluate` on videos of a real face: tables, reports and errors."""
 
+import io
 import json
+import sys
 from pathlib import Path
 
 import cv2
@@ -192,6 +194,15 @@ def test_folders_are_measured_file_by_file(videos, tmp_path, capsys):
     assert "deep/b.mkv" in line
     assert "c.mkv" in line
     assert "a.mkv" not in line
+
+
+def test_an_output_without_arrows_loses_nothing(videos, tmp_path, monkeypatch):
+    """The encoding of a pipe under Windows lacks the arrows of the tables."""
+    content, report = io.BytesIO(), tmp_path / "report.json"
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(content, encoding="cp1252", write_through=True))
+    assert run(videos["sharp"], videos["sharp"], "--aligned", "--report", report) == 0
+    assert rb"PSNR (dB) \u2191" in content.getvalue()
+    assert json.loads(report.read_text())["videos"][0]["name"] == videos["sharp"].stem
 
 
 def test_different_sizes_need_an_option(videos, capsys):

@@ -55,6 +55,15 @@ def test_a_pipeline_needs_the_face_model(components, tmp_path):
 # Model cards
 
 
+def test_cards_are_utf_8_whatever_the_locale(tmp_path):
+    (tmp_path / "README.md").write_text("é", encoding="utf-8")
+    load = "from keep_hf import KeepPipeline; pipe = KeepPipeline.from_pretrained('keep-tiny', release='keep')"
+    code = f"import sys; {load}; pipe.save_pretrained(sys.argv[1])"
+    environment = os.environ | {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], env=environment, check=True)
+    assert "NTU S-Lab License" in (tmp_path / "README.md").read_text(encoding="utf-8")
+
+
 def test_a_saved_pipeline_has_a_card(components, tmp_path):
     KeepPipeline(**components, licence="mit").save_pretrained(tmp_path / "keep-mine")
     card = ModelCard.load(tmp_path / "keep-mine/README.md")

@@ -17,7 +17,7 @@ MARGIN = 1.25
 def read_portraits(path: Path) -> list[tuple[Path, np.ndarray]]:
     """Read the images and landmarks `(5, 2)` that a `metadata.jsonl` names."""
     portraits = []
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         try:
             entry = json.loads(line)
             image, landmarks = path.parent / entry["file_name"], np.array(entry["landmarks"], np.float32)

@@ -7,7 +7,9 @@ imports what the command needs; it is imported when the command runs.
 """
 
 import contextlib
+import io
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from importlib import import_module
@@ -28,6 +30,9 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
         `int`: The exit code, 0 or 1. Wrong usage ends the process with exit code 2.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # What the encoding of a terminal or pipe lacks is escaped, as on stderr: arrows in tables, names of files.
+        sys.stdout.reconfigure(errors="backslashreplace")
     with stopped_by_signals():
         return _run(arguments)
 

@@ -50,9 +50,9 @@ def run(args: argparse.Namespace) -> None:
         if args.plots:
             draw_plots(evaluation, args.plots)
     if report.evaluations:
-        print(report.to_markdown())
         if args.report:
             report.save(args.report)
+        print(report.to_markdown())
     if failed := len(found) - len(report.evaluations):
         raise ValueError(f"{failed} of {len(found)} videos failed.")
 

@@ -90,7 +90,8 @@ def write_text(path: Path, text: str) -> None:
     """Write a file in one step: an interrupted run leaves the old file or the new one."""
     part = path.with_name(f"{path.stem[:40]}-{os.getpid()}.part")
     try:
-        part.write_text(text, encoding="utf-8")
+        # Names of files may have bytes that are no UTF-8.
+        part.write_text(text, encoding="utf-8", errors="backslashreplace")
         os.replace(part, path)
     except OSError as error:
         part.unlink(missing_ok=True)

@@ -47,4 +47,4 @@ def write_card(release: Release, sha256: str | None, folder: Path) -> None:
     )
     text = TEXT.format(**vars(release) | {"sha256": sha256 or "unknown"})
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "README.md").write_text(f"---\n{data.to_yaml()}\n---\n\n{text}")
+    (folder / "README.md").write_text(f"---\n{data.to_yaml()}\n---\n\n{text}", encoding="utf-8")

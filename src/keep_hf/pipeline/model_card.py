@@ -55,7 +55,7 @@ def format_model_card(pipe: DiffusionPipeline, name: str, contents: CardContents
         model_name=name.split("/")[-1],
         eval_results=[dataclasses.replace(result) for result in contents.results] or None,
     )
-    return Template(TEMPLATE.read_text()).substitute(
+    return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
         metadata=data.to_yaml(),
         name=name,
         install=INSTALL,

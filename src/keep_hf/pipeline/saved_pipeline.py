@@ -172,10 +172,11 @@ class SavedPipeline(DiffusionPipeline):
         card = folder / "README.md"
         release = RELEASES.get(self.config.release)
         # A card of other weights must not hide the licence of these.
-        if release and (not card.exists() or release.licence_url not in card.read_text()):
+        if release and (not card.exists() or release.licence_url not in card.read_text(encoding="utf-8")):
             write_card(release, self.config.checkpoint_sha256, folder)
         elif not card.exists():
-            card.write_text(format_model_card(self, name, CardContents(licence=self.config.licence)))
+            contents = CardContents(licence=self.config.licence)
+            card.write_text(format_model_card(self, name, contents), encoding="utf-8")
         if push_to_hub:
             _upload(folder, name, commit_message, private, token, create_pr)
 
