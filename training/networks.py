@@ -77,6 +77,6 @@ def load_direct(file: str | Path, size: int) -> DirectPath:
     try:
         direct = DirectPath(size, **asdict(direct_sizes(weights)))
         direct.load_state_dict({name: weight.float() for name, weight in weights.items()})
-    except (KeyError, RuntimeError) as error:
+    except (KeyError, RuntimeError, ValueError) as error:
         raise ValueError(f"{file} has no direct path for crops of {size} pixels: {error}") from error
     return direct.eval()

@@ -40,6 +40,19 @@ def landmark_error(found, expected):
     return np.linalg.norm(found - expected, axis=-1).mean() / np.linalg.norm(expected[1] - expected[0])
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"block_out_channels": (16, 32)}, r"5 block_out_channels .* got \(16, 32\) and"),
+        ({"close_up_channels": (16, 32)}, r"4 close_up_channels, got .* and \(16, 32\)"),
+        ({"close_up_size": 90}, "close_up_size must be a multiple of 16, got 90"),
+    ],
+)
+def test_settings_that_no_detector_has(settings, message):
+    with pytest.raises(ValueError, match=message):
+        FaceDetector(**settings)
+
+
 def test_a_face_is_found(detector, astronaut):
     (faces,) = detector.detect([astronaut])
     assert len(faces) == 1

@@ -28,6 +28,21 @@ def make_path(seed: int = 0) -> DirectPath:
     return path
 
 
+@pytest.mark.parametrize(
+    ("size", "channels", "units", "message"),
+    [
+        (64, (16, 32), (1, 2, 2, 3), r"for each level, got \(16, 32\) and \(1, 2, 2, 3\)"),
+        (64, (12, 32), (1, 1), r"multiples of 8, the last one of 16, got \(12, 32\)"),
+        (64, (16, 24), (1, 1), r"multiples of 8, the last one of 16, got \(16, 24\)"),
+        (72, (16, 16, 16), (1, 1, 1), "halves the size 2 times, which 18 x 18 positions do not allow"),
+    ],
+)
+def test_levels_that_do_not_fit_are_named(components, size, channels, units, message):
+    config = components["vq"].config | {"sample_size": size, "fusion_sizes": (), "feature_update_sizes": ()}
+    with pytest.raises(ValueError, match=message):
+        KeepVQModel.from_config(config, cross_frame_sizes=(), direct_channels=channels, direct_units=units)
+
+
 @pytest.fixture
 def direct_model(components) -> KeepVQModel:
     """The small face model of the tests with a direct path."""

@@ -67,6 +67,9 @@ class FaceDetector(BuiltInWeights, ModelMixin, ConfigMixin):
         threshold (`float`, defaults to 0.8):
             Least score of a face, from 0 to 1: the probability that it is one, by the close-up network or, with a
             refinement network, by the search and both close-ups, as the mean of their logits.
+
+    Raises:
+        ValueError: If there is another number of channels, or the close-ups have another size.
     """
 
     _no_split_modules = ("SeparableBlock",)
@@ -88,6 +91,13 @@ class FaceDetector(BuiltInWeights, ModelMixin, ConfigMixin):
         threshold: float = 0.8,
     ) -> None:
         super().__init__()
+        if len(block_out_channels) != 5 or len(close_up_channels) != 4:
+            raise ValueError(
+                "A detector needs 5 block_out_channels and 4 close_up_channels, got "
+                f"{tuple(block_out_channels)} and {tuple(close_up_channels)}."
+            )
+        if close_up_size < 16 or close_up_size % 16:
+            raise ValueError(f"close_up_size must be a multiple of 16, got {close_up_size}.")
         channels = block_out_channels
         self.stem = nn.Sequential(stem(channels[0]), SeparableBlock(channels[0], channels[1], stride=2))
         self.stages = nn.ModuleList(stage(channels[i], channels[i + 1]) for i in (1, 2, 3))

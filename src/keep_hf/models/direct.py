@@ -29,6 +29,7 @@ from .layers import ResidualBlock, SpatialAttentionBlock, swish
 
 
 NUM_GROUPS = 8  # of the group norms; without them, training takes many times as many steps
+ATTENTION_GROUPS = 16  # of the norm before the attention at the coarsest level
 # Index of one or several of the leading dimensions of a tensor
 Index = int | slice | tuple[int | slice, ...]
 
@@ -91,6 +92,25 @@ def units(number: int, channels: int) -> nn.Sequential:
     return nn.Sequential(*(ResidualBlock(channels, channels, NUM_GROUPS) for _ in range(number)))
 
 
+def check_levels(widths: list[int], numbers: list[int], positions: int) -> None:
+    """Reject levels of a direct path that do not fit each other, or its finest grid of `positions` per side."""
+    if len(widths) != len(numbers):
+        raise ValueError(
+            f"A direct path needs a width and a number of residual units for each level, got {tuple(widths)} and "
+            f"{tuple(numbers)}."
+        )
+    if any(width % NUM_GROUPS for width in widths) or widths[-1] % ATTENTION_GROUPS:
+        raise ValueError(
+            f"The widths of a direct path must be multiples of {NUM_GROUPS}, the last one of {ATTENTION_GROUPS}, got "
+            f"{tuple(widths)}."
+        )
+    if positions % 2 ** (len(widths) - 1):
+        raise ValueError(
+            f"A direct path of {len(widths)} levels halves the size {len(widths) - 1} times, which {positions} x "
+            f"{positions} positions do not allow: use fewer levels."
+        )
+
+
 class Shrink(nn.Module):
     """Half the size: squares of 2 x 2 positions become channels, then a 1 x 1 convolution."""
 
@@ -123,6 +143,9 @@ class DirectPath(nn.Module):
             one of 16.
         units_per_level (`tuple[int]`): Residual units of each level, in the encoder and in the decoder.
         tail_channels (`int`): Width of the last layers, which work at half the resolution of the crop.
+
+    Raises:
+        ValueError: If the numbers do not fit each other.
     """
 
     def __init__(
@@ -136,6 +159,7 @@ class DirectPath(nn.Module):
         super().__init__()
         widths, numbers = list(channels), list(units_per_level)
         self.patch_size = patch_size
+        check_levels(widths, numbers, sample_size // patch_size)
         grid = sample_size // patch_size // 2 ** (len(widths) - 1)
         self.conv_in = nn.Conv2d(3 * patch_size**2, widths[0], 3, padding=1)
         self.encoder = nn.ModuleList(
@@ -146,7 +170,7 @@ class DirectPath(nn.Module):
         self.position = nn.Parameter(torch.zeros(1, widths[-1], grid, grid))
         self.middle = nn.Sequential(
             units(numbers[-1] - 1, widths[-1]),
-            SpatialAttentionBlock(widths[-1], num_groups=16),
+            SpatialAttentionBlock(widths[-1], num_groups=ATTENTION_GROUPS),
             units(1, widths[-1]),
         )
         coarse_to_fine = list(zip(widths[:0:-1], widths[-2::-1], numbers[-2::-1], strict=True))
