@@ -260,6 +260,7 @@ def test_outputs_that_cannot_be_written_are_refused_before_any_work(crops_file, 
     assert "would be a frame of" in fails(["faces", tmp_path / "frames", "--sheet", sheet], capsys)
     assert "a.gif must be a .jpg or a .png" in fails(["faces", crops_file, "--sheet", tmp_path / "a.gif"], capsys)
     assert "report" in fails(["restore", crops_file, tmp_path / "o.mp4", "--report", missing / "a.json"], capsys)
+    assert "add --ray" in fails(["restore", crops_file, tmp_path / "o.mp4", "--workers", 2], capsys)
     assert "report" in fails(["evaluate", crops_file, "--report", tmp_path], capsys)
     assert "report" in fails(["benchmark", "--report", missing / "a.json"], capsys)
     assert "notes.txt is a file" in fails(["evaluate", crops_file, "--plots", text], capsys)

@@ -51,6 +51,8 @@ def run(args: argparse.Namespace) -> None:
     """Restore a video, or the part of this process in a folder, and write the report."""
     work_folder = args.work_dir or Path(HF_HOME) / "keep-hf-work"
     encoding = EncodingOptions(codec=args.codec, crf=args.crf, preset=args.preset)
+    if args.workers is not None and not args.ray:
+        raise ValueError("--workers is the number of workers of a Ray cluster: add --ray, or leave it out.")
     if args.column:
         run_dataset(args, work_folder, encoding, partial(prepare, args))
         return
