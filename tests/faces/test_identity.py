@@ -5,6 +5,7 @@ from itertools import islice
 import cv2
 import numpy as np
 import pytest
+from huggingface_hub import constants
 
 from keep_hf.faces.alignment import TEMPLATE, crop_face, estimate_alignment
 from keep_hf.faces.identity import ARCFACE_SIZE, ARCFACE_TEMPLATE, CROP_TO_ARCFACE, FaceIdentity
@@ -34,6 +35,15 @@ def crops():
         for image, faces in zip(images, detector.detect(images), strict=True):
             crops.append(crop_face(image, estimate_alignment(faces.landmarks[0], 256), 256))
     return crops
+
+
+def test_a_network_that_is_nowhere_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(OSError, match=r"no face recognition network me/network: .*: HF_HUB_OFFLINE is set"):
+        FaceIdentity.from_pretrained("me/network", cache_dir=tmp_path)
+    (tmp_path / "network.pth").touch()
+    with pytest.raises(ValueError, match=r"network.pth is no .onnx file"):
+        FaceIdentity.from_pretrained(tmp_path / "network.pth")
 
 
 def test_crops_are_moved_to_the_alignment_of_arcface():

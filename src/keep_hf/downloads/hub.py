@@ -28,6 +28,30 @@ def download_hub_file(repo_id: str, filename: str, options: DownloadOptions) -> 
         ) from error
 
 
+def download_network(
+    repo_id: str, purpose: str, options: DownloadOptions, patterns: list[str], ignored: str | None
+) -> Path:
+    """Download a repository on the Hub with a network, or find it in the cache.
+
+    Args:
+        repo_id (`str`): The repository; a name that is neither a file nor a folder here.
+        purpose (`str`): What the network is for, for the message.
+        options ([`DownloadOptions`]): The cache, and how to download.
+        patterns (`list[str]`): The files.
+        ignored (`str`, *optional*): Pattern of files that are left out.
+
+    Raises:
+        OSError: If it is not in the cache and cannot be downloaded.
+    """
+    try:
+        return Path(snapshot_download(repo_id, allow_patterns=patterns, ignore_patterns=ignored, **vars(options)))
+    except (HTTPError, OSError) as error:
+        raise OSError(
+            f"There is no {purpose} network {repo_id}: it is no folder and no .onnx file here, and as a repository on "
+            f"the Hub it is not in the cache and cannot be downloaded: {_reason(error)}"
+        ) from error
+
+
 def locate_yunet(repo_id: str, options: DownloadOptions) -> Path:
     """Return the folder with the ONNX files of a YuNet repository: one where the user placed a file, or a download.
 

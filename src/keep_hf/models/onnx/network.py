@@ -6,9 +6,9 @@ from typing import Any, ClassVar, TypeVar
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
-from huggingface_hub import snapshot_download
 from torch import nn
 
+from ...downloads.hub import download_network
 from ...downloads.options import DownloadOptions
 from .conversion import Converter
 from .layers import LAYERS
@@ -81,6 +81,7 @@ class OnnxNetwork(ModelMixin, ConfigMixin):
 
         Raises:
             ValueError: If there is no network, or it is one of another kind.
+            OSError: If a repository is not in the cache and cannot be downloaded.
         """
         file = Path(name)
         if file.suffix != ".onnx":
@@ -130,14 +131,11 @@ class OnnxNetwork(ModelMixin, ConfigMixin):
         subfolder = options.pop("subfolder", None) or ""
         if Path(name).is_dir():
             return Path(name) / subfolder
+        if Path(name).is_file():
+            raise ValueError(f"{name} is no .onnx file: pass one, a folder, or a repository on the Hub.")
         patterns = [f"{subfolder}/{pattern}".lstrip("/") for pattern in ("config.json", "*.safetensors", "*.onnx")]
-        folder = snapshot_download(
-            str(name),
-            allow_patterns=patterns,
-            ignore_patterns=None if subfolder else "*/*",
-            **vars(DownloadOptions.from_arguments(options)),
-        )
-        return Path(folder) / subfolder
+        downloads = DownloadOptions.from_arguments(options)
+        return download_network(str(name), cls.purpose, downloads, patterns, None if subfolder else "*/*") / subfolder
 
     @classmethod
     def _select_outputs(cls, graph: Graph) -> list[str]:
