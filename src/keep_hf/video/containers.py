@@ -1,5 +1,6 @@
 """Opening of media files, and the choice of the video stream in them."""
 
+import errno
 import os
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ def open_container(path: Path) -> InputContainer:
 
     Raises:
         ValueError: If the path is not a file, FFmpeg cannot open it, or it is a playlist.
+        OSError: If too many files are open.
     """
     if path.is_dir():
         raise ValueError(f"{path} is a folder; pass a video file.")
@@ -38,6 +40,8 @@ def open_container(path: Path) -> InputContainer:
     try:
         container = av.open(ffmpeg_name(path), options=dict(OPEN_OPTIONS), **METADATA_ERRORS)
     except av.FFmpegError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):  # says nothing about this file
+            raise OSError(error.errno, f"{path} cannot be opened: {error.strerror}") from error
         raise ValueError(f"{path} is not a video, or is truncated or damaged ({error.strerror}).") from error
     if SCRIPTS.intersection(container.format.name.split(",")):
         container.close()
