@@ -28,11 +28,19 @@ class JsonLines:
     def __init__(self, path: Path, start: int = 0) -> None:
         self.path, self._position = path, start
 
+    def size(self) -> int:
+        """Size of the whole lines in bytes, 0 if there are none: where the next line will be."""
+        try:
+            with open(self.path, "rb") as file:
+                return _find_end(file)
+        except FileNotFoundError:
+            return 0
+
     def append(self, entries: Iterable[Mapping[str, Any]]) -> None:
         """Write a line for each entry, and wait until they are on the disk."""
         lines = b"".join(json.dumps(entry).encode() + b"\n" for entry in entries)
         with open(self.path, "ab+", buffering=0) as file, _locked(file.fileno()):
-            _remove_cut_line(file)
+            file.truncate(_find_end(file))  # removes a line that a kill or a power failure has cut off
             left = memoryview(lines)
             while left:  # on a full disk, a part is written without an error first
                 left = left[file.write(left) :]
@@ -55,20 +63,17 @@ class JsonLines:
                     yield entry
 
 
-def _remove_cut_line(file: IO[bytes]) -> None:
-    """Remove the end of a file after its last whole line: a kill or a power failure has cut it off."""
+def _find_end(file: IO[bytes]) -> int:
+    """The position after the last whole line of a file."""
     end = file.seek(0, os.SEEK_END)
-    whole = end
-    while whole:
-        start = max(0, whole - 2**16)
+    while end:
+        start = max(0, end - 2**16)
         file.seek(start)
-        last = file.read(whole - start).rfind(b"\n")
+        last = file.read(end - start).rfind(b"\n")
         if last >= 0:
-            whole = start + last + 1
-            break
-        whole = start
-    if whole < end:
-        file.truncate(whole)
+            return start + last + 1
+        end = start
+    return 0
 
 
 @contextlib.contextmanager

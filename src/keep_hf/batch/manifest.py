@@ -56,11 +56,8 @@ class Manifest:
         self._lines = JsonLines(self.path, start)
 
     def size(self) -> int:
-        """Size of the file in bytes; 0 if there is none."""
-        try:
-            return self.path.stat().st_size
-        except FileNotFoundError:
-            return 0
+        """Size of the whole lines in bytes; 0 if there are none."""
+        return self._lines.size()
 
     def append(self, *outcomes: Outcome) -> None:
         """Write a line for each outcome, and wait until they are on the disk."""
