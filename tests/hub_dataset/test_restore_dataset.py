@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -170,6 +171,23 @@ def test_an_interrupted_run_continues_with_the_next_row_of_the_same_commit(hub, 
     assert {name: result.files[name] for name in files if name != "README.md"} == {
         name: content for name, content in files.items() if name != "README.md"
     }
+
+
+def test_nothing_stays_of_a_run_that_was_killed_after_its_last_upload(hub, pipe, clips, tmp_path, monkeypatch):
+    make_dataset(hub, clips)
+    rmtree = shutil.rmtree
+
+    def interrupt(path: str | Path, **options) -> None:
+        if Path(path).name == "00001":  # the second shard, when it is uploaded
+            raise KeyboardInterrupt
+        rmtree(path, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            restore(pipe, tmp_path)
+    assert restore(pipe, tmp_path, resume=True) == []
+    assert [path.name for path in (tmp_path / "work").rglob("*") if path.is_file()] == ["keep-hf.jsonl"]
 
 
 def test_a_run_is_resumed_before_its_first_upload(hub, pipe, clips, tmp_path, monkeypatch):

@@ -4,7 +4,6 @@ Until a shard is uploaded, its finished rows are in a folder on this machine. Wh
 upload leaves there is used by the next run with the same settings.
 """
 
-import contextlib
 import hashlib
 import json
 import shutil
@@ -94,11 +93,19 @@ class ShardRestorer:
                 outcome = RESTORED if result.error is None else FAILED
                 shared.record(job, outcome, result.error, time.monotonic() - started, result.frames)
                 yield result
+            if not shared.num_failed:
+                # Also what processes have left that were killed after an upload.
+                shutil.rmtree(self.job_folder, ignore_errors=True)
+
+    @property
+    def job_folder(self) -> Path:
+        """The folder for the shards of this job."""
+        digest = hashlib.sha256(json.dumps(dict(self.job), sort_keys=True).encode()).hexdigest()[:16]
+        return self.folder / digest
 
     def restore_shard(self, index: int) -> ShardResult:
         """Restore and upload a shard; if only its upload has failed before, upload it."""
-        digest = hashlib.sha256(json.dumps(dict(self.job), sort_keys=True).encode()).hexdigest()[:16]
-        folder = self.folder / digest / f"{index:05d}"
+        folder = self.job_folder / f"{index:05d}"
         path = folder / "shard.parquet"
         if not path.exists():
             folder.mkdir(parents=True, exist_ok=True)
@@ -112,8 +119,6 @@ class ShardRestorer:
         result = summarize(path, str(name))
         self.output.put(path, name)
         shutil.rmtree(folder, ignore_errors=True)  # the shard is uploaded, whatever is left here
-        with contextlib.suppress(OSError):  # other shards are there
-            folder.parent.rmdir()
         return result
 
 
