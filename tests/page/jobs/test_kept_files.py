@@ -1,6 +1,7 @@
 """For how long files are kept, also those of a killed process."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,9 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from job_steps import request, result, wait
+from job_steps import SECONDS, request, result, wait
+from keep_hf.page.backend import RESTORING
 from keep_hf.page.jobs import work_folder
-from keep_hf.page.jobs.clients import ClientLimits
+from keep_hf.page.jobs.clients import ClientLimits, Clients, QueueFullError
+from keep_hf.page.requests import RestorationRequest
+from keep_hf.page.results.restore_several import RestoredVideos, restore_several
+from portraits import write_people
 
 
 pytest_plugins = ["page_fixtures", "job_fixtures"]
@@ -34,6 +39,67 @@ def test_results_are_kept_for_a_time(start, clips):
         service.find_session(session.id)
     late = service.open_session("me").restore(request(video))
     assert "The video was deleted" in wait(late).error
+
+
+def test_what_is_kept_counts_as_used_now(start, clips, tmp_path):
+    service = start()
+    upload = Path(shutil.copyfile(clips["one"], tmp_path / "upload.mp4"))
+    kept, unused = (service.open_session("me") for _ in range(2))
+    job = service.submit("me", request(service.add_video(upload)))
+    job.keep()
+    assert job.view().seconds_ended is None
+    service.cancel(job)
+    assert job.stopped.wait(120)
+    before = upload.stat()
+    time.sleep(1)
+    for keep in (kept.keep, job.keep, lambda: service.add_video(upload)):
+        keep()
+    assert job.view().seconds_ended < 1
+    service.delete_old(1)
+    assert service.has_session(kept.id)
+    assert not service.has_session(unused.id)
+    after = upload.stat()
+    assert after.st_ctime_ns - before.st_ctime_ns >= 1e9  # by which gradio deletes uploads
+    assert after.st_mtime_ns == before.st_mtime_ns  # the file is still known by it
+
+
+def test_a_job_that_waits_for_long_keeps_its_video(start, clips, held_phases):
+    service = start()
+    held_phases.add(RESTORING)
+    videos = [service.add_video(clips[name]) for name in ("one", "two")]
+    first, waiting = (service.submit("me", request(video)) for video in videos)
+    time.sleep(0.1)
+    service.delete_old(0.1)
+    service.cancel(first)
+    held_phases.clear()
+    assert result(waiting).num_frames == round(SECONDS * 10)
+
+
+def test_a_long_batch_keeps_uploads_and_results(start, tmp_path, monkeypatch):
+    """The second video finds the queue full for longer than anything is kept; the third one waits for its turn."""
+    accepted, is_full = [], True
+
+    def check(self: Clients, client: str, unfinished: list[str]) -> None:
+        if accepted and is_full:
+            raise QueueFullError("full")
+        accepted.append(client)
+
+    monkeypatch.setattr(Clients, "check_places", check)
+    service = start()
+    videos = [write_people(tmp_path / f"{number}.mp4", 3 + number, num_people=1) for number in range(3)]
+    steps = restore_several(service, "me", videos, RestorationRequest(strength=1.0))
+    while "2 of 3, 1.mp4: Waiting for a place in the queue" not in next(steps).phase:
+        pass
+    before = videos[2].stat()
+    time.sleep(1)
+    next(steps)
+    service.delete_old(1)
+    assert len(list((service.folder / "videos").iterdir())) == 1  # that of the second video
+    assert videos[2].stat().st_ctime_ns - before.st_ctime_ns >= 1e9  # by which gradio deletes uploads
+    is_full = False
+    *_, results = steps
+    assert isinstance(results, RestoredVideos)
+    assert (results.num_videos, results.failures) == (3, ())
 
 
 SCRIPT = """

@@ -70,6 +70,11 @@ class JobQueue:
             lane = [other for other in self._unfinished() if type(other.request) is type(job.request)]
         return lane.index(job) if job in lane else 0
 
+    def videos(self) -> set[str]:
+        """The videos of the jobs that wait or run, by their SHA-256."""
+        with self._lock:
+            return {job.request.part.video for job in self._unfinished()}
+
     def delete_old(self, seconds: float) -> None:
         """Delete the jobs that have ended at least a time in seconds ago, with their files."""
         with self._lock:

@@ -102,15 +102,19 @@ class JobService:
             status = file.stat()
         except FileNotFoundError:
             raise ValueError(DELETED) from None
-        # gradio deletes uploads by the time of the last change of their status, and this one is in use. The bundled
-        # examples, which are never deleted, may be read-only.
-        with contextlib.suppress(OSError):
-            os.utime(file, ns=(time.time_ns(), status.st_mtime_ns))
+        self.keep_upload(file)
         key = file, status.st_size, status.st_mtime_ns
         video = self._checksums.get(key) or checksum(file)
         self._cache.add(file, video)
         self._checksums[key] = video
         return video
+
+    @staticmethod
+    def keep_upload(file: Path) -> None:
+        """Keep an upload as if it had come now: gradio deletes uploads by the last change of their status."""
+        # The bundled examples, which are never deleted, may be read-only; a deleted upload is noticed when it is used.
+        with contextlib.suppress(OSError):
+            os.utime(file, ns=(time.time_ns(), file.stat().st_mtime_ns))
 
     def describe(self, video: str) -> ClipInfo:
         """Length and size of a video by its SHA-256.
@@ -215,7 +219,7 @@ class JobService:
             if not key[0].exists():
                 self._checksums.pop(key, None)
         self._queue.delete_old(seconds)
-        self._cache.delete_unused(seconds)
+        self._cache.delete_unused(seconds, self._queue.videos())
 
     def close(self) -> None:
         """Cancel all jobs, wait for their ends, and delete all files."""

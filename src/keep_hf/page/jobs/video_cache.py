@@ -8,7 +8,7 @@ import shutil
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -147,11 +147,16 @@ class VideoCache:
         """A path for a cut of a part; two parts, and two cuts of one part, have different paths."""
         return self.folder / key.video / f"part {time.monotonic_ns()}.mp4"
 
-    def delete_unused(self, seconds: float) -> None:
-        """Delete the videos that no job uses, and that were not used for a time in seconds."""
+    def delete_unused(self, seconds: float, needed: Collection[str] = ()) -> None:
+        """Delete the videos that no job uses, and that were not used for a time.
+
+        Args:
+            seconds (`float`): The time in seconds.
+            needed (`Collection[str]`, *optional*): Videos that are kept, because jobs for them wait.
+        """
         now = time.monotonic()
         with self._lock:
             for video, cached in list(self._videos.items()):
-                if not self._users[video] and now - cached.last_use >= seconds:
+                if video not in needed and not self._users[video] and now - cached.last_use >= seconds:
                     del self._videos[video]
                     shutil.rmtree(self.folder / video, ignore_errors=True)

@@ -38,7 +38,9 @@ class RestoredVideos:
 def restore_several(
     service: JobService, client: str, videos: Sequence[Path], options: RestorationRequest
 ) -> Generator[Progress | RestoredVideos, None, None]:
-    """Restore whole videos one after the other, each as a job of its own. All results are kept until the last one.
+    """Restore whole videos one after the other, each as a job of its own.
+
+    All uploads and results are kept until the last one.
 
     Args:
         service ([`JobService`]): The jobs.
@@ -59,9 +61,10 @@ def restore_several(
     jobs: list[Job] = []
 
     def restore(video: Path) -> Iterator[Progress | RestoredPart]:
-        request = RestoreRequest(service.add_video(video), options, name=video.name)
         while True:
             try:
+                # Added before each attempt: a video that is not used for a while is deleted.
+                request = RestoreRequest(service.add_video(video), options, name=video.name)
                 job = service.submit(client, request)
                 break
             except QueueFullError:
@@ -77,6 +80,8 @@ def restore_several(
     for step in run_batch(videos, restore, explain):
         for job in jobs:
             job.keep()
+        for video in videos:
+            service.keep_upload(video)
         if isinstance(step, BatchProgress):
             yield Progress(step.title, (step.index + (step.step.share or 0.0)) / step.total)
         elif isinstance(step, BatchFailure):
