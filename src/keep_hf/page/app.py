@@ -20,6 +20,7 @@ from .comparison import comparison_value
 from .endpoints.documentation import DocumentedBlocks
 from .examples import RESULT, SHOWN
 from .interface.browser_copy import BrowserCopyHandlers
+from .interface.events import AS_SENT, AT_ONCE, READ_SESSION, WRITE_SESSION
 from .interface.handlers import Handlers
 from .interface.layout import PRESETS, Components, lay_out
 from .interface.several_videos import add_several
@@ -66,11 +67,6 @@ consistent from frame to frame. The sound is kept.
 
 A restored face is plausible, not evidence: its details are invented. Do not use it to identify people.
 """
-
-READ_SESSION = "() => new URL(location).searchParams.get('session') ?? ''"
-WRITE_SESSION = """(session) => { const url = new URL(location);
-  if (session && url.searchParams.get("session") !== session) {
-    url.searchParams.set("session", session); history.replaceState(history.state, "", url); } }"""
 
 
 class Demo(DocumentedBlocks):
@@ -148,13 +144,6 @@ def _show_example(folder: Path) -> dict[str, Any]:
     for _ in write_side_by_side(SHOWN.path, RESULT, both):
         pass
     return comparison_value(both, autoplay=True)
-
-
-# Handlers are private, so the API has the two endpoints only. They run at once: the queue is that of the service.
-AT_ONCE: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-# The handlers check what the browser sends. gradio would raise an error where the part is that of a longer video, as
-# after a reload, or when a click comes before the answer to another video.
-AS_SENT: dict[str, Any] = AT_ONCE | {"preprocess": False}
 
 
 def connect(demo: gr.Blocks, components: Components, handlers: Handlers) -> None:

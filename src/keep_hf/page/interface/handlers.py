@@ -73,7 +73,7 @@ class Handlers:
         request: gr.Request,
     ) -> Updates:
         """Another video, another part of it, or no video."""
-        session = self._session(session_id, request)
+        session = self.service.find_or_open_session(session_id, client_of(request))
         updates: Updates = {self.components.session: session.id}
         video = _path(upload)
         is_other = not video  # than the one of the browser's last answer: the line about a file may be an error
@@ -107,7 +107,7 @@ class Handlers:
 
     def find_again(self, session_id: str, shown: str, request: gr.Request) -> Updates:
         """Repeat a search that was cancelled or has failed."""
-        session = self._session(session_id, request)
+        session = self.service.find_or_open_session(session_id, client_of(request))
         try:
             session.search_again()
         except ValueError as error:
@@ -147,7 +147,7 @@ class Handlers:
         faces: dict[str, Any] | None,
         *options: Any,
     ) -> Updates:
-        session = self._session(session_id, request)
+        session = self.service.find_or_open_session(session_id, client_of(request))
         updates: Updates = {self.components.session: session.id}
         video = _path(upload)
         try:
@@ -185,13 +185,6 @@ class Handlers:
             return {self.components.status: error_html(error, None)}
         session.cancel()
         return self._renderer.render(session, shown, always="status")
-
-    def _session(self, session_id: str, request: gr.Request) -> Session:
-        """The session of the browser, or another one if it is kept no longer."""
-        try:
-            return self.service.find_session(session_id)
-        except ValueError:
-            return self.service.open_session(client_of(request))
 
     def _longest_part(self, video: str) -> PartKey:
         """The part of a video that is chosen first: all of it, or as much as can be restored at a time."""

@@ -5,15 +5,14 @@ from typing import Any
 
 import gradio as gr
 
+from ..jobs.clients import client_of
 from ..jobs.service import JobService
 from ..messages import error_html, error_line, status_html
 from ..requests import RestorationRequest
 from ..results.restore_several import RestoredVideos, describe_failures
 from ..results.session_batches import CANCELLED, BatchView, SessionBatches
+from .events import AT_ONCE, WRITE_SESSION
 from .layout import NARROW, Components
-
-
-AT_ONCE: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 
 
 def add_several(components: Components, service: JobService) -> None:
@@ -56,21 +55,23 @@ def add_several(components: Components, service: JobService) -> None:
             cancel: gr.update(interactive=is_busy),
         }
 
-    def start(session_id: str, videos: list[str] | None, *options: Any) -> dict[Any, Any]:
+    def start(request: gr.Request, session_id: str, videos: list[str] | None, *options: Any) -> dict[Any, Any]:
+        session = service.find_or_open_session(session_id, client_of(request))
+        updates: dict[Any, Any] = {components.session: session.id}
         try:
-            session = service.find_session(session_id)
             paths = [Path(video) for video in videos or ()]
             batches.start(session, paths, RestorationRequest(0.0, float("inf"), (), *options))
         except Exception as error:
-            return {status: error_html(error, None)}
-        return render(session_id, "")
+            return updates | {status: error_html(error, None)}
+        return updates | render(session.id, "")
 
     def stop(session_id: str) -> dict[Any, Any]:
         batches.cancel(session_id)
         return render(session_id, "")
 
     settings = [components.fidelity, components.strength, components.upscale, components.quality]
-    run.click(start, [components.session, files, *settings], outputs, **AT_ONCE)
+    started = run.click(start, [components.session, files, *settings], [components.session, *outputs], **AT_ONCE)
+    started.then(None, components.session, None, js=WRITE_SESSION, **AT_ONCE)  # it can open a session
     cancel.click(stop, components.session, outputs, **AT_ONCE)
     components.timer.tick(render, [components.session, shown], outputs, **AT_ONCE)
 

@@ -153,6 +153,13 @@ class JobService:
                 raise ValueError(f"There is no such session any more: it is kept for {minutes:.0f} minutes.")
             return self._sessions[session_id]
 
+    def find_or_open_session(self, session_id: str, client: str) -> Session:
+        """The session of a browser, or another one if it is kept no longer."""
+        try:
+            return self.find_session(session_id)
+        except ValueError:
+            return self.open_session(client)
+
     def has_session(self, session_id: str) -> bool:
         """Whether a session is still kept."""
         with self._lock:

@@ -53,11 +53,17 @@ def restore_several(
             that runs.
 
     Raises:
-        ValueError: If there is no video, or none could be restored; the message has the reason of each.
+        ValueError: If there is no video, before anything else; at the end, if none could be restored: the message has
+            the reason of each.
     """
     if not videos:
         raise ValueError("There are no videos yet: choose some.")
+    return _restore_all(service, client, videos, options)
 
+
+def _restore_all(
+    service: JobService, client: str, videos: Sequence[Path], options: RestorationRequest
+) -> Generator[Progress | RestoredVideos, None, None]:
     jobs: list[Job] = []
 
     def restore(video: Path) -> Iterator[Progress | RestoredPart]:

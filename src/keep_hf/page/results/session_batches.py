@@ -102,11 +102,14 @@ class SessionBatches:
             session ([`Session`]): The session.
             videos (`Sequence[Path]`): The uploads.
             options ([`RestorationRequest`]): How to restore them.
+
+        Raises:
+            ValueError: If there is no video; the earlier batch stays.
         """
+        steps = restore_several(self._service, session.client, videos, options)
         with self._lock:
             self.cancel(session.id)
             self._batches = {key: batch for key, batch in self._batches.items() if self._service.has_session(key)}
-            steps = restore_several(self._service, session.client, videos, options)
             self._batches[session.id] = Batch(session, steps)
 
     def view(self, session_id: str) -> BatchView | None:
