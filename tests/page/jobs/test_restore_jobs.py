@@ -92,6 +92,11 @@ def test_a_result_stays_until_another_one_of_its_video(start, clips):
     assert wait(better).state is JobState.CANCELLED
     assert session.view().result.id == whole.id
     assert result_mark(session.view()) == "of an earlier restoration"
+    assert session.restore(request(video)) is whole, "a result that is kept was computed again"
+    assert (session.view().restoration.id, result_mark(session.view())) == (whole.id, "")
+    replaced = session.restore(request(video, quality="best"))
+    assert session.restore(request(video)) is whole
+    assert wait(replaced).state is JobState.CANCELLED
     session.choose(PartKey(video, 0.0, 0.6))
     trimmed = session.restore(request(video, end=0.6))
     result(trimmed)

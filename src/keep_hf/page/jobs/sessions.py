@@ -129,8 +129,8 @@ class Session:
     def restore(self, request: RestoreRequest) -> Job:
         """Restore a part. The request has all that is needed: the search may still run, or may have failed.
 
-        A request like the one before returns the job of that one, unless it has failed or was cancelled. Another one
-        replaces it.
+        A request like the one before, or like that of the result, returns the job of that one, unless it has failed or
+        was cancelled. Another one replaces the one before.
 
         Raises:
             ValueError: If the client has too many jobs, or the queue is full.
@@ -138,12 +138,13 @@ class Session:
         with self._lock:
             self.choose(request.chosen_part, request.name)
             self._take_result()
-            former = self._restoration
-            if former is not None:
-                if former.request == request and former.state not in (JobState.FAILED, JobState.CANCELLED):
-                    return former
+            former, failed = self._restoration, (JobState.FAILED, JobState.CANCELLED)
+            jobs = [job for job in (former, self._result) if job is not None]
+            same = next((job for job in jobs if job.request == request and job.state not in failed), None)
+            if former is not None and former is not same:
                 self._queue.cancel(former)
-            self._restoration, self._is_expired = self._queue.submit(self.client, request), False
+            self._restoration = same or self._queue.submit(self.client, request)
+            self._is_expired = False
             return self._restoration
 
     def cancel(self) -> None:
