@@ -63,6 +63,21 @@ def test_what_is_kept_counts_as_used_now(start, clips, tmp_path):
     assert after.st_mtime_ns == before.st_mtime_ns  # the file is still known by it
 
 
+def test_an_open_page_keeps_its_upload(start, clips, tmp_path):
+    """It asks for the state of the session, which uses the video; the next click sends the upload again."""
+    service = start()
+    uploads = [Path(shutil.copyfile(clips[name], tmp_path / f"{name}.mp4")) for name in ("one", "two")]
+    used, _ = (service.add_video(upload) for upload in uploads)
+    service.delete_old(100)
+    before = [upload.stat().st_ctime_ns for upload in uploads]
+    time.sleep(0.1)
+    service.describe(used)
+    service.delete_old(100)
+    after = [upload.stat().st_ctime_ns for upload in uploads]
+    assert after[0] > before[0]
+    assert after[1] == before[1]
+
+
 def test_a_job_that_waits_for_long_keeps_its_video(start, clips, held_phases):
     service = start()
     held_phases.add(RESTORING)

@@ -75,6 +75,7 @@ class JobService:
         self._lock = threading.Lock()
         self._sessions: dict[str, Session] = {}
         self._checksums: dict[tuple[Path, int, int], str] = {}  # of files with their sizes and times of change
+        self._last_deletion = time.monotonic()
         self._before_close: list[Callable[[], None]] = []
         self._is_closed = threading.Event()
         self._sweeper = threading.Thread(
@@ -217,14 +218,21 @@ class JobService:
         self._queue.cancel(job)
 
     def delete_old(self, seconds: float) -> None:
-        """Delete what has not been used for a time in seconds: sessions, ended jobs with their files, and videos."""
+        """Delete what has not been used for a time in seconds: sessions, ended jobs with their files, and videos.
+
+        The uploads of videos that were used since the last call are kept.
+        """
         with self._lock:
             for session in list(self._sessions.values()):
                 if session.is_unused(seconds):
                     del self._sessions[session.id]
-        for key in list(self._checksums):
+        since, self._last_deletion = self._last_deletion, time.monotonic()
+        used = self._cache.used_since(since)
+        for key, video in list(self._checksums.items()):
             if not key[0].exists():
                 self._checksums.pop(key, None)
+            elif video in used:  # an open page, whose next click sends the upload again
+                self.keep_upload(key[0])
         self._queue.delete_old(seconds)
         self._cache.delete_unused(seconds, self._queue.videos())
 

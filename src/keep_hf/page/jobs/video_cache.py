@@ -147,6 +147,11 @@ class VideoCache:
         """A path for a cut of a part; two parts, and two cuts of one part, have different paths."""
         return self.folder / key.video / f"part {time.monotonic_ns()}.mp4"
 
+    def used_since(self, moment: float) -> set[str]:
+        """The videos that were used at or after a moment of `time.monotonic()`."""
+        with self._lock:
+            return {video for video, cached in self._videos.items() if cached.last_use >= moment}
+
     def delete_unused(self, seconds: float, needed: Collection[str] = ()) -> None:
         """Delete the videos that no job uses, and that were not used for a time.
 
