@@ -43,15 +43,18 @@ class BrowserCopyHandlers:
         return {"text": COPYING} if is_needed else None
 
     def make(self, session_id: str, announced: dict[str, Any] | None) -> Any:
-        """The value with the copy; nothing if another part was chosen meanwhile."""
+        """The value with the copy, or why there is none; nothing if another part was chosen meanwhile."""
         if announced is None:
             return gr.skip()
         try:
             session = self.service.find_session(session_id)
-            part = session.view().part
-            copy = self.service.copies.make(part) if part is not None else None
-        except (ValueError, OSError) as error:
-            return {"text": html.escape(self.service.hide_folders(explain(error, None)))}
-        if copy is None or session.view().part != part:
+        except ValueError:  # deleted; the page says so elsewhere
             return gr.skip()
-        return {"text": COPIED, "video": FileData(path=str(copy)).model_dump()}
+        part = session.view().part
+        if part is None:
+            return gr.skip()
+        try:
+            value = {"text": COPIED, "video": FileData(path=str(self.service.copies.make(part))).model_dump()}
+        except Exception as error:
+            value = {"text": html.escape(self.service.hide_folders(explain(error, None)))}
+        return value if session.view().part == part else gr.skip()
