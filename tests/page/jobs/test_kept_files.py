@@ -54,11 +54,11 @@ def test_what_is_kept_counts_as_used_now(start, clips, tmp_path):
     time.sleep(1)
     for keep in (kept.keep, job.keep, lambda: service.add_video(upload)):
         keep()
+    after = upload.stat()
     assert job.view().seconds_ended < 1
     service.delete_old(1)
     assert service.has_session(kept.id)
     assert not service.has_session(unused.id)
-    after = upload.stat()
     assert after.st_ctime_ns - before.st_ctime_ns >= 1e9  # by which gradio deletes uploads
     assert after.st_mtime_ns == before.st_mtime_ns  # the file is still known by it
 
