@@ -1,13 +1,19 @@
 """A reload in every phase: the job is found again, and the page shows the same state as before."""
 
+import asyncio
 import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
+from gradio import processing_utils
 from playwright.sync_api import Page
 
 from job_steps import request
 from keep_hf.page.backend import COMPARING, CUTTING, FINDING, RESTORING
+from keep_hf.page.jobs.job import PartKey
+from keep_hf.page.jobs.video_cache import checksum
 from media import write_clip
 from page_steps import DESKTOP, TIMEOUT, clear, open_session, upload
 from portraits import write_people
@@ -122,3 +128,18 @@ def test_reload_in_every_phase(open_page, demo, held_phases, tmp_path):
     page.click("#run")
     held_phases.clear()
     check(status="No faces found in this part, so there is nothing to restore. Choose another part.")
+
+
+def test_a_reload_shows_the_same_file(demo, monkeypatch, tmp_path):
+    """Where there is an ffmpeg binary, gradio converts what browsers do not play; that would be another video."""
+    for name, value in (("ffmpeg_installed", True), ("video_is_playable", False)):
+        monkeypatch.setattr(processing_utils, name, lambda *arguments, value=value: value)
+    video = demo.service.add_video(write_clip(tmp_path / "camera.avi", codec="mpeg4"))
+    session = demo.service.open_session("me")
+    session.choose(PartKey(video, 0.0, 0.2))
+    (event,) = (function for function in demo.fns.values() if function.name == "display_again")
+    with ThreadPoolExecutor(1) as thread:  # in this one, a loop may run for the browser
+        (sent,) = thread.submit(asyncio.run, demo.postprocess_data(event, event.fn(session.id), None)).result()
+    assert checksum(Path(sent["path"])) == video
+    assert Path(demo.GRADIO_CACHE) in Path(sent["path"]).parents  # from where gradio serves it
+    session.cancel()

@@ -149,19 +149,19 @@ def _show_example(folder: Path) -> dict[str, Any]:
 def connect(demo: gr.Blocks, components: Components, handlers: Handlers) -> None:
     """Connect the events of the components with their handlers."""
     page, rendered = [components.session, components.shown], components.rendered()
-    chosen = [components.session, components.video, *rendered]
+    chosen = [components.session, *rendered]
     opened = demo.load(handlers.opened, components.session, chosen, js=READ_SESSION, **AT_ONCE)
+    opened.then(handlers.display_again, components.session, components.video, postprocess=False, **AT_ONCE)
     # One event for all of these, of which the last one counts: a choice cannot overtake another one.
     chose = gr.on(
         [components.video.change, components.start.input, components.end.input],
         handlers.chose,
-        [*page, components.video, components.start, components.end, components.faces],
+        components.choice(),
         chosen,
         trigger_mode="always_last",
         **AS_SENT,
     )
     components.timer.tick(handlers.changed, page, rendered, **AT_ONCE)
-    components.find.click(handlers.find_again, page, rendered, **AT_ONCE)
     people = [components.session, components.faces]
     # "always_last": a click while the one before is being handled would be lost otherwise.
     components.faces.select(handlers.chose_people, people, None, trigger_mode="always_last", **AT_ONCE)
@@ -169,8 +169,9 @@ def connect(demo: gr.Blocks, components: Components, handlers: Handlers) -> None
     # In the browser: a click on "Restore" right after it sends what was chosen.
     components.preset.input(None, components.preset, options, js=f"(name) => ({json.dumps(PRESETS)})[name]", **AT_ONCE)
     clicks = [
-        button.click(handler, components.request(), [components.session, *rendered], **AS_SENT)
-        for button, handler in ((components.run, handlers.restore_part), (components.preview, handlers.preview))
+        components.find.click(handlers.find_again, components.choice(), chosen, **AS_SENT),
+        components.run.click(handlers.restore_part, components.request(), chosen, **AS_SENT),
+        components.preview.click(handlers.preview, components.request(), chosen, **AS_SENT),
     ]
     components.cancel.click(handlers.cancel, page, rendered, **AT_ONCE)
     copies = BrowserCopyHandlers(handlers.service)

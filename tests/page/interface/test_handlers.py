@@ -11,6 +11,7 @@ from keep_hf.page.comparison import comparison_value
 from keep_hf.page.examples import RESULT
 from keep_hf.page.interface.handlers import Handlers
 from keep_hf.page.interface.layout import lay_out
+from keep_hf.page.jobs.clients import Clients, QueueFullError
 from keep_hf.page.jobs.service import JobService
 from portraits import FRAME_RATE
 
@@ -34,14 +35,23 @@ class Browser:
     def take(self, updates: dict) -> None:
         self.values |= {component: value for component, value in updates.items() if "__type__" not in str(value)}
 
-    def choose(self, video: Path, target: str = "video") -> dict:
-        event = SimpleNamespace(target=getattr(self.components, target))
+    def choose(self, video: Path | None, target: str = "video", session_id: str = "") -> dict:
+        component = getattr(self.components, target)
+        # As gradio replaces a component that was changed: by another one, with another id
+        event = SimpleNamespace(target=type(component)(elem_id=component.elem_id, render=False))
         shown, faces = (self.values[component] for component in (self.components.shown, self.components.faces))
-        return self.handlers.chose(self.session.id, shown, {"path": str(video)}, *self.part, faces, event, REQUEST)
+        upload = {"path": str(video)} if video else None
+        values = (session_id or self.session.id, shown, upload, *self.part, faces)
+        if target == "find":
+            return self.handlers.find_again(REQUEST, *values)
+        return self.handlers.chose(event, REQUEST, *values)
 
-    def restore(self, video: Path) -> dict:
+    def ask_for_changes(self) -> dict:
+        return self.handlers.changed(self.session.id, self.values[self.components.shown])
+
+    def restore(self, video: Path | None) -> dict:
         shown, faces = (self.values[component] for component in (self.components.shown, self.components.faces))
-        upload = {"path": str(video)}
+        upload = {"path": str(video)} if video else None
         return self.handlers.restore_part(REQUEST, self.session.id, shown, upload, *self.part, faces, *OPTIONS)
 
 
@@ -56,7 +66,7 @@ def test_a_click_before_the_answer_to_another_video(browser, clips):
     browser.part = (0.2, 0.8)
     browser.take(browser.choose(clips["two"]))
     wait_for_search(browser.session)
-    browser.take(browser.handlers.changed(browser.session.id, browser.values[browser.components.shown]))
+    browser.take(browser.ask_for_changes())
     faces = browser.values[browser.components.faces]
     assert [person["number"] for person in faces["people"]] == [1, 2]
     faces["people"][1]["is_chosen"] = False
@@ -93,13 +103,18 @@ def test_a_field_that_is_empty_while_one_types(browser, clips):
     browser.part = (0.0, 0.5)
     browser.choose(clips["two"], "end")
     assert browser.session.view().part.end == 0.5
+    for target in ("end", "find"):  # right after a reload, when the video is not displayed yet
+        browser.choose(None, target)
+        assert browser.session.view().part.end == 0.5
+    browser.choose(None)
+    assert browser.session.view().part is None
 
 
 def test_a_trim_sends_the_choice_of_people(browser, clips):
     """The event of a click on a person may come after the people of the new part were found."""
     browser.take(browser.choose(clips["two"]))
     wait_for_search(browser.session)
-    browser.take(browser.handlers.changed(browser.session.id, browser.values[browser.components.shown]))
+    browser.take(browser.ask_for_changes())
     faces = browser.values[browser.components.faces]
     faces["people"][0] |= {"is_chosen": False}
     faces["people"][1] |= {"strength": 0.5}
@@ -115,3 +130,64 @@ def test_a_deleted_upload(browser, clips, tmp_path):
     assert browser.session.view().restoration is None
     updates = browser.choose(tmp_path / "gone.mp4")
     assert "was not used for a while: upload it again" in updates[browser.components.about]
+
+
+def test_an_error_stays_until_there_is_another_choice(browser, clips, tmp_path):
+    """Also when the browser asks for changes, or is opened again; and no longer."""
+    about, status = browser.components.about, browser.components.status
+    browser.take(browser.ask_for_changes())
+    browser.take(browser.restore(None))
+    assert "There is no video yet" in browser.values[status]
+    assert status not in browser.ask_for_changes()
+    assert "There is no video yet" in browser.handlers.opened(browser.session.id, REQUEST)[status]
+    browser.take(browser.choose(clips["two"]))
+    assert browser.values[status] == ""
+
+    asked_before = browser.values[browser.components.shown]
+    (bad := tmp_path / "bad.mp4").write_text("no video")
+    browser.take(browser.choose(bad))
+    assert "bad.mp4 is not a video" in browser.values[about]
+    late = browser.handlers.changed(browser.session.id, asked_before)
+    assert "bad.mp4 is not a video" in late[about]
+    assert about not in browser.ask_for_changes()
+    browser.take(browser.choose(None))
+    assert browser.values[about] == ""
+    browser.take(browser.choose(bad))
+    browser.take(browser.choose(clips["two"]))
+    assert "1.2 seconds, 12 frames" in browser.values[about]
+
+
+def test_an_expired_session_is_named_until_there_is_a_choice(browser, clips):
+    about = browser.components.about
+    browser.take(browser.handlers.opened("expired", REQUEST))
+    browser.session = browser.handlers.service.find_session(browser.values[browser.components.session])
+    assert "There is no such session any more" in browser.values[about]
+    assert about not in browser.ask_for_changes()
+    browser.take(browser.choose(clips["two"]))
+    assert "1.2 seconds" in browser.values[about]
+
+
+def test_a_search_that_was_refused(browser, clips, monkeypatch):
+    """A trim and a click on "Find the faces" search again; without a session, another one is opened."""
+
+    def refuse(self: Clients, client: str, unfinished: list[str]) -> None:
+        raise QueueFullError("16 requests are waiting")
+
+    about = browser.components.about
+    for target, end in (("end", 0.5), ("find", 1.2)):
+        with monkeypatch.context() as patch:
+            patch.setattr(Clients, "check_places", refuse)
+            browser.part = (0.0, 1.2)
+            browser.take(browser.choose(clips["two"], "end"))
+        assert "16 requests are waiting" in browser.values[about]
+        assert browser.session.view().search is None
+        browser.part = (0.0, end)
+        browser.take(browser.choose(clips["two"], target))
+        assert "1.2 seconds" in browser.values[about]
+        wait_for_search(browser.session)
+        assert browser.session.view().part.end == end
+    browser.part = (0.2, 0.8)
+    answer = browser.choose(clips["two"], "find", session_id="expired")
+    session = browser.handlers.service.find_session(answer[browser.components.session])
+    assert len(wait_for_search(session).people) == 2
+    assert (session.view().part.start, session.view().part.end) == browser.part

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.data_classes import FileData
 
 from ..jobs.choices import Chosen, name_people
 from ..jobs.clients import client_of
 from ..jobs.job import PartKey, RestoreRequest
 from ..jobs.service import JobService
 from ..jobs.sessions import Session
-from ..messages import error_html
+from ..messages import error_html, explain
 from ..requests import RestorationRequest
 from .layout import Components
 from .rendering import VIDEO, Renderer, Updates, shown_video, tenths
@@ -43,16 +44,21 @@ class Handlers:
             session = self.service.find_session(session_id)
         except ValueError as error:
             session = self.service.open_session(client_of(request))
-            message = error_html(error, None) if session_id else ""
-            return {self.components.session: session.id, self.components.about: message}
-        updates: Updates = {self.components.session: session.id}
-        part = session.view().part
-        if part is not None:
-            try:
-                updates[self.components.video] = str(self.service.find_video(part.video))
-            except ValueError as error:
-                updates[self.components.about] = error_html(error, None)
-        return self._renderer.render(session, "") | updates
+            if session_id:
+                session.refuse_choice(explain(error, None))
+        return self._renderer.render(session, "") | {self.components.session: session.id}
+
+    def display_again(self, session_id: str) -> Any:
+        """The video after a reload, in the form that the browser needs.
+
+        From a path, gradio would convert a video that browsers do not play, if there is an ffmpeg binary. The
+        converted file would be another video, whose choice cancels the jobs.
+        """
+        try:
+            part = self.service.find_session(session_id).view().part
+            return gr.skip() if part is None else FileData(path=str(self.service.find_video(part.video))).model_dump()
+        except ValueError:  # deleted meanwhile; the line about the video says so
+            return gr.skip()
 
     def changed(self, session_id: str, shown: str) -> Updates:
         """The browser asks for changes."""
@@ -61,58 +67,64 @@ class Handlers:
         except ValueError:  # not opened yet, or kept no longer: the next click opens another one
             return {self.components.shown: gr.skip()}
 
-    def chose(
+    def chose(self, event: gr.EventData, request: gr.Request, *values: Any) -> Updates:
+        """Another video, another part of it, or no video; `values` are those of [`Components.choice`]."""
+        # An event of the video itself comes with the part of another one, or after a reload before the part.
+        # For each browser, gradio replaces a component that was changed by another one with the same `elem_id`.
+        is_video = event.target is not None and event.target.elem_id == self.components.video.elem_id
+        return self._take_choice(request, not is_video, False, *values)
+
+    def find_again(self, request: gr.Request, *values: Any) -> Updates:
+        """Repeat a search that was cancelled or has failed; `values` are those of [`Components.choice`]."""
+        return self._take_choice(request, True, True, *values)
+
+    def _take_choice(
         self,
+        request: gr.Request,
+        is_part: bool,
+        is_repeated: bool,
         session_id: str,
         shown: str,
         upload: dict[str, Any] | None,
         start: float | None,
         end: float | None,
         faces: dict[str, Any] | None,
-        event: gr.EventData,
-        request: gr.Request,
     ) -> Updates:
-        """Another video, another part of it, or no video."""
         session = self.service.find_or_open_session(session_id, client_of(request))
         updates: Updates = {self.components.session: session.id}
         video = _path(upload)
-        is_other = not video  # than the one of the browser's last answer: the line about a file may be an error
+        is_other = True
         try:
             if not video:
-                session.choose(None)
+                if not is_part:  # otherwise, the video comes right after the part, as after a reload
+                    session.choose(None)
             else:
                 checksum = self.service.add_video(Path(video))
                 key = session.view().part
-                is_other = key is None or key.video != checksum
-                if key is None or is_other:
+                is_shown = checksum in (key.video if key else "", shown_video(shown))
+                if is_part and is_shown and start is not None and end is not None:
+                    key, is_other = PartKey(checksum, start, end), False
+                elif key is None or key.video != checksum:
                     key = self._longest_part(checksum)
-                # Otherwise the video is displayed again after a reload, perhaps before the sliders.
-                elif event.target is not self.components.video and start is not None and end is not None:
-                    key = PartKey(checksum, start, end)
+                else:
+                    is_other = False
                 # The choice of people is sent along: the event of a click may come later than this one.
                 self._choose_people(session, faces)
-                updates |= self._choose(session, key, Path(video).name)
+                self._choose(session, key, Path(video).name, is_repeated)
         except Exception as error:
             session.choose(None)
-            updates[self.components.about] = error_html(error, video)
+            session.refuse_choice(explain(error, video))
         return self._renderer.render(session, shown, always=VIDEO if is_other else "") | updates
 
-    def _choose(self, session: Session, key: PartKey, name: str) -> Updates:
+    @staticmethod
+    def _choose(session: Session, key: PartKey, name: str, is_repeated: bool) -> None:
         """Choose a part; if there is no place in the queue for the search, all else works."""
         try:
             session.choose(key, name)
+            if is_repeated:
+                session.search_again()
         except ValueError as error:
-            return {self.components.about: error_html(error, None)}
-        return {}
-
-    def find_again(self, session_id: str, shown: str, request: gr.Request) -> Updates:
-        """Repeat a search that was cancelled or has failed."""
-        session = self.service.find_or_open_session(session_id, client_of(request))
-        try:
-            session.search_again()
-        except ValueError as error:
-            return {self.components.about: error_html(error, None)}
-        return self._renderer.render(session, shown)
+            session.refuse_choice(explain(error, None))
 
     def chose_people(self, session_id: str, faces: dict[str, Any] | None) -> None:
         """Other people, for reloads and for other parts; a click on "Restore" sends them, too."""
@@ -174,7 +186,7 @@ class Handlers:
                 numbered_in = None
             session.restore(RestoreRequest(checksum, restoration, is_preview, numbered_in, name))
         except Exception as error:
-            return updates | {self.components.status: error_html(error, video)}
+            session.refuse_restoration(explain(error, video))
         return updates | self._renderer.render(session, shown, always="status")
 
     def cancel(self, session_id: str, shown: str) -> Updates:

@@ -96,10 +96,13 @@ class Components:
             *(self.result, self.compare, self.after, self.both, self.report, self.data),
         ]
 
+    def choice(self) -> list:
+        """What the choice of a video or a part sends."""
+        return [self.session, self.shown, self.video, self.start, self.end, self.faces]
+
     def request(self) -> list:
         """What a click on "Restore" sends: all that the job needs."""
-        part = [self.session, self.shown, self.video, self.start, self.end, self.faces]
-        return [*part, self.fidelity, self.strength, self.upscale, self.quality]
+        return [*self.choice(), self.fidelity, self.strength, self.upscale, self.quality]
 
 
 def lay_out(limits: Limits, example: dict[str, Any]) -> Components:

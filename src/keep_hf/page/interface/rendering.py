@@ -17,7 +17,7 @@ from ...restoration.report.thumbnails import to_data_url
 from ...restoration.report.wording import format_time
 from ..comparison import comparison_value
 from ..jobs.choices import name_people
-from ..jobs.job import JobState, JobView, RestoreRequest
+from ..jobs.job import JobState, JobView, PartKey, RestoreRequest
 from ..jobs.service import JobService
 from ..jobs.sessions import Session, SessionView
 from ..messages import count_people, error_html, error_line, status_html
@@ -53,13 +53,15 @@ class Renderer:
         """
         view, page = session.view(), self.components
         before: dict[str, str] = json.loads(shown) if shown else {}
-        estimate, status, search = self._estimate(view), restoration_status(view), search_status(view)
+        about, estimate = self._about(view), self._estimate(view)
+        status, search = restoration_status(view), search_status(view)
         state = _is_busy(view.search) or _is_busy(view.restoration), _is_busy(view.restoration), _is_stopped(view)
         result = view.result.id if view.result else ""
         heading = f"{result} {result_mark(view)}"
         # The choice of people is not a part of a key: the browser has changed what it shows by itself.
         groups: dict[str, tuple[str, Callable[[], Updates]]] = {
-            VIDEO: (view.part.video if view.part else "", lambda: self._video(view)),
+            VIDEO: (view.part.video if view.part else "", lambda: self._sliders(view.part)),
+            "about": (about, lambda: {page.about: about}),
             "example": (str(view.part is None), lambda: {page.example: gr.update(visible=view.part is None)}),
             "estimate": (estimate, lambda: {page.estimate: estimate}),
             "status": (status, lambda: {page.status: status}),
@@ -76,22 +78,30 @@ class Renderer:
                 updates |= build()
         return updates
 
-    def _video(self, view: SessionView) -> Updates:
-        """The line about a video, and the sliders for its part. Later, the browser changes the part by itself."""
-        page, part = self.components, view.part
-        if part is None:
-            return {page.about: "", **self._sliders(1.0, 0.0, 1.0)}
+    def _about(self, view: SessionView) -> str:
+        """The line about a video, or why it was refused, as HTML."""
+        if view.choice_error:
+            return error_line(view.choice_error)
+        if view.part is None:
+            return ""
         try:
-            clip = self.service.describe(part.video)
+            clip = self.service.describe(view.part.video)
         except ValueError as error:  # deleted meanwhile
-            return {page.about: error_html(error, None)}
-        seconds, limit = tenths(clip.seconds), self.service.limits.seconds
+            return error_html(error, None)
+        limit = self.service.limits.seconds
         about = f"{clip.seconds:.1f} seconds, {clip.num_frames} frames of {clip.width} x {clip.height} pixels."
-        if seconds > limit:
+        if tenths(clip.seconds) > limit:
             about += f" Only {limit:g} seconds can be restored at a time: the first {limit:g} are selected."
-        return {page.about: status_html(about), **self._sliders(seconds, part.start, part.end)}
+        return status_html(about)
 
-    def _sliders(self, seconds: float, start: float, end: float) -> Updates:
+    def _sliders(self, part: PartKey | None) -> Updates:
+        """The part of another video. Later, the browser changes it by itself."""
+        seconds, start, end = 1.0, 0.0, 1.0
+        if part is not None:
+            try:
+                seconds, start, end = tenths(self.service.describe(part.video).seconds), part.start, part.end
+            except ValueError:  # deleted meanwhile; the line about the video says so
+                return {}
         return {
             self.components.start: gr.update(value=start, maximum=seconds),
             self.components.end: gr.update(value=end, maximum=seconds),
@@ -141,7 +151,7 @@ class Renderer:
 
 def tenths(seconds: float) -> float:
     """Seconds, rounded up to a step of the sliders."""
-    return math.ceil(seconds * 10) / 10
+    return math.ceil(round(seconds * 10, 6)) / 10  # 10 * 1.1 is more than 11
 
 
 def _is_busy(job: JobView | None) -> bool:
@@ -175,8 +185,10 @@ def shown_video(shown: str) -> str:
 
 
 def restoration_status(view: SessionView) -> str:
-    """How far the restoration is, as HTML."""
+    """How far the restoration is, or why it was refused, as HTML."""
     job = view.restoration
+    if view.restoration_error:
+        return error_line(view.restoration_error)
     if job is None:
         return status_html("The result was deleted, because it is kept for a time only.") if view.is_expired else ""
     if job.state is JobState.WAITING:

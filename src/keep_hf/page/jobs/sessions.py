@@ -31,6 +31,8 @@ class SessionView:
         result ([`JobView`], *optional*): The latest restoration with a result; its part of this video may be another.
         is_expired (`bool`): Whether the result was deleted.
         place (`int`): Number of jobs before the restoration while it waits.
+        choice_error (`str`): Why the latest choice, or the search for people in it, was refused.
+        restoration_error (`str`): Why the latest request for a restoration was refused.
     """
 
     part: PartKey | None
@@ -43,6 +45,8 @@ class SessionView:
     result: JobView | None
     is_expired: bool
     place: int
+    choice_error: str
+    restoration_error: str
 
 
 class Session:
@@ -67,6 +71,7 @@ class Session:
         self._restoration: Job | None = None
         self._result: Job | None = None
         self._is_expired = False
+        self._choice_error = self._restoration_error = ""
         self._last_use = time.monotonic()
 
     def choose(self, part: PartKey | None, name: str = "") -> None:
@@ -81,6 +86,8 @@ class Session:
         """
         with self._lock:
             self._last_use = time.monotonic()
+            if part is None or part != self._part:
+                self._choice_error = self._restoration_error = ""
             if part == self._part:
                 return
             self.cancel()
@@ -93,6 +100,11 @@ class Session:
                 self._restoration = self._result  # the user has come back to this part
             if part is not None:
                 self._search = self._queue.submit(self.client, SearchRequest(part))
+
+    def refuse_choice(self, error: str) -> None:
+        """Show why the latest choice, or the search in it, was refused, until there is another one."""
+        with self._lock:
+            self._choice_error = error
 
     def choose_people(self, numbered_in: PartKey, chosen: Chosen) -> None:
         """Choose people and their strengths, also for other parts of the same video.
@@ -125,6 +137,7 @@ class Session:
             is_over = self._search is None or self._search.state in (JobState.FAILED, JobState.CANCELLED)
             if self._part is not None and is_over:
                 self._search = self._queue.submit(self.client, SearchRequest(self._part))
+                self._choice_error = ""
 
     def restore(self, request: RestoreRequest) -> Job:
         """Restore a part. The request has all that is needed: the search may still run, or may have failed.
@@ -144,8 +157,15 @@ class Session:
             if former is not None and former is not same:
                 self._queue.cancel(former)
             self._restoration = same or self._queue.submit(self.client, request)
-            self._is_expired = False
+            self._is_expired, self._restoration_error = False, ""
             return self._restoration
+
+    def refuse_restoration(self, error: str) -> None:
+        """Show why a request for a restoration was refused, until there is another one, or another choice."""
+        with self._lock:
+            # The progress of a restoration that waits or runs matters more.
+            if self._restoration is None or self._restoration.state.is_final:
+                self._restoration_error = error
 
     def cancel(self) -> None:
         """Cancel the jobs of the session; those that have ended keep their results."""
@@ -176,6 +196,8 @@ class Session:
                 result=result,
                 is_expired=self._is_expired,
                 place=place,
+                choice_error=self._choice_error,
+                restoration_error=self._restoration_error,
             )
 
     def keep(self) -> None:
