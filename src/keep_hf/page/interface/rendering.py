@@ -151,7 +151,8 @@ class Renderer:
 
 def tenths(seconds: float) -> float:
     """Seconds, rounded up to a step of the sliders."""
-    return math.ceil(round(seconds * 10, 6)) / 10  # 10 * 1.1 is more than 11
+    # 3000 frames at 30000/1001 Hz are 100.10000000000001 seconds in floating point.
+    return math.ceil(round(seconds * 10, 6)) / 10
 
 
 def _is_busy(job: JobView | None) -> bool:
