@@ -12,6 +12,8 @@ endif
 VIDEO ?=
 # make space FOLDER=../my-space builds the Space in that folder
 FOLDER ?=
+# Processes that share the tests, of which each has one thread
+PROCESSES ?= 2
 SOURCES := src tests training examples benchmarks spaces docs
 
 .PHONY: demo test test-fast quality style docs space
@@ -20,10 +22,10 @@ demo: .venv/installed
 	$(BIN)/python examples/demo.py $(if $(VIDEO),--video "$(VIDEO)")
 
 test: .venv/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile
 
 test-fast: .venv/installed
-	$(BIN)/python -m pytest -m "not slow and not full"
+	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile -m "not slow and not full"
 
 quality: .venv/installed
 	$(BIN)/ruff check $(SOURCES)
