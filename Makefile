@@ -12,8 +12,6 @@ endif
 VIDEO ?=
 # make space FOLDER=../my-space builds the Space in that folder
 FOLDER ?=
-# Processes that share the tests, of which each has one thread
-PROCESSES ?= 2
 SOURCES := src tests training examples benchmarks spaces docs
 
 .PHONY: demo test test-fast quality style docs space
@@ -22,10 +20,10 @@ demo: .venv/installed
 	$(BIN)/python examples/demo.py $(if $(VIDEO),--video "$(VIDEO)")
 
 test: .venv/installed
-	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile
+	$(BIN)/python -m pytest
 
 test-fast: .venv/installed
-	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile -m "not slow and not full"
+	$(BIN)/python -m pytest -m "not slow and not full"
 
 quality: .venv/installed
 	$(BIN)/ruff check $(SOURCES)
