@@ -152,15 +152,15 @@ def connect(demo: gr.Blocks, components: Components, handlers: Handlers) -> None
     chosen = [components.session, *rendered]
     opened = demo.load(handlers.opened, components.session, chosen, js=READ_SESSION, **AT_ONCE)
     opened.then(handlers.display_again, components.session, components.video, postprocess=False, **AT_ONCE)
-    # One event for all of these, of which the last one counts: a choice cannot overtake another one.
-    chose = gr.on(
-        [components.video.change, components.start.input, components.end.input],
-        handlers.chose,
-        components.choice(),
-        chosen,
-        trigger_mode="always_last",
-        **AS_SENT,
-    )
+    # "always_last": of the events that come while one is being handled, the last one is handled afterwards. Video and
+    # part have events of their own: after a reload the video changes, and would replace a part that is chosen then.
+    last: dict[str, Any] = {"trigger_mode": "always_last", **AS_SENT}
+    chose = [
+        components.video.change(handlers.chose_video, components.choice(), chosen, **last),
+        gr.on(
+            [components.start.input, components.end.input], handlers.chose_part, components.choice(), chosen, **last
+        ),
+    ]
     components.timer.tick(handlers.changed, page, rendered, **AT_ONCE)
     people = [components.session, components.faces]
     # "always_last": a click while the one before is being handled would be lost otherwise.
@@ -175,7 +175,7 @@ def connect(demo: gr.Blocks, components: Components, handlers: Handlers) -> None
     ]
     components.cancel.click(handlers.cancel, page, rendered, **AT_ONCE)
     copies = BrowserCopyHandlers(handlers.service)
-    for event in (opened, chose):
+    for event in (opened, *chose):
         announced = event.then(copies.announce, components.session, components.copy, **AT_ONCE)
         # A part that is chosen while a copy is made gets its own one afterwards.
         announced.then(
@@ -185,5 +185,5 @@ def connect(demo: gr.Blocks, components: Components, handlers: Handlers) -> None
             trigger_mode="always_last",
             **AT_ONCE,
         )
-    for event in (opened, chose, *clicks):  # each of them can open a session
+    for event in (opened, *chose, *clicks):  # each of them can open a session
         event.then(None, components.session, None, js=WRITE_SESSION, **AT_ONCE)

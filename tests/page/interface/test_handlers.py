@@ -36,15 +36,13 @@ class Browser:
         self.values |= {component: value for component, value in updates.items() if "__type__" not in str(value)}
 
     def choose(self, video: Path | None, target: str = "video", session_id: str = "") -> dict:
-        component = getattr(self.components, target)
-        # As gradio replaces a component that was changed: by another one, with another id
-        event = SimpleNamespace(target=type(component)(elem_id=component.elem_id, render=False))
         shown, faces = (self.values[component] for component in (self.components.shown, self.components.faces))
         upload = {"path": str(video)} if video else None
         values = (session_id or self.session.id, shown, upload, *self.part, faces)
         if target == "find":
             return self.handlers.find_again(REQUEST, *values)
-        return self.handlers.chose(event, REQUEST, *values)
+        chose = self.handlers.chose_video if target == "video" else self.handlers.chose_part
+        return chose(REQUEST, *values)
 
     def ask_for_changes(self) -> dict:
         return self.handlers.changed(self.session.id, self.values[self.components.shown])

@@ -67,12 +67,14 @@ class Handlers:
         except ValueError:  # not opened yet, or kept no longer: the next click opens another one
             return {self.components.shown: gr.skip()}
 
-    def chose(self, event: gr.EventData, request: gr.Request, *values: Any) -> Updates:
-        """Another video, another part of it, or no video; `values` are those of [`Components.choice`]."""
-        # An event of the video itself comes with the part of another one, or after a reload before the part.
-        # For each browser, gradio replaces a component that was changed by another one with the same `elem_id`.
-        is_video = event.target is not None and event.target.elem_id == self.components.video.elem_id
-        return self._take_choice(request, not is_video, False, *values)
+    def chose_video(self, request: gr.Request, *values: Any) -> Updates:
+        """Another video or none, or after a reload the same; `values` are those of [`Components.choice`]."""
+        # The part that the browser sends is that of another video, or after a reload not yet displayed.
+        return self._take_choice(request, False, False, *values)
+
+    def chose_part(self, request: gr.Request, *values: Any) -> Updates:
+        """Another part of the video; `values` are those of [`Components.choice`]."""
+        return self._take_choice(request, True, False, *values)
 
     def find_again(self, request: gr.Request, *values: Any) -> Updates:
         """Repeat a search that was cancelled or has failed; `values` are those of [`Components.choice`]."""
