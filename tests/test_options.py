@@ -139,10 +139,26 @@ def test_people_have_strengths_of_their_own():
     assert RestorationOptions(person_strength={}) == RestorationOptions()
 
 
-@pytest.mark.parametrize("options", [{"faces": [0, 2]}, {"aligned": True}])
-def test_strengths_are_for_people_who_are_restored(options):
+def test_strengths_are_for_people_who_are_restored():
     with pytest.raises(ValueError, match=r"^person_strength must .*\{1: 0.5\}"):
-        RestorationOptions(person_strength={1: 0.5}, **options)
+        RestorationOptions(person_strength={1: 0.5}, faces=[0, 2])
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("faces", "largest"),
+        ("faces", [0]),
+        ("min_face_size", 40),
+        ("person_strength", {1: 0.5}),
+        ("upscale", 2),
+        ("background", np.flip),
+    ],
+)
+def test_aligned_faces_have_no_options_of_whole_frames(option, value):
+    with pytest.raises(ValueError, match=rf"^{option} must be left out with aligned=True, .* got "):
+        RestorationOptions(aligned=True, **{option: value})
+    assert RestorationOptions(aligned=True, strength=0.5, fidelity=0, latency="low", frame_rate=30).aligned
 
 
 CALLS = (KeepPipeline.__call__, KeepPipeline.restore_video, KeepPipeline.stream, restore_videos, restore_dataset)

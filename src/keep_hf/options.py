@@ -28,7 +28,8 @@ class RestorationOptions:
 
     Args:
         aligned (`bool`, *optional*, defaults to `False`): The frames are face crops already, aligned to the FFHQ
-            template. They are resized to the size of the model, and the result has that size.
+            template. They are resized to the size of the model, and the result has that size. Options of whole frames
+            must be left out: `faces`, `min_face_size`, `person_strength`, `upscale` and `background`.
         faces (`"all"`, `"largest"` or a collection of `int`, *optional*, defaults to `"all"`): All faces, one face at
             a time, or the people with these numbers, as `KeepPipeline.follow` returns them with the same `identity`.
         min_face_size (`float`, *optional*, defaults to 0): Faces whose box is smaller than this, in pixels, stay
@@ -99,6 +100,8 @@ class RestorationOptions:
                 f"frame_rate must be from {MIN_FRAME_RATE} to {MAX_FRAME_RATE:,} frames per second, got "
                 f"{self.frame_rate!r}."
             )
+        if self.aligned:
+            self._check_aligned()
         for name in ("min_face_size", "fidelity", "strength", "upscale", "frame_rate"):
             object.__setattr__(self, name, _plain(getattr(self, name)))
 
@@ -115,10 +118,18 @@ class RestorationOptions:
             raise ValueError(f"person_strength must have values from 0 to 1 or {AUTO!r}, got {given!r}.")
         if not isinstance(self.faces, str) and not given.keys() <= set(self.faces):
             raise ValueError(f"person_strength must name people of faces={self.faces!r}, got {given!r}.")
-        if self.aligned and given:
-            raise ValueError(f"person_strength must be left out with aligned=True, use strength; got {given!r}.")
         strengths = {int(number): value if isinstance(value, str) else float(value) for number, value in given.items()}
         return dict(sorted(strengths.items())) or None
+
+    def _check_aligned(self) -> None:
+        """Reject options of whole frames: an aligned crop is one face, and has the size of the model."""
+        for name in ("faces", "min_face_size", "person_strength", "upscale", "background"):
+            value = getattr(self, name)
+            if value != getattr(RestorationOptions, name):
+                raise ValueError(
+                    f"{name} must be left out with aligned=True, which restores each frame as one face of the size of "
+                    f"the model; got {value!r}."
+                )
 
     def fixed_strength(self, person: int | None = None) -> float | None:
         """The weight of the restored faces of a person; `None` if `"auto"` decides.

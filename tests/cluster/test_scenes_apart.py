@@ -41,7 +41,7 @@ def restore_whole(model, source, target, **options) -> dict:
         {"segment_frames": 3},
         {"latency": "low", "faces": "largest", "strength": 1.0, "segment_frames": 3},
         # Not HEVC: with the same frames x265 wrote another file in 1 of 40 runs on a busy machine.
-        {"aligned": True, "upscale": 2},
+        {"aligned": True},
     ],
 )
 def test_file_and_report_are_those_of_one_process(model, source, tmp_path, options):
