@@ -1,12 +1,16 @@
 """Audio, subtitles, chapters and metadata: copied, converted, or left out with a warning."""
 
+import errno
+import io
 import itertools
+import os
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+from av.stream import Disposition
 
 from keep_hf.video.reader import VideoReader
 from media import copy_clip, packets, write_clip
@@ -120,6 +124,33 @@ def test_streams_that_are_left_out_are_named(tmp_path):
                 container.mux(packet)
     with pytest.warns(UserWarning, match=r"out\.mp4 does not include stream 1 \(attachment"):
         copy_clip(source, tmp_path / "out.mp4")
+
+
+class FullDisk(io.BytesIO):
+    """Stands for a temporary file on a disk that is full."""
+
+    def write(self, content):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_full_disk_is_no_reason_to_leave_a_stream_out(tmp_path, monkeypatch):
+    """Cover images are tried in a temporary file."""
+    source = tmp_path / "in.mp4"
+    with av.open(str(write_clip(tmp_path / "plain.mp4"))) as plain, av.open(str(source), "w") as container:
+        video = container.add_stream_from_template(plain.streams[0], opaque=True)
+        cover = container.add_stream("mjpeg", options={"strict": "unofficial"})
+        cover.width, cover.height, cover.pix_fmt = 32, 32, "yuvj420p"
+        cover.disposition = Disposition.attached_pic
+        container.mux(cover.encode(av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8))) + cover.encode())
+        for packet in plain.demux():
+            if packet.size:
+                packet.stream = video
+                container.mux(packet)
+    copy_clip(source, tmp_path / "out.mp4")
+    monkeypatch.setattr("keep_hf.video.segments.stream_plan.tempfile.TemporaryFile", FullDisk)
+    with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+        copy_clip(source, tmp_path / "full.mp4")
+    assert not (tmp_path / "full.mp4").exists()
 
 
 def test_audio_is_interleaved_with_the_video(tmp_path):

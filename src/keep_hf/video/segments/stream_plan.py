@@ -33,6 +33,10 @@ def plan_streams(reader: VideoReader, container_format: str, options: Mapping[st
 
     Returns:
         [`StreamPlan`]: What can be written.
+
+    Raises:
+        OSError: If a temporary file cannot be written, for example because the disk is full.
+        MemoryError: If there is not enough memory.
     """
     with open_container(reader.path) as source:
         names = {stream.index: _describe(stream) for stream in source.streams}
@@ -190,10 +194,14 @@ class _Trial:
 
     @contextlib.contextmanager
     def _catch(self) -> Iterator[None]:
-        # Whatever is raised here would be raised again at the end of the work.
+        # Whatever is raised here would be raised again at the end of the work, unless it is a fault of the machine:
+        # the temporary file or the memory.
         try:
             yield
         except Exception as error:
+            is_of_a_file = isinstance(error, OSError) and not isinstance(error, av.FFmpegError)
+            if is_of_a_file or isinstance(error, MemoryError):
+                raise
             self.error = self.error or error
 
 
