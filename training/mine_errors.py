@@ -60,7 +60,10 @@ def build_parser() -> Parser:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    args: argparse.Namespace = build_parser().parse_args(arguments)
+    parser = build_parser()
+    args: argparse.Namespace = parser.parse_args(arguments)
+    if any(args.output.glob(f"{args.seed:02d}_*.png")):
+        parser.error(f"{args.output} has images of --seed {args.seed} already: choose another seed or folder")
     detector = FaceDetector.from_pretrained(args.detector, threshold=args.threshold).eval()
     teacher = load_detector(args.teacher)
     portraits = label_portraits(args.data, teacher, args.frames_per_video)

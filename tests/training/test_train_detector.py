@@ -131,6 +131,15 @@ def test_the_surroundings_of_false_faces_are_saved(folder, tmp_path):
     assert all(path.suffix == ".png" for path in (tmp_path / "errors").iterdir())
 
 
+def test_images_of_an_earlier_run_with_the_same_seed_are_not_overwritten(tmp_path, capsys):
+    (tmp_path / "03_00000.png").touch()
+    with pytest.raises(SystemExit):
+        mine_errors(
+            ["--detector", TEACHER, "--data", "none", "--teacher", TEACHER, "--output", str(tmp_path), "--seed", "3"]
+        )
+    assert "has images of --seed 3 already: choose another seed or folder" in capsys.readouterr().err
+
+
 def test_the_loss_of_close_ups_ignores_the_landmarks_where_there_is_no_face():
     is_face, landmarks = torch.tensor([1.0, 0.0]), torch.zeros(2, 5, 2)
     good = torch.zeros(2, 11)
