@@ -3,7 +3,8 @@
 The sizes of a trained direct path are read from its weights.
 """
 
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -80,3 +81,44 @@ def load_direct(file: str | Path, size: int) -> DirectPath:
     except (KeyError, RuntimeError, ValueError) as error:
         raise ValueError(f"{file} has no direct path for crops of {size} pixels: {error}") from error
     return direct.eval()
+
+
+def average_directs(files: Sequence[str | Path], size: int) -> DirectPath:
+    """Load the direct paths of several files and average their weights.
+
+    The mean of trainings that had the same start, with other samples, is often more accurate than each of them.
+
+    Raises:
+        ValueError: If a file has no direct path of this size, or they have other sizes than the first.
+    """
+    directs = [load_direct(file, size) for file in files]
+    all_weights = [direct.state_dict() for direct in directs]
+    for file, weights in zip(files, all_weights, strict=True):
+        if direct_sizes(weights) != direct_sizes(all_weights[0]):
+            raise ValueError(
+                f"{file} has {direct_sizes(weights)}, but {files[0]} has {direct_sizes(all_weights[0])}: only direct "
+                "paths of the same sizes can be averaged."
+            )
+    mean = {name: sum(weights[name] for weights in all_weights) / len(files) for name in all_weights[0]}
+    directs[0].load_state_dict(mean)
+    return directs[0]
+
+
+def add_units(direct: DirectPath, number: int, size: int) -> DirectPath:
+    """A direct path with more residual units at the coarsest level, which change nothing until they are trained.
+
+    Args:
+        direct ([`DirectPath`]): Keeps its weights.
+        number (`int`): Of units to add.
+        size (`int`): Side of the crops in pixels.
+    """
+    weights = direct.state_dict()
+    sizes = direct_sizes(weights)
+    units = (*sizes.units_per_level[:-1], sizes.units_per_level[-1] + number)
+    deeper = DirectPath(size, **asdict(replace(sizes, units_per_level=units)))
+    for name, weight in deeper.state_dict().items():
+        if name not in weights:
+            # The last convolution of a unit is what it adds to its input.
+            weights[name] = torch.zeros_like(weight) if ".conv2." in name else weight
+    deeper.load_state_dict(weights)
+    return deeper.eval()

@@ -32,7 +32,7 @@ from .loop.trainer import Trainer
 from .losses.adversary import Adversary, ImageDiscriminator, ratio_of_norms
 from .losses.direct_loss import DirectLoss
 from .losses.image_loss import psnr
-from .networks import load_direct
+from .networks import add_units, average_directs
 
 
 PHASES = ("frames", "clips", "adversary")
@@ -161,7 +161,8 @@ def build_parser() -> Parser:
     add("packs", type=Path, help="folder of packs from training/pack_faces.py")
     add("output", type=Path, help="folder for checkpoints, the weights, the log and images")
     add("--shares", type=float, nargs=3, default=(0.45, 0.3, 0.25), help="of the budget, by phase")
-    add("--initial", type=Path, help="weights to start with; the sizes are theirs")
+    add("--initial", type=Path, nargs="+", help="weights to start with; of several files, the mean; sizes are theirs")
+    add("--new-units", type=positive, help="residual units to add to those of --initial, at the coarsest level")
     add("--face-features", type=Path, help="folder of the network, see losses/face_features.py")
     add("--identity-weight", type=float, default=1.0, help="of the distance in the features of the face")
     add("--texture-weight", type=float, default=0.3, help="of the distance in the first layers of the same network")
@@ -203,6 +204,8 @@ def main(arguments: list[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         parser.error("the direct path is trained in one process: start it without accelerate launch or torchrun")
+    if args.new_units and not args.initial:
+        parser.error("--new-units adds to the network of --initial: without it, use --units")
     if args.final_learning_rate is None:
         args.final_learning_rate = args.learning_rate / 10
     # Before the workers are forked: a child of a process with OpenCV threads can hang.
@@ -215,7 +218,8 @@ def main(arguments: list[str] | None = None) -> None:
     portraits = [source for i, source in enumerate(portraits) if i % HELD_OUT] or portraits
     phases = make_phases(args, portraits, videos)
     if args.initial:
-        direct = load_direct(args.initial, SIZE).train()
+        direct = average_directs(args.initial, SIZE)
+        direct = (add_units(direct, args.new_units, SIZE) if args.new_units else direct).train()
     else:
         direct = DirectPath(SIZE, channels=args.channels, units_per_level=args.units)
     loss = DirectLoss(args.face_features, args.identity_weight, args.texture_weight, args.steadiness_weight)

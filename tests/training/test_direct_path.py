@@ -177,6 +177,22 @@ def test_a_phase_without_a_share_is_left_out_and_single_frames_train_no_filter(p
     assert not {"evidence", "evidence_in", "evidence_out"} & changed
 
 
+def test_a_run_starts_with_the_mean_of_others_and_new_units(run, packs, tmp_path):
+    options = ("--steps", 1, "--shares", 1, 0, 0, "--workers", 0, "--learning-rate", 1e-9, "--new-units", 1)
+    train(packs, tmp_path, *options, "--initial", run / "frames.safetensors", run / "adversary.safetensors")
+    starts = [load_file(run / f"{phase}.safetensors") for phase in ("frames", "adversary")]
+    weights = load_file(tmp_path / "direct.safetensors")
+    assert {name.rsplit(".", 2)[0] for name in weights.keys() - starts[0].keys()} == {"middle.0.1"}
+    for name, weight in starts[0].items():
+        torch.testing.assert_close(weights[name], (weight + starts[1][name]) / 2)
+
+
+def test_new_units_need_a_network_to_add_them_to(packs, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        train(packs, tmp_path, "--steps", 1, "--new-units", 1)
+    assert "--new-units adds to the network of --initial: without it, use --units" in capsys.readouterr().err
+
+
 def test_compiled_networks_have_the_same_losses(run, packs, tmp_path, monkeypatch):
     # The graphs are traced, also those of the gradients; code is not generated for them, which takes minutes.
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
