@@ -45,6 +45,31 @@ def test_timestamps_increase_where_files_were_joined_badly(tmp_path):
     assert times(joined) == [Fraction(index, 25) for index in range(6)]
 
 
+@pytest.mark.parametrize(
+    ("name", "codec"), [("in.wmv", "wmv2"), ("in.avi", "mpeg4"), ("in.ts", "libx264"), ("in.webm", "libvpx-vp9")]
+)
+def test_the_rate_of_frames_is_not_that_of_the_clock(tmp_path, name, codec):
+    """FFmpeg takes these files, whose rate varies, for 1000 or 2000 frames per second."""
+    pts = np.cumsum(np.arange(20) * 7 % 41 + 20).tolist()
+    source = write_clip(tmp_path / name, codec=codec, num_frames=20, pts=pts, time_base=Fraction(1, 1000))
+    if name == "in.webm":  # as browsers record them
+        remove_default_duration(source)
+    assert float(VideoReader(source).frame_rate) == pytest.approx(19_000 / (pts[-1] - pts[0]), rel=0.05)
+
+
+def remove_default_duration(path):
+    """Replace the duration of a frame in a Matroska file by an element without meaning of the same length."""
+    content = path.read_bytes()
+    assert content.count(b"\x23\xe3\x83\x84") == 1
+    path.write_bytes(content.replace(b"\x23\xe3\x83\x84", b"\xec\x40\x05\x00"))
+
+
+@pytest.mark.parametrize("rate", [240, 1000])
+def test_a_high_rate_is_kept(tmp_path, rate):
+    assert VideoReader(write_clip(tmp_path / "in.mp4", frame_rate=rate)).frame_rate == rate
+    assert VideoReader(write_clip(tmp_path / "in.mkv", frame_rate=rate)).frame_rate == rate
+
+
 @pytest.mark.parametrize(("name", "codec"), [("in.mp4", "libx264"), ("in.avi", "libx264"), ("in.ts", "mpeg2video")])
 def test_reading_from_the_middle(tmp_path, name, codec):
     reader = VideoReader(write_clip(tmp_path / name, codec=codec, num_frames=20))

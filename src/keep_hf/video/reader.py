@@ -29,12 +29,16 @@ from .decoding.source import FrameSource, VideoFrame
 from .decoding.truncation import announced_frames, is_cut_off, stops_early
 from .media_files import MAX_PIXELS
 from .timing.clock import Clock, read_clock
+from .timing.frame_rate import measure_rate
 from .timing.frame_times import FrameTimes
 
 
 T = TypeVar("T")
 # Formats whose index leads to the key frame before any time.
 INDEXED_FORMATS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
+# Frames per second. FFmpeg takes the resolution of the clock, such as 1000, for the rate of some files whose rate
+# varies, for example what browsers record.
+PLAUSIBLE_RATE = 120
 
 
 class _ClosedError(Exception):
@@ -87,7 +91,6 @@ class VideoReader(FrameSource):
             video = find_video_stream(container, self.path, stream)
             self.stream = video.index
             self._is_cut_off = is_cut_off(container, self.path)
-            self._num_announced = announced_frames(container, video)
             if strict and self._is_cut_off:
                 raise ValueError(
                     f"{self.path} is truncated: it ends before the end that its header announces. Without strict, it "
@@ -100,6 +103,7 @@ class VideoReader(FrameSource):
             self._converter = FrameConverter(first, self.path)
             self.colour, self.deep = self._converter.colour, self._converter.deep
             self._read_timing(container, video, first)
+            self._num_announced = announced_frames(container, video, self.frame_rate)
             self._read_geometry(video, first)
         _warn_of_losses(first, self.path)
 
@@ -111,6 +115,10 @@ class VideoReader(FrameSource):
         )
         rate = stream.guessed_rate if first.pts is None else stream.average_rate
         self.frame_rate = rate or stream.guessed_rate or 1 / (first.duration * self.time_base)
+        if first.pts is not None and self.frame_rate > PLAUSIBLE_RATE:
+            measured = measure_rate(self.path, stream.index)
+            # Where it is about the same, the rate that the file contains is the exact one.
+            self.frame_rate = measured if measured and 2 * measured < self.frame_rate else self.frame_rate
         # The clock of broadcast formats starts at any value; players subtract the start of the file.
         self._has_index = container.format.name in INDEXED_FORMATS
         is_discontinuous = container.format.flags & cast(int, FormatFlags.ts_discont.value)

@@ -1,6 +1,7 @@
 """Whether a file was cut off, for example because a download was interrupted: it is shorter than its headers say."""
 
 import contextlib
+from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -43,18 +44,18 @@ def is_cut_off(container: InputContainer, path: Path) -> bool:
     return False
 
 
-def announced_frames(container: InputContainer, stream: VideoStream) -> int | None:
+def announced_frames(container: InputContainer, stream: VideoStream, frame_rate: Fraction) -> int | None:
     """Number of frames that the headers of a file announce; `None` if they announce none.
 
     Args:
         container (`InputContainer`): The file, open.
         stream (`VideoStream`): Its video.
+        frame_rate (`Fraction`): Frames per second, where the headers announce a duration only.
     """
     if stream.frames:
         return stream.frames
     seconds = _announced_seconds(stream) or (container.duration or 0) / av.time_base
-    rate = stream.average_rate or stream.guessed_rate
-    return round(seconds * rate) or None if rate else None
+    return round(seconds * frame_rate) or None
 
 
 def stops_early(path: Path, index: int, end: float) -> bool:
