@@ -38,6 +38,7 @@ FACE_RADII = (0.70, 0.97)
 CORRECTION_RADII = (0.88, 0.99)
 # Largest change of the mean colour of a pasted face, in levels of 255
 COLOUR_LIMIT = 12.0
+MIN_LANDMARK_SPREAD = 4.0  # pixels; the direction and the size of smaller faces are not known
 
 
 def estimate_alignment(landmarks: np.ndarray, size: int = TEMPLATE_SIZE) -> np.ndarray:
@@ -71,6 +72,11 @@ def estimate_alignment(landmarks: np.ndarray, size: int = TEMPLATE_SIZE) -> np.n
     if matrix is None or not np.isfinite(matrix).all() or _scale(matrix) < 1e-3:
         raise ValueError(f"no similarity transform fits the landmarks {landmarks.tolist()}: leave out this face.")
     return matrix * (size / TEMPLATE_SIZE)
+
+
+def can_be_aligned(landmarks: np.ndarray) -> bool:
+    """Return whether landmarks `(5, 2)`, in pixels of the frame, lie far enough apart for [`estimate_alignment`]."""
+    return bool(np.ptp(landmarks, axis=0).max() >= MIN_LANDMARK_SPREAD)
 
 
 def crop_side(landmarks: np.ndarray) -> float:

@@ -6,14 +6,17 @@ import numpy as np
 import pytest
 import torch
 
+from keep_hf.faces.alignment import estimate_alignment
 from keep_hf.faces.detection import Faces
+from keep_hf.faces.orientation import turn_back
 from keep_hf.faces.tracking.appearance import compute_appearance
+from keep_hf.faces.tracking.causal import CausalTracker
 from keep_hf.faces.tracking.person import Person, Sighting
 from keep_hf.faces.tracking.smoothing import smooth_landmarks
 from keep_hf.faces.tracking.tracker import FaceTracker
 from keep_hf.faces.tracking.tracks import link_tracks
 from keep_hf.restoration.state import pack, unpack
-from patterned_people import RATE, Clip, draw_frame, faces_at, still
+from patterned_people import HEIGHT, RATE, WIDTH, Clip, draw_frame, faces_at, still
 
 
 def test_one_still_face_is_one_track():
@@ -276,3 +279,21 @@ def test_a_state_of_another_version_is_rejected():
     state = FaceTracker(RATE).state_dict() | {"version": 0}
     with pytest.raises(ValueError, match=r"FaceTracker has version 0, .* start the job again"):
         FaceTracker(RATE).load_state_dict(state)
+
+
+@pytest.mark.parametrize("tracker_class", [FaceTracker, CausalTracker])
+@pytest.mark.parametrize("num_lost", [0, 1])
+def test_landmarks_that_turn_around_are_no_error(tracker_class, num_lost):
+    """The detector finds a small face upside down from frame 20 on: the mean of its landmarks is a point."""
+    clip, centre = Clip(), ((WIDTH - 1) / 2, (HEIGHT - 1) / 2)
+    for t in range(40):
+        found = faces_at(*[centre] * (not 20 <= t < 20 + num_lost), side=14.0)
+        found.boxes += np.array([-4, -4, 4, 4], np.float32)  # a wide box, so that the turned face is near enough
+        is_turned = t >= 20
+        clip.images.append(np.rot90(draw_frame({0: centre}), 2 * is_turned))
+        clip.found.append(turn_back(found, 2, WIDTH, HEIGHT) if is_turned else found)
+    placed = clip.place(tracker_class=tracker_class)
+    assert [len(faces) for faces in placed[:15] + placed[25:]] == [1] * 30
+    for faces in placed:
+        for face in faces:
+            estimate_alignment(face.landmarks)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from ..alignment import can_be_aligned
 from .appearance import compute_appearance
 from .person import Detection, Person, Sighting
 
@@ -43,6 +44,8 @@ def fill_gap(
         part = (frame - person.last) / (now - person.last)
         landmarks = (1 - part) * before.landmarks + part * after.landmarks
         box = ((1 - part) * before.box + part * after.box).astype(np.float32)
+        if not can_be_aligned(landmarks):  # the face was found upside down after the gap
+            return
         appearance = compute_appearance(images[frame], landmarks)
         similarity = max(appearance @ person.latest_appearance, appearance @ detection.appearance)
         if similarity <= STILL_THERE or _is_occupied(frame, box, others):

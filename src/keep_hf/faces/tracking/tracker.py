@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from ...state_version import check_state_version
+from ..alignment import can_be_aligned
 from ..detection import Faces
 from .appearance import compute_appearance
 from .gaps import fill_gap
@@ -33,7 +34,6 @@ FADE_SECONDS = 0.2  # in which a restored face appears and vanishes inside a sce
 MAX_FRAME_RATE = 60  # a higher frame rate does not make the look-ahead longer: its frames are held in memory
 MIN_DETECTIONS = 3  # a face with fewer detections is an error of the detector
 MAX_PEOPLE = 64  # remembered in one scene; the person who was not seen for longest is forgotten
-MIN_LANDMARK_SPREAD = 4.0  # pixels; smaller faces cannot be aligned
 # A face that counts, or is the largest one, stays so until it is clearly smaller: measured sizes vary.
 SIZE_MARGIN = 0.8
 STATE_VERSION = 2
@@ -128,7 +128,7 @@ class FaceTracker:
         """Add the faces of frame `now` to the people they belong to."""
         detections = []
         for box, landmarks, score in zip(faces.boxes, faces.landmarks, faces.scores, strict=True):
-            if np.ptp(landmarks, axis=0).max() >= MIN_LANDMARK_SPREAD:
+            if can_be_aligned(landmarks):
                 appearance = compute_appearance(images[now], landmarks)
                 detections.append(Detection(Sighting(box, landmarks, float(score)), appearance))
 
@@ -186,6 +186,9 @@ class FaceTracker:
             person.large_enough = size >= self.min_face_size * (SIZE_MARGIN if person.large_enough else 1)
             if person.large_enough:
                 landmarks = self._smooth(frame, {i: face.landmarks for i, face in run.items()})
+                # The mean of landmarks that turn around quickly, as in errors of the detector, is near one point.
+                if not can_be_aligned(landmarks):
+                    continue
                 present.append((size, PlacedFace(person.track_id, -1, run[frame].box, landmarks, run[frame].score)))
 
         selected = self._select(present)
