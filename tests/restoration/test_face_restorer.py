@@ -61,6 +61,20 @@ def test_the_gain_modes_differ_for_faces_in_frames(make_pipe):
     assert changed(stream[4:], official[4:]).any(axis=(1, 2)).all()
 
 
+def test_networks_that_return_nan_are_an_error(make_pipe, monkeypatch):
+    """As in float16, whose range some networks exceed. NaN would become black faces."""
+    step = KalmanRecursion.step
+
+    def overflow(self, *args, **options):
+        result = step(self, *args, **options)
+        result.state.output[0, :, :8, :8] = torch.nan
+        return result
+
+    monkeypatch.setattr(KalmanRecursion, "step", overflow)
+    with pytest.raises(ValueError, match=r"NaN or infinity in frame 0, computed in float32\. Load .* bfloat16"):
+        restore(make_pipe(*[ONE] * 3), make_clip(3, 168, 112))
+
+
 def test_every_face_has_its_own_state(make_pipe):
     video = make_clip(10, 168, 112)
     left, right = make_faces((8, 16, SIZE)), make_faces((96, 40, SIZE))

@@ -94,7 +94,8 @@ class KeepPipeline(ConnectedPipeline):
             [`KeepPipelineOutput`] or a tuple of its fields.
 
         Raises:
-            ValueError: If an option has a value that is not allowed, or the video cannot be read.
+            ValueError: If an option has a value that is not allowed, the video cannot be read, or the networks return
+                NaN, as some do in float16.
         """
         if output_type not in OUTPUT_TYPES:
             raise ValueError(f"output_type must be one of {', '.join(OUTPUT_TYPES)}, got {output_type!r}.")
@@ -187,7 +188,8 @@ class KeepPipeline(ConnectedPipeline):
 
         Raises:
             ValueError: If an option has a value that is not allowed, the source cannot be read, the target cannot be
-                of this kind, or the run to resume differs from this one; the message names what differs.
+                of this kind, the networks return NaN, as some do in float16, or the run to resume differs from this
+                one; the message names what differs.
             OSError: If the target cannot be written.
         """
         if segment_frames < 1:

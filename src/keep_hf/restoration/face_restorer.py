@@ -64,6 +64,9 @@ class FaceRestorer:
             warning, when the memory of the GPU does not suffice.
         is_exact (`bool`, *optional*, defaults to `False`): Also return the restored faces without rounding them to 8
             bits.
+
+    Raises:
+        ValueError: While frames are restored, if the networks return NaN or infinity.
     """
 
     def __init__(
@@ -153,6 +156,7 @@ class FaceRestorer:
         for frame in block.frames:
             with self.watch.time("recursion"):
                 self.states = self._step(frame, block.segments, gains)
+                self._check_outputs(frame.index)
                 # The copy to the host waits for the device.
                 pairs = {number: self._to_pair(state) for number, state in self.states.items()}
             with self.watch.time("paste"):
@@ -161,6 +165,16 @@ class FaceRestorer:
             by_track = {face.track_id: pairs[face.segment] for face in frame.faces}
             judgements = {face.track_id: composition.judgements[face.segment] for face in frame.faces}
             yield RestoredFrame(frame, composition.image, by_track, composition.pastes, judgements)
+
+    def _check_outputs(self, frame: int) -> None:
+        """Reject what is not a number: it would become black faces in this frame and all after it."""
+        if all(torch.isfinite(state.output).all() for state in self.states.values()):
+            return
+        dtype = str(self.recursion.vq.dtype).removeprefix("torch.")
+        raise ValueError(
+            f"The networks return NaN or infinity in frame {frame}, computed in {dtype}. Load the pipeline in float32 "
+            "or bfloat16; if that does not help, its weights are damaged."
+        )
 
     def _to_pair(self, state: KalmanState) -> FacePair:
         exact = to_levels(state.output[0]) if self.is_exact else None
