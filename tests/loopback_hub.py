@@ -50,13 +50,17 @@ class Repository:
 
 @dataclass
 class LoopbackHub:
-    """The repositories, by "datasets/owner/name" or "models/owner/name"; `refuse` may fail an upload of a file."""
+    """The repositories, by "datasets/owner/name" or "models/owner/name"; `refuse` may fail an upload of a file.
+
+    The next `num_busy` commits are refused, as while another one is in progress.
+    """
 
     endpoint: str = ""
     repositories: dict[str, Repository] = field(default_factory=dict)
     objects: dict[str, bytes] = field(default_factory=dict)
     downloaded: list[tuple[str, int]] = field(default_factory=list)
     refuse: Callable[[str], bool] = lambda path: False
+    num_busy: int = 0
 
     def create(self, name: str, files: Tree) -> Repository:
         repository = self.repositories[name] = Repository()
@@ -173,6 +177,14 @@ class Handler(Answers, BaseHTTPRequestHandler):
         return each | {"actions": {"upload": {"href": f"{self.hub.endpoint}/upload/{each['oid']}"}}}
 
     def take_commit(self, name: str, repository: Repository, lines: list[dict]) -> None:
+        if self.hub.num_busy:
+            self.hub.num_busy -= 1
+            self.answer(409, b'{"error": "Another commit is in progress."}', {"Content-Type": "application/json"})
+            return
+        parent = next(line["value"].get("parentCommit") for line in lines if line["key"] == "header")
+        if parent not in (None, repository.commits[-1][0]):
+            self.answer(412, b'{"error": "A commit has happened since."}', {"Content-Type": "application/json"})
+            return
         changes: Tree = {}
         for value in (line["value"] for line in lines if line["key"] in ("file", "lfsFile")):
             if self.hub.refuse(value["path"]):

@@ -6,8 +6,9 @@ too, so that an interrupted run can be resumed. A file in a store appears when i
 """
 
 import os
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,12 +16,17 @@ from pathlib import Path, PurePosixPath
 
 import fsspec
 from fsspec import AbstractFileSystem
+from huggingface_hub.errors import HfHubHTTPError
 
 from ..video.media_files import URL
 from ..video.part_folder import sync
 
 
 STORES = frozenset({"abfs", "az", "gcs", "gs", "hf", "memory", "s3"})
+# The Hub refuses a commit while it takes another one (409), and if the branch has moved on meanwhile (412).
+CONFLICTS = (409, 412)
+# Seconds before a refused commit is tried again.
+PAUSES = (0, 1, 2, 4, 8, 15, 30, 30)
 
 
 def is_remote(path: Path) -> bool:
@@ -118,7 +124,7 @@ class RemoteFile:
     def upload(self, source: Path) -> None:
         """Replace the file by a copy of a local one."""
         with report_errors(self):
-            self.system.put_file(str(source), self.path)
+            commit_despite_others(lambda: self.system.put_file(str(source), self.path))
 
     def read(self) -> bytes | None:
         """The content of a small file; `None` if there is none."""
@@ -146,6 +152,25 @@ class RemoteFile:
         """Delete the file."""
         with report_errors(self):
             self.system.rm_file(self.path)
+
+
+def commit_despite_others(commit: Callable[[], None]) -> None:
+    """Call a function that commits to the Hub, again if commits of other processes have prevented it.
+
+    Args:
+        commit (`Callable`): Commits; to another store it is called once.
+
+    Raises:
+        HfHubHTTPError: If it is prevented again and again.
+    """
+    for pause in PAUSES:
+        try:
+            return commit()
+        except HfHubHTTPError as error:
+            if error.response.status_code not in CONFLICTS:
+                raise
+        time.sleep(pause)
+    return commit()
 
 
 @contextmanager

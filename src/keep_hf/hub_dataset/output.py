@@ -11,14 +11,14 @@ import re
 import shutil
 import tempfile
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from huggingface_hub import DatasetCard, HfApi
 
-from ..batch.remote_file import RemoteFile, is_remote, report_errors
+from ..batch.remote_file import RemoteFile, commit_despite_others, is_remote, report_errors
 from ..batch.store_claims import FOLDER
 from ..video.part_folder import sync
 from .card import add_split
@@ -183,18 +183,42 @@ class DatasetOutput:
             is_new (`bool`): Whether what the card says about the split, from an earlier run, is to be replaced.
         """
         place = self.root / CARD
-        with tempfile.TemporaryDirectory() as temporary:
-            path = Path(temporary) / CARD.name
-            if not place.exists():
-                card = None
-            elif isinstance(place, Path):
-                card = DatasetCard.load(place)
-            else:
-                place.download(path)
-                card = DatasetCard.load(path)
-            name = place.parent.name if isinstance(place, Path) else PurePosixPath(place.path).parent.name
-            pattern = f"{self.folder}/{self.split}-*"
-            new = add_split(card, name, self.config, self.split, pattern, job, model, licence, is_new)
-            if new is not None:
+        name = place.parent.name if isinstance(place, Path) else PurePosixPath(place.path).parent.name
+        pattern = f"{self.folder}/{self.split}-*"
+
+        def add(content: bytes | None) -> str | None:
+            card = None if content is None else DatasetCard(content.decode())
+            return add_split(card, name, self.config, self.split, pattern, job, model, licence, is_new)
+
+        if isinstance(place, RemoteFile) and place.protocol == "hf":
+            self._commit_card(place, add)
+            return
+        if isinstance(place, RemoteFile):
+            new = add(place.read())
+        else:
+            new = add(place.read_bytes() if place.exists() else None)
+        if new is not None:
+            with tempfile.TemporaryDirectory() as temporary:
+                path = Path(temporary) / CARD.name
                 path.write_text(new, encoding="utf-8")
                 self.put(path, CARD)
+
+    def _commit_card(self, place: RemoteFile, add: Callable[[bytes | None], str | None]) -> None:
+        """Change the card on the Hub. Another run may do so at the same time, for another split."""
+        repository = parse_repository(PurePosixPath(place.path).parent.as_posix())[0]
+
+        def commit() -> None:
+            head = HfApi().dataset_info(repository).sha
+            new = add((RemoteFile("hf", f"datasets/{repository}@{head}") / CARD).read())
+            if new is not None:
+                # Refused if the card may have changed since it was read; then it is read again.
+                HfApi().upload_file(
+                    path_or_fileobj=new.encode(),
+                    path_in_repo=str(CARD),
+                    repo_id=repository,
+                    repo_type="dataset",
+                    parent_commit=head,
+                )
+
+        with report_errors(place):
+            commit_despite_others(commit)

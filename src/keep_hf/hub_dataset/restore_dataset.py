@@ -233,7 +233,7 @@ def restore_dataset(
         source (`str` or `os.PathLike`): `hf://datasets/owner/name`, or with a revision `hf://datasets/owner/name@v1`.
         target (`str` or `os.PathLike`): `hf://datasets/owner/name`, created as a private repository if there is none;
             a local folder; or a folder in another store, such as `s3://bucket/name`. Several splits may be restored
-            into one dataset, one after the other.
+            into one dataset, into one on the Hub also at the same time.
         pipeline (`str` or `Callable`, *optional*, defaults to `"keep-small"`): What `KeepPipeline.from_pretrained`
             takes, or a function that returns the pipeline on its device.
         column (`str`, *optional*, defaults to `"video"`): The column with the videos.
