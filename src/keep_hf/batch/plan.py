@@ -33,7 +33,7 @@ def make_plan(source: Path, target: Path, work_folder: Path) -> Plan:
         work_folder (`Path`): Where local copies of remote files are.
 
     Raises:
-        ValueError: See `list_jobs`.
+        ValueError: See `list_jobs`; also if a remote output is the input or lies in it.
         OSError: If a remote source cannot be listed.
     """
     if is_remote(source) or is_remote(target):
@@ -54,6 +54,11 @@ def _make_remote_plan(source: Path, target: Path, work_folder: Path) -> Plan:
     videos: Path | RemoteFile = source
     if is_remote(source):
         videos = RemoteFile.parse(source)
+        if isinstance(results, RemoteFile) and results.is_in(videos):
+            raise ValueError(
+                f"{results} is the input or lies in it, so videos would be replaced or restored again: choose another "
+                "output."
+            )
         names = [] if videos.is_file() else _find_videos(videos)
     else:
         check_exists(source)

@@ -65,6 +65,11 @@ class RemoteFile:
         """The last part of the path."""
         return PurePosixPath(self.path).name
 
+    def is_in(self, folder: "RemoteFile") -> bool:
+        """Whether this is the other file or folder itself, or lies in it."""
+        is_same_store = type(self.system) is type(folder.system)  # gs:// and gcs:// are one
+        return is_same_store and PurePosixPath(self.path).is_relative_to(folder.path)
+
     @cached_property
     def system(self) -> AbstractFileSystem:
         """The store, with the credentials of the environment.
