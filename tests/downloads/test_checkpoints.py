@@ -1,13 +1,15 @@
 """`from_single_file`: files, addresses and files on the Hub."""
 
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 
 from hub_server import serve, set_endpoint
 from keep_hf import KeepPipeline, KeepVQModel
-from keep_hf.downloads.checkpoints import is_checkpoint
+from keep_hf.downloads.checkpoints import is_checkpoint, locate_checkpoint
+from keep_hf.downloads.options import DownloadOptions
 from published import checkpoint_file, published_state_dict, small_codeformer
 from release_server import serve_releases
 
@@ -60,6 +62,16 @@ def test_a_file_is_loaded_by_its_address(content, tmp_path):
         assert is_small_codeformer(KeepVQModel.from_single_file(address, cache_dir=tmp_path))
         assert len(server.requests) == 2
     assert is_small_codeformer(KeepVQModel.from_single_file(address, cache_dir=tmp_path, local_files_only=True))
+
+
+def test_processes_that_start_together_download_a_file_once(tmp_path):
+    content = bytes(range(256)) * 2**14
+    with serve_releases() as server, ThreadPoolExecutor(4) as pool:
+        server.files = {"/mine.pth": content}
+        options = DownloadOptions(cache_dir=tmp_path)
+        paths = list(pool.map(locate_checkpoint, [f"{server.address}/mine.pth"] * 4, [options] * 4))
+    assert [path.read_bytes() == content for path in paths] == [True] * 4
+    assert len(server.requests) == 1
 
 
 def test_the_licence_is_shown_before_a_release_is_downloaded_by_its_address(content, tmp_path, monkeypatch):

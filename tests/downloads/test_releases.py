@@ -1,5 +1,6 @@
 """Published weights by name: downloaded, checked and converted once, with their licence."""
 
+import errno
 import io
 import json
 import threading
@@ -15,7 +16,8 @@ from safetensors import SafetensorError
 
 from golden import needs_golden, tiny_state_dict
 from keep_hf import KeepPipeline, KeepVQModel
-from keep_hf.downloads import checkpoints
+from keep_hf.downloads import checkpoints, releases
+from keep_hf.downloads.checkpoints import locate_checkpoint
 from keep_hf.downloads.options import DownloadOptions
 from keep_hf.downloads.releases import MIRROR_VARIABLE, RELEASES, install_release
 from published import checkpoint_file, published_state_dict, small_codeformer
@@ -207,6 +209,21 @@ def test_processes_that_start_together_convert_once(server, tmp_path):
     for thread in threads:
         thread.join()
     assert len(converted) == len(server.requests) == 1
+
+
+@pytest.mark.filterwarnings("ignore:codeformer.pth is published")
+def test_a_cache_that_cannot_be_written_is_used(server, tmp_path, monkeypatch):
+    def lock(path: Path) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    address, options = f"{server.address}/mine.pth", DownloadOptions(cache_dir=tmp_path)
+    server.files["/mine.pth"] = b"weights"
+    installed = install_release(RELEASES["codeformer"], lambda checkpoint, target: target.mkdir(), options)
+    downloaded = locate_checkpoint(address, options)
+    for module in (checkpoints, releases):
+        monkeypatch.setattr(module, "WeakFileLock", lock)
+    assert install_release(RELEASES["codeformer"], lambda checkpoint, target: target.mkdir(), options) == installed
+    assert locate_checkpoint(address, options) == downloaded
 
 
 def test_a_folder_of_the_same_name_goes_first(components, tmp_path, monkeypatch):

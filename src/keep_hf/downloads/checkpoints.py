@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from huggingface_hub import constants
+from huggingface_hub.utils import WeakFileLock
 from huggingface_hub.utils.sha import sha_fileobj
 
 from .files import download_file
@@ -66,16 +67,23 @@ def _download(url: str, options: DownloadOptions) -> Path:
     key = hashlib.sha256(url.encode()).hexdigest()[:16]
     path = options.assets_folder("files", key) / file_name
     if path.is_file() and not options.force_download:
-        return path
-    release = RELEASED_FILES.get(file_name)
+        return path  # also from a cache that cannot be written
+    # Processes that start together would append to the same unfinished file.
+    with WeakFileLock(path.with_name(".lock")):
+        if not path.is_file() or options.force_download:
+            _fetch(url, path, options)
+    return path
+
+
+def _fetch(url: str, path: Path, options: DownloadOptions) -> None:
+    release = RELEASED_FILES.get(path.name)
     if release and release.url == url:
         download_release(release, path, options)
-        return path
+        return
     advice = "Or download the file on another machine, and pass its path"
     if options.local_files_only:
         raise OSError(f"{url} is not in the cache, and local_files_only is set. {advice}")
     download_file(url, path, advice)
-    return path
 
 
 @dataclass(frozen=True)
