@@ -156,8 +156,10 @@ def main(arguments: list[str] | None = None) -> None:
         rows["truth"] = read(sharp)
     draw_strip(args.output / "strip.jpg", rows, report["frames"])
 
-    seconds = sum(report["seconds"].values())
-    print(f"{report['frames']} frames with {len(report['tracks'])} tracked face(s), restored in {seconds:.0f} s")
+    print(
+        f"{report['frames']} frames with {len(report['tracks'])} tracked face(s), restored in "
+        f"{report['seconds']['total']:.0f} s"
+    )
     if not args.video:
         print_metrics(sharp, source, output)
     print(f"See {source.name}, output.mp4, before_after.mp4 and strip.jpg in {args.output.resolve()}")

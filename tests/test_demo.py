@@ -12,7 +12,7 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from keep_hf import VideoReader
+from keep_hf import KeepPipeline, VideoReader
 from keep_hf.faces.alignment import crop_face, estimate_alignment
 from media import packets
 from paths import REPOSITORY
@@ -87,8 +87,14 @@ def test_the_measured_crop_is_the_face():
     assert moved.max() < SIZE
 
 
-def test_a_video_of_the_user(demo, tmp_path):
+def test_a_video_of_the_user(demo, tmp_path, monkeypatch):
     folder, _ = demo
+    restore_video = KeepPipeline.restore_video
+
+    def restore_in_40_seconds(*args, **options):
+        return restore_video(*args, **options) | {"seconds": {"networks": 30.0, "total": 40.0}}
+
+    monkeypatch.setattr(KeepPipeline, "restore_video", restore_in_40_seconds)
     printed = run("--output", tmp_path, "--video", folder / "input.mp4")
     assert (tmp_path / "input.mp4").read_bytes() == (folder / "input.mp4").read_bytes()
     for name, width in (("output", SIZE // 2), ("before_after", SIZE)):
@@ -97,6 +103,7 @@ def test_a_video_of_the_user(demo, tmp_path):
             assert sum(1 for _ in reader) == NUM_FRAMES
     with Image.open(tmp_path / "strip.jpg") as strip:
         assert strip.size == (5 * SIZE // 2, SIZE)
+    assert "restored in 40 s" in printed
     assert "PSNR" not in printed
 
 

@@ -326,6 +326,24 @@ def test_saved_models_are_averages_and_training_goes_on_with_the_weights(tmp_pat
     assert torch.equal(load_file(tmp_path / "checkpoints/step_6/model.safetensors")["layer.weight"], weights)
 
 
+def test_models_that_could_not_be_written_at_the_end_are_written_by_a_resumed_run(tmp_path):
+    make_trainer(make_config(tmp_path / "whole")).run()
+    trainer = make_trainer(make_config(tmp_path / "full"))
+    save_models = trainer.save_models
+
+    def save_until_the_disk_is_full() -> None:
+        if trainer.progress.done >= 1:
+            raise OSError("No space left on device")
+        save_models()
+
+    trainer.save_models = save_until_the_disk_is_full
+    with pytest.raises(OSError, match="No space left"):
+        trainer.run()
+    make_trainer(make_config(tmp_path / "full", resume=True)).run()
+    expected, written = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "full"))
+    assert all(torch.equal(expected[name], written[name]) for name in expected)
+
+
 def test_a_lower_learning_rate_counts_in_a_resumed_run(tmp_path):
     config = make_config(tmp_path, steps=2, final_learning_rate=0.1)
     make_trainer(config).run()

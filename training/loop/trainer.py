@@ -72,6 +72,8 @@ class Trainer:
                 output folder, or a loss, a gradient or a weight that is not finite.
         """
         self.setup()
+        if self.progress.done >= 1:
+            self.export()  # the run ended between its last checkpoint and the models, for example on a full disk
         batches = self.batches()
         while (done := self.progress.done) < 1:
             figures = self.train_step(batches)
@@ -263,6 +265,10 @@ class Trainer:
         self.check_weights()
         self.seconds_saved = self.progress.seconds
         self.checkpoints.save(self.accelerator, self.progress.step)
+        self.export()
+
+    def export(self) -> None:
+        """Write the models with averaged weights."""
         if self.accelerator.is_main_process:
             with self.averaged_weights():
                 self.save_models()
