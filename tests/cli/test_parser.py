@@ -41,6 +41,7 @@ COMMANDS = ("restore", "faces", "convert", "degrade", "evaluate", "benchmark", "
         ["restore", "in.mp4", "out.mp4", "--device", "cuda:99"],
         ["restore", "in.mp4", "out.mp4", "--device", "cpu:x"],
         ["degrade", "in.mp4", "out.mp4", "--level", "awful"],
+        ["demo", "--port", "99999"],
     ],
 )
 def test_wrong_usage(arguments, capsys):

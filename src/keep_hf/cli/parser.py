@@ -195,7 +195,7 @@ def _add_demo(commands: "Commands") -> None:
     _add_device(parser)
     parser.add_argument("--dtype", choices=DTYPES, default="fp32")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 admits other machines")
-    parser.add_argument("--port", type=int, help="7860, or the next free port, by default")
+    parser.add_argument("--port", type=port, help="7860, or the next free port, by default")
     parser.add_argument("--max-seconds", type=float, default=60.0, help="longest part of a video to restore at once")
 
 
@@ -224,6 +224,13 @@ def _add_video_stream(parser: argparse.ArgumentParser) -> None:
 
 def _add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", type=existing_device, help="cpu, cuda, cuda:1, mps; by default a GPU if present")
+
+
+def port(text: str) -> int:
+    """The value of `--port`."""
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 65535")
+    return int(text)
 
 
 def existing_device(text: str) -> "torch.device":
