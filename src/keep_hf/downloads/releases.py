@@ -100,6 +100,8 @@ def install_release(release: Release, convert: Callable[[Path, Path], None], opt
     """
     folder = options.assets_folder("releases", release.name)
     converted = folder / CONVERTED
+    if converted.is_dir() and not options.force_download:
+        return converted  # also from a cache that cannot be written
     with WeakFileLock(folder / ".lock"):
         if not converted.is_dir() or options.force_download:
             _install(release, convert, converted, options)
