@@ -131,3 +131,13 @@ def test_live_recordings_announce_no_length(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert 20 < len(list(VideoReader(cut, strict=True))) < 100
+
+
+def test_a_tag_with_another_text_is_no_duration(tmp_path):
+    source = write_clip(tmp_path / "in.mkv")
+    content = source.read_bytes()
+    assert content.count(b"00:00:00.480000000") == 1
+    source.write_bytes(content.replace(b"00:00:00.480000000", b"half a second     "))
+    reader = VideoReader(source)
+    assert len(list(reader)) == 12
+    assert reader.damage.messages(source) == []

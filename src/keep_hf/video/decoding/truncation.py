@@ -1,6 +1,7 @@
 """Whether a file was cut off, for example because a download was interrupted: it is shorter than its headers say."""
 
 import contextlib
+import re
 from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -16,6 +17,7 @@ from ..containers import open_container
 CONTENT_BOXES = (b"mdat", b"moof", b"moov")
 # A video stops early if this much of it is missing.
 MIN_MISSING_SECONDS, MIN_MISSING_PART = 1.0, 0.05
+TAGGED_DURATION = re.compile(r"(?P<hours>\d+):(?P<minutes>\d+):(?P<seconds>\d+(\.\d*)?)")
 EBML_HEADER, SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 
 
@@ -83,9 +85,9 @@ def _announced_seconds(stream: VideoStream) -> float:
     """Duration of a stream according to the header of its file; 0 if that contains none."""
     if stream.duration and stream.time_base:
         return float(stream.duration * stream.time_base)
-    if "DURATION" in stream.metadata:  # Matroska: that of the container includes the other streams
-        hours, minutes, seconds = stream.metadata["DURATION"].split(":")
-        return 3600 * int(hours) + 60 * int(minutes) + float(seconds)
+    # Matroska, where the duration of the container includes the other streams. Programs may write any text there.
+    if match := TAGGED_DURATION.fullmatch(stream.metadata.get("DURATION", "")):
+        return 3600 * int(match["hours"]) + 60 * int(match["minutes"]) + float(match["seconds"])
     return 0.0
 
 
