@@ -85,6 +85,15 @@ def tables(text: str) -> dict[str, dict[str, dict[str, str]]]:
     return found
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [("--min-face-size", "nan", "min_face_size must be"), ("--frame-rate", "0", "frame_rate must be")],
+)
+def test_impossible_options_are_refused(tmp_path, capsys, option, value, message):
+    video = write_clip(tmp_path / "in.mp4", num_frames=2)
+    assert message in fails(capsys, video, option, value, "--model", "keep-tiny")
+
+
 @needs_weights
 @pytest.mark.parametrize("aligned", [False, True])
 def test_a_video_is_equal_to_itself(videos, lpips_folder, tmp_path, capsys, aligned):

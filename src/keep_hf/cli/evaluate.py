@@ -12,6 +12,7 @@ from ..evaluation.report import Report
 from ..evaluation.series import NO_REFERENCE_METRICS, REFERENCE_METRICS
 from ..models.flow.dis import DISFlow
 from ..models.flow.gmflow import GMFlow
+from ..options import RestorationOptions
 from .loading import load_pipeline, selected_device
 from .output import check_output_path, print_message
 
@@ -61,8 +62,10 @@ def check_arguments(args: argparse.Namespace) -> None:
     """Reject what would fail only after the measurements, and create the folder for plots.
 
     Raises:
-        ValueError: If the report cannot be written, LPIPS has no reference, or matplotlib is missing.
+        ValueError: If the report cannot be written, LPIPS has no reference, an option has a value that is not allowed,
+            or matplotlib is missing.
     """
+    RestorationOptions(faces=args.faces, min_face_size=args.min_face_size, frame_rate=args.frame_rate)
     if args.report:
         check_output_path(args.report, "report", [path for path in (args.restored, args.reference) if path])
     if args.lpips and not args.reference:
