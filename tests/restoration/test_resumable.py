@@ -19,7 +19,7 @@ from keep_hf.models.recursion import KalmanRecursion
 from keep_hf.video.open import open_video
 from keep_hf.video.segments.muxer import Muxer
 from media import write_clip
-from restored import ONE, TWO, Identity, make_source
+from restored import NO_FACES, ONE, TWO, Identity, make_source
 
 
 pytestmark = pytest.mark.slow
@@ -194,17 +194,17 @@ def brighten(image: np.ndarray) -> np.ndarray:
 
 @pytest.fixture
 def interrupted(make_pipe, tmp_path):
-    """An image folder, and the target of its restoration, which was interrupted after some segments."""
+    """An image folder without faces, and the target of its restoration, which was interrupted after some segments."""
     source, target = tmp_path / "in", tmp_path / "out"
     source.mkdir()
-    for index, image in enumerate(make_clip(20, SIZE, SIZE)):
+    for index, image in enumerate(make_clip(30, SIZE, SIZE)):
         Image.fromarray(image).save(source / f"{index:02d}.png")
-    options = {"aligned": True, "upscale": 2, "background": enlarge, "strength": np.float64(1), "segment_frames": 2}
+    options = {"frame_rate": 5, "upscale": 2, "background": enlarge, "strength": np.float64(1), "segment_frames": 2}
     with patch.object(FaceFollower, "flush", side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
-        make_pipe(gain_window=4).restore_video(source, target, **options)
+        make_pipe(NO_FACES, gain_window=4).restore_video(source, target, **options)
 
     def resume(config: dict, **changes):
-        pipe = make_pipe(**{"gain_window": 4} | config)
+        pipe = make_pipe(NO_FACES, **{"gain_window": 4} | config)
         return pipe.restore_video(source, target, resume=True, **options | changes)
 
     return resume
@@ -213,7 +213,7 @@ def interrupted(make_pipe, tmp_path):
 @pytest.mark.parametrize(
     ("config", "changes", "message"),
     [
-        ({}, {"frame_rate": 5}, "frame_rate was 25.0 and is 5.0"),
+        ({}, {"frame_rate": 10}, "frame_rate was 5.0 and is 10.0"),
         ({}, {"background": brighten}, r"background was \S*\.enlarge and is \S*\.brighten"),
         ({}, {"background": None}, r"background was \S*\.enlarge and is None"),
         ({}, {"strength": 0.5, "gain_mode": "official"}, "gain_mode was stream and is official, strength was 1.0 and"),
@@ -226,7 +226,7 @@ def interrupted(make_pipe, tmp_path):
 def test_another_job_is_not_resumed(interrupted, config, changes, message):
     with pytest.raises(ValueError, match=rf"out was started as another job: {message}.* start again without resume"):
         interrupted(config, **changes)
-    assert interrupted({})["frames"] == 20
+    assert interrupted({})["frames"] == 30
 
 
 def test_the_job_of_another_version_is_not_resumed(interrupted, monkeypatch):
