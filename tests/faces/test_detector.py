@@ -12,6 +12,7 @@ import torch
 from benchmarks.detector import count_people
 from benchmarks.faceless_videos import KINDS, draw_video
 from keep_hf.faces.detector import FaceDetector
+from keep_hf.faces.detector_parts.close_ups import MIRRORED_ORDER, cut_aligned, to_frame
 from keep_hf.faces.yunet import YuNet
 from paths import REPOSITORY, SHARED
 
@@ -153,6 +154,32 @@ def test_the_second_close_up_improves_the_landmarks(detector, astronaut):
                 (faces,) = each.detect([frame])
                 values.append(landmark_error(faces.landmarks[0], ASTRONAUT @ matrix[:, :2].T + matrix[:, 2]))
     assert np.mean(errors[detector]) < 0.9 * np.mean(errors[plain])
+
+
+def test_the_last_close_up_is_aligned_by_the_landmarks_of_the_one_before(detector, astronaut, monkeypatch):
+    aligned_by = []
+
+    def record(frame, landmarks, size):
+        aligned_by.append(landmarks)
+        return cut_aligned(frame, landmarks, size)
+
+    monkeypatch.setattr("keep_hf.faces.detector.cut_aligned", record)
+    (faces,) = detector.detect([astronaut])
+    # Those of the candidates come first, then that of the face that is left.
+    refined, placed = (read_aligned(detector, astronaut, landmarks) for landmarks in (aligned_by[0], aligned_by[-1]))
+    np.testing.assert_allclose(aligned_by[-1], refined, atol=1e-3)
+    np.testing.assert_allclose(faces.landmarks[0], placed, atol=1e-3)
+    assert abs(placed - refined).max() > 0.01
+
+
+def read_aligned(detector: FaceDetector, frame: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+    """The landmarks that the refinement network reads in a close-up aligned by others."""
+    close_up, matrix = cut_aligned(frame, landmarks, detector.config.close_up_size)
+    images = np.stack([close_up, close_up[:, ::-1]]).transpose(0, 3, 1, 2)
+    with torch.no_grad():
+        points = detector.refinement_network(torch.from_numpy(images / np.float32(127.5) - 1))[:, :10]
+    plain, mirrored = points.reshape(2, 5, 2).numpy()
+    return to_frame((plain + mirrored[MIRRORED_ORDER] * (-1, 1)) / 2, matrix, len(close_up))
 
 
 def make_detector_without_refinement(detector: FaceDetector) -> FaceDetector:

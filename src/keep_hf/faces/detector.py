@@ -2,7 +2,8 @@
 
 It finds boxes first, in a small and in a large copy of the frame. Then a second network reads a close-up of every box,
 in the pixels of the frame, decides whether it shows a face, and predicts the landmarks. A third network reads another
-close-up, which is aligned by these landmarks, and does the same more accurately.
+close-up, which is aligned by these landmarks, and does the same more accurately. For the faces that are left it reads
+a last close-up, which is aligned by its own landmarks.
 
 Legend: b images, n cells (positions of the feature maps).
 """
@@ -198,7 +199,13 @@ class FaceDetector(BuiltInWeights, ModelMixin, ConfigMixin):
             scores = (1 + np.tanh(faces.scores[order] / 2)) / 2  # the logistic function, without overflow
             sorted_faces = Faces(faces.boxes[order], faces.landmarks[order], scores)
             results.append(drop_parts_of_people(sorted_faces[scores > self.config["threshold"]]))
-        return results
+        if self.refinement_network is None:
+            return results
+        # The more exactly a close-up is aligned, the more exact are the landmarks that are read in it.
+        placed = self._read_close_ups(frames, results, self.refinement_network, cut_aligned)
+        return [
+            Faces(faces.boxes, again.landmarks, faces.scores) for faces, again in zip(results, placed, strict=True)
+        ]
 
     def _search(self, images: list[np.ndarray]) -> list[Faces]:
         """Detect boxes in images of any sizes, in one batch.
