@@ -8,6 +8,8 @@ from processes import launch
 pytestmark = pytest.mark.slow
 
 SCRIPT = """
+import sys
+
 from accelerate import PartialState
 from keep_hf.cli.processes.agreement import agree
 
@@ -20,7 +22,7 @@ def find():
 try:
     agree(state, find)
 except OSError as error:
-    print(error, flush=True)
+    sys.stdout.write(f"{error}\\n")  # at once, so that lines of both processes are not mixed
 """
 
 
