@@ -113,7 +113,7 @@ def test_compiled_encoders_find_their_features_for_every_number_of_images():
 
 
 def test_all_networks_of_the_detector_are_compiled():
-    """What torch compiled before in this process may limit the number of its graphs, so calls are counted instead."""
+    """The calls are recorded. The number of graphs varied with what the process had compiled for other tests."""
     detector = FaceDetector(search_threshold=0.0, threshold=0.0, refinement=True).eval()
     detector.compile(backend="eager")
     called = []
